@@ -1,0 +1,71 @@
+"""The NumPy/CuPy switch: run any code here on a GPU by handing it CuPy arrays.
+
+This is the only file that knows that there are two array libraries. Elsewhere a function that needs
+library functions opens with `xp = array_module(x)`; operators and methods need nothing. Random numbers are
+drawn by NumPy on the host and moved, so every device sees the same ones.
+"""
+
+import math
+import os
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, TypeAlias
+
+import numpy as np
+
+Array: TypeAlias = Any  # numpy.ndarray or cupy.ndarray: the two have no common base class
+
+
+def array_module(x: Array) -> Any:
+    """The library that x belongs to: `cupy` for a CuPy array, else `numpy`."""
+    cupy = sys.modules.get("cupy")  # whoever holds a CuPy array has imported it
+    return cupy if cupy is not None and isinstance(x, cupy.ndarray) else np
+
+
+def to_device(x: Any, device: str) -> Any:
+    """x, an array or a list of arrays, on `device`: "cpu" (NumPy) or "gpu" (CuPy).
+
+    Raises ValueError for another device, or for "gpu" where CuPy or a GPU is missing.
+    """
+    if device not in ("cpu", "gpu"):
+        raise ValueError(f"device is {device!r}; expected 'cpu' or 'gpu'")
+    if isinstance(x, (list, tuple)):
+        return [to_device(a, device) for a in x]
+    if device == "cpu":
+        xp = array_module(x)
+        return x if xp is np else xp.asnumpy(x)
+    try:
+        import cupy
+
+        return cupy.asarray(x)
+    except Exception as error:  # a missing package, driver or GPU each raise a type of their own
+        raise ValueError(f"device 'gpu' needs CuPy (pip install 'refngd[gpu]') and a GPU: {error}") from error
+
+
+def raising(xp: Any) -> AbstractContextManager:
+    """Context in which linear algebra raises LinAlgError: NumPy always does, CuPy ignores failure by default."""
+    if xp is np:
+        return nullcontext()
+    import cupyx
+
+    return cupyx.errstate(linalg="raise")
+
+
+def erf(u: Array) -> Array:
+    """The error function, entry by entry."""
+    if array_module(u) is np:
+        from scipy.special import erf
+    else:
+        from cupyx.scipy.special import erf
+    return erf(u)
+
+
+def require_memory(xp: Any, nbytes: int, what: str, instead: str) -> None:
+    """Raise MemoryError, before any work, if `what`, of `nbytes`, exceeds the memory; `instead` says what to call."""
+    if xp is not np:
+        total = xp.cuda.runtime.memGetInfo()[1]
+    else:  # Windows has no sysconf: there the allocation itself has to fail
+        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else math.inf
+    if nbytes > total:
+        size, have = (f"{n / 2**30:,.1f} GiB" for n in (nbytes, total))
+        raise MemoryError(f"{what} would take {size} and this device has {have}: {instead}")

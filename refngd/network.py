@@ -1,0 +1,177 @@
+"""Fully-connected networks of any depth: weights, outputs, and the signals from which everything else is made.
+
+    h_{l-1} = [sigma_w / sqrt(M_{l-1}) phi(u_{l-1}) ; sigma_b]     (N, M_{l-1}+1)     K&O (1), "ntk"
+    h_{l-1} = [phi(u_{l-1}) ; 1]                                                      "standard"
+    u_l     = h_{l-1} W_l^T,   f = u_L                             (N, M_l)
+    delta_l = d f_c(x_n) / d u_l                                   (N, C, M_l)        (S.65), delta_L = I_C
+            = (delta_{l+1} W_{l+1}) * scale_l phi'(u_l)
+
+phi(u_0) stands for the input x. The bias is the last column of h and of W_l, and is there if and only if
+sigma_b > 0. With the factors inside h, d f_c(x_n) / d W_{l,ij} = delta_l[n,c,i] h_{l-1}[n,j] in both
+parameterizations, and no other file needs to know sigma_w, sigma_b or the parameterization.
+"""
+
+import math
+import operator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from .activations import Activation, relu
+from .arrays import Array, array_module
+
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+@dataclass(frozen=True)
+class Signals:
+    """What a forward and a backward pass leave: `h[l-1]` is h_{l-1} and `delta[l-1]` is delta_l, for l = 1..L.
+
+    f (N, C); h: L arrays (N, M_{l-1}+1), or (N, M_{l-1}) without bias; delta: L arrays (N, C, M_l);
+    bias: the value in the last column of every h (sigma_b, or 1 in "standard"), 0 without bias.
+    """
+
+    f: Array
+    h: list[Array]
+    delta: list[Array]
+    bias: float = 0.0
+
+    @property
+    def shapes(self) -> list[tuple[int, int]]:
+        """Shapes (M_l, M_{l-1}+1) of the weights that the signals belong to."""
+        return [(delta.shape[2], h.shape[1]) for h, delta in zip(self.h, self.delta, strict=True)]
+
+    @property
+    def P(self) -> int:
+        """The number of parameters."""
+        return sum(M * k for M, k in self.shapes)
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network of widths (M_0, .., M_L = C). Raises ValueError for arguments that make none.
+
+    sigma_w, sigma_b: standard deviations (not variances) of K&O (1); no bias exists when sigma_b = 0.
+    parameterization: "ntk" (W ~ N(0, 1), the factors in h) or "standard" (W ~ N(0, sigma_w^2 / M_{l-1}),
+    b ~ N(0, sigma_b^2), no factors in h).
+    """
+
+    widths: tuple[int, ...]
+    activation: Activation = relu
+    sigma_w: float = 2**0.5
+    sigma_b: float = 0.0
+    parameterization: str = "ntk"
+
+    def __post_init__(self) -> None:
+        try:
+            widths = tuple(operator.index(M) for M in self.widths)
+        except TypeError:
+            widths = ()
+        if len(widths) < 2 or min(widths) < 1:
+            raise ValueError(f"widths is {self.widths}; expected at least two positive integers (M_0, .., M_L)")
+        if not (math.isfinite(self.sigma_w) and self.sigma_w > 0):
+            raise ValueError(f"sigma_w is {self.sigma_w}; expected a finite number > 0")
+        if not (math.isfinite(self.sigma_b) and self.sigma_b >= 0):
+            raise ValueError(f"sigma_b is {self.sigma_b}; expected a finite number >= 0")
+        if self.parameterization not in ("ntk", "standard"):
+            raise ValueError(f"parameterization is {self.parameterization!r}; expected 'ntk' or 'standard'")
+        if not isinstance(self.activation, Activation):
+            raise ValueError(f"activation is {self.activation!r}; expected an Activation such as refngd.relu")
+        object.__setattr__(self, "widths", widths)
+        # NumPy scalars would promote float32 arrays, Python floats do not
+        object.__setattr__(self, "sigma_w", float(self.sigma_w))
+        object.__setattr__(self, "sigma_b", float(self.sigma_b))
+
+    @property
+    def shapes(self) -> list[tuple[int, int]]:
+        """Shapes (M_l, M_{l-1}+1) of W_1, .., W_L; without bias (M_l, M_{l-1})."""
+        return [(M, M_in + bool(self.sigma_b)) for M_in, M in zip(self.widths, self.widths[1:], strict=False)]
+
+    def init(self, rng: int | np.random.Generator, dtype: DTypeLike = np.float64) -> list[np.ndarray]:
+        """Random weights K&O (2): one `standard_normal` draw per layer, in W_l's shape, on the host.
+
+        float32 weights are the rounded float64 ones. Move them with `refngd.to_device`.
+        """
+        if np.dtype(dtype) not in FLOATS:
+            raise ValueError(f"dtype is {dtype}; expected float32 or float64")
+        rng = np.random.default_rng(rng)
+        W = [rng.standard_normal(shape) for shape in self.shapes]
+        if self.parameterization == "standard":
+            for w, M in zip(W, self.widths, strict=False):
+                w[:, :M] *= self.sigma_w / math.sqrt(M)
+                w[:, M:] *= self.sigma_b
+        return [w.astype(dtype) for w in W]
+
+    def forward(self, W: list[Array], x: Array) -> Array:
+        """f (N, C) for x (N, M_0). Raises as `signals`."""
+        self.check(W, x)
+        u = x
+        for l, w in enumerate(W):
+            _, u = self._layer(l, u, w)
+        return u
+
+    def signals(self, W: list[Array], x: Array) -> Signals:
+        """Forward and backward pass for x (N, M_0).
+
+        Raises ValueError, naming the argument, for wrong shapes, mixed dtypes or devices, N = 0 and x not finite;
+        FloatingPointError where the weights are not finite or the activities overflow.
+        """
+        self.check(W, x)
+        u, h = [x], []
+        for l, w in enumerate(W):
+            h_l, u_next = self._layer(l, u[l], w)
+            h.append(h_l)
+            u.append(u_next)
+        return Signals(u[-1], h, self._backward(W, u), self._bias)
+
+    def _layer(self, l: int, u: Array, w: Array) -> tuple[Array, Array]:
+        """h_l and u_{l+1} = h_l W_{l+1}^T from u_l, where phi(u_0) = x."""
+        xp = array_module(u)
+        N, M = u.shape
+        h = xp.empty((N, M + bool(self.sigma_b)), u.dtype)
+        h[:, :M] = self.activation.phi(u) if l else u
+        h[:, :M] *= self._scale(M)
+        h[:, M:] = self._bias
+        with np.errstate(all="ignore"):  # reported below, with the layer's name
+            u_next = h @ w.T
+        if not xp.isfinite(u_next).all():  # here, since phi may hide it: relu(-inf) = 0, tanh(inf) = 1
+            cause = "overflow" if xp.isfinite(w).all() else f"W[{l}] has non-finite entries"
+            raise FloatingPointError(f"u_{l + 1} is not finite: {cause}")
+        return h, u_next
+
+    @property
+    def _bias(self) -> float:
+        return self.sigma_b if self.parameterization == "ntk" else float(self.sigma_b > 0)
+
+    def _scale(self, M: int) -> float:
+        return self.sigma_w / math.sqrt(M) if self.parameterization == "ntk" else 1.0
+
+    def _backward(self, W: list[Array], u: list[Array]) -> list[Array]:
+        xp = array_module(u[0])
+        N, C = u[-1].shape
+        delta = [xp.broadcast_to(xp.eye(C, dtype=u[0].dtype), (N, C, C))]
+        for w, u_l in zip(W[:0:-1], u[-2:0:-1], strict=True):
+            M = u_l.shape[1]
+            back = (delta[0].reshape(N * C, -1) @ w[:, :M]).reshape(N, C, M)
+            back *= (self._scale(M) * self.activation.derivative(u_l))[:, None]
+            delta.insert(0, back)
+        return delta
+
+    def check(self, W: list[Array], x: Array) -> None:
+        """Raise ValueError unless W and x (N, M_0) fit this network, and are on one device and of one dtype."""
+        if [getattr(w, "shape", None) for w in W] != self.shapes:
+            raise ValueError(f"W has shapes {[getattr(w, 'shape', w) for w in W]}; expected {self.shapes}")
+        if getattr(x, "ndim", None) != 2 or x.shape[0] < 1 or x.shape[1] != self.widths[0]:
+            raise ValueError(f"x has shape {getattr(x, 'shape', x)}; expected (N, {self.widths[0]}) with N >= 1")
+        if x.dtype not in FLOATS:
+            raise ValueError(f"x has dtype {x.dtype}; expected float32 or float64")
+        xp = array_module(x)
+        for l, w in enumerate(W):
+            if array_module(w) is not xp or w.dtype != x.dtype:
+                raise ValueError(
+                    f"W[{l}] is {array_module(w).__name__} {w.dtype} but x is {xp.__name__} {x.dtype}; "
+                    "expected one device and one dtype"
+                )
+        if not xp.isfinite(x).all():
+            raise ValueError("x has non-finite entries; expected finite numbers")
