@@ -1,0 +1,103 @@
+"""One block an entry (the diagonal of F), and Ollivier's quasi-diagonal, which keeps each unit's bias row as well.
+
+    F_{l,ij}         = sum_{n,c} delta_l[n,c,i]^2 h_{l-1}[n,j]^2 / N                      (M_l, M_{l-1}+1)
+    Theta_bar(x', x) = sum_{l,i,j} delta'_i h'_j delta_i h_j (F_{l,ij} + rho)^{-1/q} / N
+
+Quasi-diagonal, per unit, with a = F_unit + rho I and index 0 the bias: G_00 = a_00, G_0i = a_0i, G_ii = a_ii and
+G_ij = a_0i a_0j / a_00. It is outside the family of blocks; without bias it is the plain diagonal. G d = g is solved by
+
+    d_i = (g_i - beta_i g_0) / (a_ii - beta_i a_0i),    d_0 = (g_0 - sum_i a_0i d_i) / a_00,    beta_i = a_0i / a_00
+"""
+
+from ..arrays import Array, array_module
+from ..jacobian import pull, pull_layer
+from ..spectral import cutoff
+from .base import Fisher, checked_rcond, fisher_information
+
+
+class Entrywise(Fisher):
+    """The diagonal of F. Not isotropic, but trace(Theta_bar) = P at rho = 0, less the entries with F = 0.
+
+    At rho = 0 the pseudo-inverse skips just those: an entry carries no rounding error that would ask for a cut-off.
+    """
+
+    def _matrix(self, s, rho):
+        return array_module(s.f).diag(fisher_information(s).diagonal() + rho)
+
+    def _direction(self, s, e, rho, q):
+        dW = []
+        for h, delta in zip(s.h, s.delta, strict=True):
+            dW.append(_inverse_diagonal(h, delta, rho, q))
+            dW[-1] *= pull_layer(h, delta, e / len(e))
+        return dW
+
+    def _coefficient(self, test, train, rho, q):
+        N = len(train.f)
+        Theta_bar = array_module(train.f).zeros((*test.f.shape, *train.f.shape), train.f.dtype)
+        for h1, d1, h, delta in zip(test.h, test.delta, train.h, train.delta, strict=True):
+            inverse = _inverse_diagonal(h, delta, rho, q) / N
+            for n in range(N):  # one training sample at a time: nothing larger than W is formed
+                Theta_bar[:, :, n] += (d1 * ((h1 * h[n]) @ inverse.T)[:, None]) @ delta[n].T
+        return Theta_bar.reshape(test.f.size, train.f.size)
+
+
+class QuasiDiagonal(Entrywise):
+    """Ollivier's quasi-diagonal approximation, K&O section 5; with bias for q = 1 (and inf) only. Not isotropic.
+
+    rcond: an input whose a_ii - beta_i a_0i is at most rcond a_ii (default 4 N eps) counts as proportional to the bias;
+    the pseudo-inverse then gives it beta_i times the bias's step.
+    """
+
+    def __init__(self, *, rcond: float | None = None) -> None:
+        self.rcond = checked_rcond(rcond)
+
+    def _matrix(self, s, rho):
+        G = super()._matrix(s, rho)
+        if not s.bias:
+            return G
+        xp, F, stop = array_module(G), fisher_information(s), 0
+        for k in [k for M, k in s.shapes for _ in range(M)]:
+            start, stop = stop, stop + k  # one unit, its bias last
+            a_0, a_00 = F[start:stop, stop - 1].copy(), float(G[stop - 1, stop - 1])
+            a_0[-1] = a_00
+            block = xp.outer(a_0, a_0) / (a_00 or 1.0)  # row 0 is a_0i, as wanted
+            G[start:stop, start:stop] += block - xp.diag(block.diagonal())
+        return G
+
+    def _direction(self, s, e, rho, q):
+        if not s.bias:
+            return super()._direction(s, e, rho, q)
+        if q != 1:
+            raise ValueError(f"q is {q:g}; expected 1 or inf: the quasi-diagonal has no other power in closed form")
+        gradient = pull(s, e / len(e))
+        return [self._solve(h, delta, g, rho) for h, delta, g in zip(s.h, s.delta, gradient, strict=True)]
+
+    def _coefficient(self, test, train, rho, q):
+        return (Fisher if train.bias else Entrywise)._coefficient(self, test, train, rho, q)
+
+    def _solve(self, h: Array, delta: Array, g: Array, rho: float) -> Array:
+        """G^+ g for all units of a layer, g (M, m+1) with the bias last."""
+        xp = array_module(g)
+        r2 = (delta * delta).sum(1).T / len(h)  # (M, N)
+        a_ii, a_0i = r2 @ h[:, :-1] ** 2 + rho, r2 @ (h[:, :-1] * h[:, -1:])  # (M, m)
+        a_00, g_0 = r2 @ h[:, -1:] ** 2 + rho, g[:, -1:]  # (M, 1)
+        alive = a_00 > 0
+        beta = a_0i / xp.where(alive, a_00, 1)
+        schur = a_ii - beta * a_0i
+        free = schur > cutoff(r2, self.rcond) * a_ii
+        d = free * (g[:, :-1] - beta * g_0) / xp.where(free, schur, 1)
+        tied = xp.where(free, 0, beta)
+        norm = a_00 + (tied * a_0i).sum(1, keepdims=True)
+        d_0 = alive * (g_0 - (a_0i * d).sum(1, keepdims=True)) / xp.where(alive, norm, 1)
+        return xp.concatenate([d + tied * d_0, d_0], axis=1)
+
+
+def _inverse_diagonal(h: Array, delta: Array, rho: float, q: float) -> Array:
+    """(F_{l,ij} + rho)^{-1/q} (M_l, M_{l-1}+1), and 0 where that is infinite; in place, for it is as large as W_l."""
+    F = ((delta * delta).sum(1) / len(h)).T @ (h * h)
+    F += rho
+    dead = F == 0
+    F[dead] = 1
+    F **= -1 / q
+    F[dead] = 0
+    return F

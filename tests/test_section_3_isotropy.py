@@ -1,0 +1,204 @@
+"""SPEC 3: Theta_bar = alpha I, and J direction = alpha e exactly at finite width, row by row of the table."""
+
+import re
+
+import numpy as np
+import pytest
+from support import FISHERS, assert_close, condition, generator, host, on, problem
+
+import refngd as rn
+
+SIGMA = [[2, 0.5, 0], [0.5, 1.5, -0.3], [0, -0.3, 1]]
+GRAM = rn.KFAC(last="gram")
+
+
+def assert_isotropic(fisher, p, alpha, kappa):
+    I = np.eye(p.e.size)
+    assert_close(fisher.coefficient(p.s, p.s), alpha * I, kappa)
+    assert_close(rn.push(p.s, fisher.direction(p.s, p.e)), alpha * host(p.e), kappa)
+
+
+def gram_condition(p):
+    """The largest condition number among the Gram matrices that the isotropic approximations invert."""
+    k = rn.kernels(p.s, p.s)
+    return max(condition(host(K)) for K in [*k.Theta, *k.A, *k.B[:-1]])
+
+
+@pytest.mark.parametrize("C", [1, 3])
+@pytest.mark.parametrize("sigma_b", [0.0, 0.5])
+@pytest.mark.parametrize("L", [2, 3, 4, 5])
+@pytest.mark.parametrize("activation", [rn.relu, rn.tanh], ids=str)
+def test_layerwise_approximations_and_kfac_are_isotropic_at_any_finite_width(L, C, sigma_b, activation):
+    N = 4
+    p = problem((8, *[60] * (L - 1), C), activation, sigma_b, N=N)
+    kappa = gram_condition(p)
+    expected = {rn.Exact(): 1, rn.BlockDiagonal(): L, rn.KFAC(): N * L, GRAM: N * (L - 1) + 1}
+    for fisher, alpha in expected.items():
+        assert fisher.alpha(p.net, N) == alpha
+        assert_isotropic(fisher, p, alpha, kappa)
+
+
+@pytest.mark.parametrize(("L", "alpha"), [(1, 1), (2, 1), (3, 1), (4, 2), (5, 2), (6, 2), (7, 3), (8, 3)])
+@pytest.mark.parametrize("C", [1, 3])
+def test_block_tridiagonal_is_isotropic_for_every_depth_singular_ones_included(L, alpha, C):
+    p = problem((8, *[60] * (L - 1), C), rn.relu, 0.5)
+    assert rn.BlockTridiagonal().alpha(p.net, 4) == pytest.approx(alpha, rel=1e-14)
+    assert_isotropic(rn.BlockTridiagonal(), p, alpha, gram_condition(p))
+
+
+def test_block_tridiagonal_trains_only_some_layers():
+    for L, trained in ((3, {1}), (4, {0, 3})):
+        p = problem((8, *[20] * (L - 1), 1), rn.tanh)
+        sizes = [abs(host(dw)).max() for dw in rn.BlockTridiagonal().direction(p.s, p.e)]
+        assert {l for l in range(L) if sizes[l] > 1e-10 * max(sizes)} == trained
+
+
+def test_general_sigma_has_the_golden_alpha():
+    p = problem((8, 40, 40, 2), rn.tanh, 0.5)
+    assert rn.Layerwise(SIGMA).alpha(p.net, 4) == pytest.approx(2.357976653696498, rel=1e-15)
+    assert_isotropic(rn.Layerwise(SIGMA), p, 2.357976653696498, gram_condition(p))
+
+
+def test_singular_sigma_with_one_in_its_range_is_the_true_pseudo_inverse():
+    Sigma = np.array([[2.0, 0, 1], [0, 2, 1], [1, 1, 1]])  # kernel (1, 1, -2), Sigma (1, 1, 0) / 2 = 1
+    p, fisher = problem((8, 20, 20, 2), rn.tanh), rn.Layerwise(Sigma)
+    assert fisher.alpha(p.net, 4) == pytest.approx(1, rel=1e-14)
+    assert_isotropic(fisher, p, 1, gram_condition(p))
+    # SPEC 3: Theta_bar(x', x) = sum_l Theta_l(x', x) Theta_l^{-1} (w_l I + v_l Z)
+    w, v = np.linalg.pinv(Sigma) @ np.ones(3), np.array([1, 1, -2]) / 6**0.5
+    inverse = [np.linalg.inv(T) for T in host(rn.kernels(p.s, p.s).Theta)]
+    Z = -np.linalg.solve(
+        sum(v**2 * T for v, T in zip(v, inverse, strict=True)), sum((v * w)[l] * inverse[l] for l in range(3))
+    )
+    cross, I = host(rn.kernels(p.test, p.s).Theta), np.eye(len(Z))
+    desired = sum(cross[l] @ inverse[l] @ (w[l] * I + v[l] * Z) for l in range(3))
+    assert_close(fisher.coefficient(p.test, p.s), desired, gram_condition(p))
+
+
+@pytest.mark.parametrize(
+    "Sigma", [[[1, 0], [0, 0]], [[1, -1], [-1, 1]], np.zeros((3, 3))], ids=["one layer", "difference", "zero"]
+)
+def test_sigma_without_one_in_its_range_is_refused(Sigma):
+    with pytest.raises(ValueError, match="Sigma is singular and 1 is not in its range"):
+        rn.Layerwise(Sigma)
+
+
+@pytest.mark.parametrize("L", [3, 4, 5])
+def test_damping_among_the_negative_eigenvalues_is_warned_of_with_the_dangerous_interval(L):
+    p, fisher = problem((8, *[12] * (L - 1), 1), rn.tanh), rn.BlockTridiagonal()
+    w = np.linalg.eigvalsh(host(fisher.matrix(p.s)))
+    negative = -w[w < -1e-10 * w[-1]]
+    with pytest.warns(RuntimeWarning, match="negative eigenvalues of the indefinite G") as caught:
+        resonant = rn.flatten(fisher.direction(p.s, p.e, negative[0] * (1 + 1e-9)))
+    hi, lo = (float(v) for v in re.search(r"\[-(\S+), -(\S+)\]", str(caught[0].message)).groups())
+    assert lo * 0.99 <= negative.min()
+    assert negative.max() <= hi * 1.01
+    outside = [rn.flatten(fisher.direction(p.s, p.e, rho)) for rho in (lo * 0.9, hi * 1.1)]  # in silence
+    assert np.linalg.norm(host(resonant)) > 1e4 * max(np.linalg.norm(host(d)) for d in outside)
+
+
+def test_safe_damping_of_an_indefinite_g_tends_to_the_pseudo_inverse():
+    p = problem((8, 40, 40, 40, 1), rn.tanh)
+    limit = host(rn.BlockTridiagonal().coefficient(p.test, p.s))
+    errors = [
+        abs(host(rn.BlockTridiagonal().coefficient(p.test, p.s, rho)) - limit).max() for rho in (1e-4, 1e-6, 1e-8)
+    ]
+    assert errors[1] < errors[0] / 50
+    assert errors[2] < errors[1] / 50
+
+
+@pytest.mark.parametrize("C", [1, 2])
+def test_kfac_with_fewer_inputs_than_samples_is_equation_s109(C):
+    """Theta_bar / N = (L-1) I + I * X (X^T X)^{-1} X^T."""
+    N, L = 6, 3
+    p = problem((4, 40, 40, C), rn.tanh, N=N)
+    assert rn.KFAC().alpha(p.net, N) is None
+    X = host(p.x)
+    hat = np.diag(X @ np.linalg.solve(X.T @ X, X.T))
+    desired = N * ((L - 1) * np.eye(N * C) + np.diag(np.repeat(hat, C)))
+    k = rn.kernels(p.s, p.s)
+    assert_close(rn.KFAC().coefficient(p.s, p.s), desired, max(condition(host(K)) for K in [*k.A, *k.B[:-1]]))
+
+
+@pytest.mark.parametrize("C", [1, 2])
+def test_kfac_with_separate_bias_is_isotropic_up_to_the_output_bias(C):
+    N, L, fisher = 4, 3, rn.KFAC(bias="separate")
+    p = problem((8, 40, 40, C), rn.tanh, 0.5, N=N)
+    kappa = gram_condition(p)
+    output_bias = np.kron(np.ones((N, N)), np.eye(C))
+    assert fisher.alpha(p.net, N) is None
+    assert_close(fisher.coefficient(p.s, p.s), N * (2 * L - 1) * np.eye(N * C) + output_bias, kappa)
+    dW = fisher.direction(p.s, p.e)
+    dW[-1][:, -1] = 0
+    assert_close(rn.push(p.s, dW), N * (2 * L - 1) * host(p.e), kappa)
+
+
+def test_kfac_of_a_linear_network_has_alpha_n_plus_l_minus_1():
+    """All samples share delta_l, so the projector on its range has 1/N on the diagonal."""
+    p = problem((8, 9, 9, 2), rn.linear, N=4)
+    assert rn.KFAC().alpha(p.net, 4) == 4 + 3 - 1
+    assert_isotropic(rn.KFAC(), p, 6, gram_condition(p))
+
+
+@pytest.mark.parametrize("C", [1, 3])
+@pytest.mark.parametrize("activation", [rn.relu, rn.tanh, rn.erf, rn.shifted_relu(0.5)], ids=str)
+def test_unitwise_alpha_is_reached_by_a_wide_network(C, activation):
+    N = 5
+    rng = generator()
+    net = rn.Network((50, 1500, 1500, C), activation)
+    x = rng.standard_normal((N, 50))
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    s = net.signals(on(net.init(rng)), on(x))
+    report = rn.isotropy(rn.Unitwise().coefficient(s, s))
+    assert rn.Unitwise().alpha(net, N) == pytest.approx(report.alpha, rel=0.05)
+    assert report.deviation < 0.15
+    if C == 1 and activation in (rn.tanh, rn.erf):
+        assert rn.Unitwise().alpha(net, N) == 3001
+
+
+def test_unitwise_theta_bar_counts_the_live_units():
+    p = problem((8, 30, 30, 1), rn.relu, N=5)
+    live = sum((host(d)[:, 0] != 0).sum(1) for d in p.s.delta)
+    assert_close(rn.Unitwise().coefficient(p.s, p.s), np.diag(live).astype(float), gram_condition(p))
+
+
+@pytest.mark.parametrize("name", ["Entrywise", "QuasiDiagonal"])
+@pytest.mark.parametrize("sigma_b", [0.0, 0.5])
+def test_entrywise_approximations_have_trace_p_and_are_not_isotropic(name, sigma_b):
+    p, fisher = problem((8, 30, 30, 2), rn.tanh, sigma_b, N=5), FISHERS[name]
+    Theta_bar = host(fisher.coefficient(p.s, p.s))
+    P = sum(M * k for M, k in p.net.shapes)
+    assert np.trace(Theta_bar) == pytest.approx(P, rel=1e-9)
+    assert fisher.alpha(p.net, 5) is None
+    assert rn.isotropy(on(Theta_bar)).deviation > 0.5
+
+
+@pytest.mark.parametrize(
+    ("fisher", "widths", "sigma_b", "n", "activation"),
+    [
+        (rn.Exact(), (3, 2, 1), 0.0, 9, rn.relu),  # P = 8 < N
+        (rn.BlockDiagonal(), (20, 5, 5, 1), 0.0, 6, rn.relu),  # the last layer has 5 entries
+        (rn.BlockTridiagonal(), (20, 5, 5, 5, 1), 0.0, 6, rn.relu),  # W_4 has 5 entries and weight 1
+        (rn.KFAC(), (20, 11, 11, 2), 0.0, 6, rn.relu),  # M_l < C N
+        (rn.KFAC(), (4, 50, 50, 1), 0.0, 6, rn.relu),  # M_0 < N
+        (rn.Unitwise(), (4, 50, 50, 1), 0.5, 6, rn.relu),  # M_0 + 1 < N
+        (rn.Exact(), (4, 50, 50, 1), 0.0, 6, rn.linear),  # a linear map of dependent inputs
+        (rn.Identity(), (20, 50, 50, 1), 0.0, 6, rn.relu),
+    ],
+)
+def test_alpha_is_none_where_the_widths_or_the_approximation_rule_isotropy_out(fisher, widths, sigma_b, n, activation):
+    p = problem(widths, activation, sigma_b, N=n)
+    assert fisher.alpha(p.net, n) is None
+    assert rn.isotropy(fisher.coefficient(p.s, p.s)).deviation > 1e-3
+
+
+def test_a_layer_without_weight_may_be_too_narrow():
+    p = problem((20, 5, 5, 1), rn.tanh, N=6)  # W_3 has 5 entries, but Sigma^{-1} 1 = (0, 1, 0)
+    assert rn.BlockTridiagonal().alpha(p.net, 6) == pytest.approx(1)
+    assert rn.isotropy(rn.BlockTridiagonal().coefficient(p.s, p.s)).deviation < 1e-9
+
+
+def test_isotropy_reports_mean_deviation_and_condition():
+    report = rn.isotropy(on(np.diag([1.0, 2.0, 6.0])))
+    assert (report.alpha, report.deviation, report.condition) == pytest.approx((3, 1, 6))
+    assert rn.isotropy(on(np.diag([0.0, 2.0]))).condition == np.inf

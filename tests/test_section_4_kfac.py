@@ -1,0 +1,81 @@
+"""SPEC 4: where K-FAC's factors, damping and widths could go wrong."""
+
+import numpy as np
+import pytest
+from support import assert_close, condition, host, on, problem, relative
+
+import refngd as rn
+
+
+@pytest.mark.parametrize("C", [1, 2])
+@pytest.mark.parametrize("sigma_b", [0.0, 0.5])
+def test_damping_is_on_both_factors(C, sigma_b):
+    rho, N = 0.1, 4
+    p = problem((5, 6, C), rn.tanh, sigma_b, N=N)
+    h, delta = host(p.s.h), [d.reshape(N * C, -1) for d in host(p.s.delta)]
+    B = [delta[0].T @ delta[0] / N, np.eye(C) / N]
+    for l, dw in enumerate(host(rn.KFAC().direction(p.s, p.e, rho))):
+        gradient, A = host(rn.pull(p.s, p.e))[l] / N, h[l].T @ h[l] / N
+        damped_A, damped_B = A + rho * np.eye(len(A)), B[l] + rho * np.eye(len(B[l]))
+        desired = np.linalg.solve(damped_B, gradient) @ np.linalg.inv(damped_A)
+        assert_close(dw, desired, condition(damped_A) * condition(damped_B))
+        on_the_product = np.linalg.solve(np.kron(B[l], A) + rho * np.eye(gradient.size), gradient.ravel())
+        assert relative(dw.ravel(), on_the_product) > 0.1
+
+
+def test_kernel_with_damping_on_both_factors():
+    """(1/N) sum_l [B_l(x',x) (B_l/N + rho)^{-1}] * [A(x',x) (A/N + rho)^{-1}], in the last layer B by 1/N + rho."""
+    rho, N = 1e-2, 5
+    p = problem((6, 8, 8, 1), rn.relu, 0.5, N=N)
+    cross, own = (rn.kernels(s, p.s) for s in (p.test, p.s))
+
+    def damped_inverse(K):
+        return np.linalg.inv(host(K) / N + rho * np.eye(N))
+
+    left = [host(B1) @ damped_inverse(B) for B1, B in zip(cross.B, own.B, strict=True)]
+    left[-1] = np.ones((3, N)) / (1 / N + rho)
+    right = [host(A1) @ damped_inverse(A) for A1, A in zip(cross.A, own.A, strict=True)]
+    desired = sum(b * a for b, a in zip(left, right, strict=True)) / N
+    assert_close(rn.KFAC().coefficient(p.test, p.s, rho), desired, condition(host(own.A[0]) / N + rho * np.eye(N)) ** 2)
+
+
+@pytest.mark.parametrize("widths", [(3, 4, 4, 1), (3, 4, 4, 2), (9, 3, 12, 2)], ids=str)
+@pytest.mark.parametrize("q", [1, 2])
+@pytest.mark.parametrize("rho", [0.0, 0.1])
+def test_factors_of_the_widths_serve_where_they_are_smaller_than_those_of_the_samples(widths, q, rho):
+    """Both sides of f(X^T X) X^T = X^T f(X X^T) occur: M < N and M >= N."""
+    p = problem(widths, rn.tanh, 0.5, N=6)
+    G = host(rn.KFAC().matrix(p.s, rho))
+    desired = host(rn.inverse_power(on(G), q=q, rcond=1e-11)) @ p.J.T @ host(p.e).ravel() / 6
+    assert_close(rn.flatten(rn.KFAC().direction(p.s, p.e, rho, q)), desired, condition(G))
+
+
+def test_theta_bar_is_a_product_of_orthogonal_projectors():
+    """SPEC 4: Theta_bar_l / N = P_B * P_A at any width."""
+    N, p = 6, problem((3, 4, 1), rn.tanh, N=6)
+
+    def projector(X):
+        U, s, _ = np.linalg.svd(X, full_matrices=False)
+        U = U[:, s > 1e-10 * s[0]]
+        return U @ U.T
+
+    h, delta = host(p.s.h), host(p.s.delta)
+    desired = projector(delta[0][:, 0]) * projector(h[0]) + projector(h[1])  # B*_L = 1/N: P_B = 1 1^T in the last layer
+    k = rn.kernels(p.s, p.s)
+    assert_close(host(rn.KFAC().coefficient(p.s, p.s)) / N, desired, max(condition(host(K)) for K in [*k.A, *k.B[:-1]]))
+
+
+def test_shared_activation_patterns_make_b_singular_and_are_handled():
+    """The ReLU trap of SPEC 4: two samples with one pattern have parallel backward signals."""
+    p = problem((8, 5, 1), rn.relu, N=6)
+    B = host(rn.kernels(p.s, p.s).B[0])
+    assert np.linalg.matrix_rank(B) < 6
+    G = host(rn.KFAC().matrix(p.s))
+    desired = host(rn.inverse_power(on(G), rcond=1e-11)) @ p.J.T @ host(p.e).ravel() / 6
+    assert_close(rn.flatten(rn.KFAC().direction(p.s, p.e)), desired, condition(G))
+
+
+def test_separate_bias_without_bias_is_plain_kfac():
+    p = problem((6, 7, 2), rn.tanh)
+    for a, b in zip(rn.KFAC("separate").direction(p.s, p.e), rn.KFAC().direction(p.s, p.e), strict=True):
+        assert relative(a, b) == 0

@@ -1,0 +1,99 @@
+"""SPEC 5: unit-wise with dead samples, entry-wise and quasi-diagonal."""
+
+import numpy as np
+import pytest
+from support import assert_close, condition, generator, host, on, problem
+
+import refngd as rn
+
+
+def svd_direction(p, unit_rows, rho=0.0):
+    """G^+ gradient by an SVD of each block of the explicit Jacobian: the accurate definition."""
+    N, J, e = len(p.e), p.J, host(p.e).ravel()
+    direction, start = [], 0
+    for size in unit_rows:
+        U, s, Vt = np.linalg.svd(J[:, start : start + size], full_matrices=False)
+        live = s > 1e-13 * s[0] if s[0] else s > 0
+        gain = np.where(live, s / (np.where(live, s, 1) ** 2 / N + rho), 0)
+        direction.append(Vt.T @ (gain * (U.T @ e)) / N)
+        start += size
+    return np.concatenate(direction)
+
+
+@pytest.mark.parametrize("C", [1, 3])
+@pytest.mark.parametrize("N", [5, 12])  # 12: more samples than inputs, so a layer's inputs are dependent
+@pytest.mark.parametrize("sigma_b", [0.0, 0.5])
+@pytest.mark.parametrize("rho", [0.0, 1e-8, 1e-2])
+def test_unitwise_direction_with_dead_samples_is_the_pseudo_inverse(C, N, sigma_b, rho):
+    p = problem((7, 8, 9, C), rn.relu, sigma_b, N=N)
+    assert any((host(d) == 0).any() for d in p.s.delta[:-1])
+    units = [k for M, k in p.net.shapes for _ in range(M)]
+    blocks = np.split(p.J, np.cumsum(units)[:-1], axis=1)
+    kappa = max(
+        np.linalg.cond(b @ b.T + rho * np.eye(len(b))) if rho else condition(b @ b.T) for b in blocks if b.any()
+    )
+    assert_close(rn.flatten(rn.Unitwise().direction(p.s, p.e, rho)), svd_direction(p, units, rho), kappa)
+
+
+def test_unit_without_any_live_sample_does_not_move():
+    net = rn.Network((4, 3, 1), rn.relu)
+    W = net.init(0)
+    W[0][1] = -abs(W[0][1])  # with positive inputs this unit is dead
+    s = net.signals(on(W), on(abs(generator().standard_normal((3, 4)))))
+    e = on(np.ones((3, 1)))
+    for fisher in (rn.Unitwise(), rn.Entrywise(), rn.QuasiDiagonal(), rn.KFAC(), rn.BlockDiagonal()):
+        assert (host(fisher.direction(s, e)[0])[1] == 0).all()
+    assert (host(rn.Unitwise().direction(s, e)[0])[0] != 0).any()
+
+
+def test_unitwise_batches_do_not_change_the_result(monkeypatch):
+    p = problem((7, 8, 9, 2), rn.relu, 0.5)
+    whole = rn.Unitwise().direction(p.s, p.e), rn.Unitwise().coefficient(p.test, p.s)
+    monkeypatch.setattr("refngd.fisher.unitwise.BATCH", 50)
+    assert_close(rn.flatten(rn.Unitwise().direction(p.s, p.e)), rn.flatten(whole[0]))
+    assert_close(rn.Unitwise().coefficient(p.test, p.s), whole[1], 1e3)
+
+
+@pytest.mark.parametrize("rho", [0.0, 1e-2])
+@pytest.mark.parametrize("C", [1, 2])
+def test_quasi_diagonal_solves_its_own_matrix(rho, C):
+    p, fisher = problem((5, 6, 6, C), rn.tanh, 0.5, N=6), rn.QuasiDiagonal()
+    G, gradient = host(fisher.matrix(p.s, rho)), p.J.T @ host(p.e).ravel() / 6
+    assert_close(G @ host(rn.flatten(fisher.direction(p.s, p.e, rho))), gradient, condition(G))
+
+
+def test_quasi_diagonal_with_one_live_sample_is_the_pseudo_inverse():
+    """All inputs of a unit are proportional to its bias then: every Schur complement vanishes."""
+    p = problem((5, 6, 2), rn.tanh, 0.5, N=1)
+    G = host(rn.QuasiDiagonal().matrix(p.s))
+    desired = np.linalg.pinv(G, rcond=1e-10, hermitian=True) @ p.J.T @ host(p.e).ravel()
+    assert_close(rn.flatten(rn.QuasiDiagonal().direction(p.s, p.e)), desired, condition(G))
+
+
+def test_quasi_diagonal_without_bias_is_the_diagonal():
+    p = problem((5, 6, 2), rn.tanh)
+    for q in (1, 2):
+        for a, b in zip(
+            rn.QuasiDiagonal().direction(p.s, p.e, 0.1, q), rn.Entrywise().direction(p.s, p.e, 0.1, q), strict=True
+        ):
+            assert (host(a) == host(b)).all()
+
+
+def test_condition_numbers_of_theta_bar_are_those_of_figure_3():
+    """SPEC 5, M = 128: geometric means NTK 164, BD 1, unit-wise 1.33, diagonal 20.7, quasi-diagonal 4.5."""
+    expected = {
+        rn.Identity(): 164,
+        rn.BlockDiagonal(): 1,
+        rn.Unitwise(): 1.33,
+        rn.Entrywise(): 20.7,
+        rn.QuasiDiagonal(): 4.5,
+    }
+    measured = {fisher: [] for fisher in expected}
+    for seed in range(4):
+        rng = generator(seed)
+        net = rn.Network((100, 128, 128, 1), rn.relu, 2**0.5, 0.5**0.5)
+        s = net.signals(on(net.init(rng)), on(rng.standard_normal((80, 100))))
+        for fisher in expected:
+            measured[fisher].append(rn.isotropy(fisher.coefficient(s, s, 1e-12)).condition)
+    for fisher, condition_number in expected.items():
+        assert np.exp(np.log(measured[fisher]).mean()) == pytest.approx(condition_number, rel=0.25), fisher
