@@ -1,0 +1,70 @@
+"""Natural gradient descent with exact and approximate Fisher matrices, in plain NumPy or CuPy.
+
+Karakida & Osawa (2020), "K&O" in all docstrings. See README.md for ten lines that use it, and the notation.
+"""
+
+from .activations import Activation, erf, linear, relu, shifted_relu, tanh
+from .arrays import to_device
+from .dynamics import Dynamics, Isotropy, isotropy, linearized, optimal_rate
+from .fisher import (
+    KFAC,
+    BlockDiagonal,
+    BlockTridiagonal,
+    Entrywise,
+    Exact,
+    Fisher,
+    Identity,
+    Layerwise,
+    QuasiDiagonal,
+    Unitwise,
+    fisher_information,
+)
+from .jacobian import flatten, jacobian, pull, push, unflatten
+from .kernels import Kernels, kernels, ntk, order_parameters
+from .losses import Loss, mse
+from .network import Network, Signals
+from .spectral import inverse_power
+from .training import Step, train
+
+__version__ = "0.1.0"
+__all__ = [
+    "KFAC",
+    "Activation",
+    "BlockDiagonal",
+    "BlockTridiagonal",
+    "Dynamics",
+    "Entrywise",
+    "Exact",
+    "Fisher",
+    "Identity",
+    "Isotropy",
+    "Kernels",
+    "Layerwise",
+    "Loss",
+    "Network",
+    "QuasiDiagonal",
+    "Signals",
+    "Step",
+    "Unitwise",
+    "erf",
+    "fisher_information",
+    "flatten",
+    "inverse_power",
+    "isotropy",
+    "jacobian",
+    "kernels",
+    "linear",
+    "linearized",
+    "mse",
+    "ntk",
+    "optimal_rate",
+    "order_parameters",
+    "pull",
+    "push",
+    "relu",
+    "shifted_relu",
+    "tanh",
+    "to_device",
+    "train",
+    "unflatten",
+]

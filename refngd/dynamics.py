@@ -1,0 +1,102 @@
+"""Training in function space: what Theta_bar at initialisation says of every later step, on any sample.
+
+    R_t      = Theta_bar^{-1} (I - (I - eta Theta_bar)^t) (y - f_0) = eta sum_{s<t} (y - f_s)     (N, C)
+    f_t(x')  = f_0(x') + Theta_bar(x', x) R_t                          K&O (10), and (14) for t -> inf
+    theta_t  = theta_0 + direction(R_t)                                (22)
+
+Theta_bar is the `coefficient` of an approximation, which makes this (5) for gradient descent, (13) for exact natural
+gradient, and (16), (18), (21). Where Theta_bar = alpha I it reads f_t = y + (1 - alpha eta)^t (f_0 - y).
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from .arrays import Array, array_module
+from .jacobian import push
+from .network import Signals
+from .spectral import cutoff, eigen, eigenvalues
+
+
+@dataclass(frozen=True)
+class Isotropy:
+    """How far Theta_bar is from alpha I: alpha = its mean eigenvalue, deviation = ||Theta_bar - alpha I||_2 / alpha,
+    condition = its largest over its smallest eigenvalue, inf if that is not positive."""
+
+    alpha: float
+    deviation: float
+    condition: float
+
+
+def isotropy(Theta_bar: Array) -> Isotropy:
+    """The report for Theta_bar (NC, NC) on the training set, K&O (12)."""
+    w = eigenvalues(Theta_bar)
+    alpha, low, high = float(w.mean()), float(w[0]), float(w[-1])
+    return Isotropy(alpha, max(high - alpha, alpha - low) / abs(alpha), high / low if low > 0 else math.inf)
+
+
+def optimal_rate(Theta_bar: Array) -> float:
+    """1 / lambda_max(Theta_bar): K&O's rate for gradient descent, which is 1 / alpha where Theta_bar = alpha I (17).
+
+    Raises ValueError if no eigenvalue is positive.
+    """
+    largest = float(eigenvalues(Theta_bar)[-1])
+    if not largest > 0:
+        raise ValueError(
+            f"Theta_bar has no positive eigenvalue (the largest is {largest:.3g}): no learning rate converges"
+        )
+    return 1 / largest
+
+
+class Dynamics:
+    """The linearised training of f_0 (N, C) towards y (N, C) with Theta_bar (NC, NC) and learning rate eta.
+
+    Raises ValueError for shapes that do not match and eta <= 0.
+    """
+
+    def __init__(self, Theta_bar: Array, f0: Array, y: Array, eta: float) -> None:
+        if y.shape != f0.shape or Theta_bar.shape != (f0.size, f0.size):
+            raise ValueError(
+                f"Theta_bar has shape {Theta_bar.shape}, f0 {f0.shape} and y {y.shape}; "
+                "expected (NC, NC), (N, C) and (N, C)"
+            )
+        if not (math.isfinite(eta) and eta > 0):
+            raise ValueError(f"eta is {eta}; expected a finite number > 0")
+        self.f0, self.eta = f0, float(eta)
+        self.w, self.V = eigen(Theta_bar)
+        self.error = self.V.T @ (y - f0).reshape(-1, 1)
+
+    def accumulated(self, t: float) -> Array:
+        """R_t (N, C) after t = 0, 1, 2, .. steps, or its limit at t = inf (where the null space of Theta_bar stays).
+
+        Raises FloatingPointError if R_t overflows, or has no limit.
+        """
+        if not (t >= 0 and (math.isinf(t) or float(t).is_integer())):
+            raise ValueError(f"t is {t}; expected 0, 1, 2, .. or inf")
+        xp, t = array_module(self.w), float(t)
+        live = abs(self.w) > cutoff(self.V) * abs(self.w).max()
+        w, x = xp.where(live, self.w, 1), self.eta * self.w
+        if math.isinf(t):
+            if bool((live & (abs(1 - x) >= 1)).any()):
+                raise FloatingPointError(
+                    f"no limit: eta = {self.eta:.3g}, expected 0 < eta lambda < 2 for all eigenvalues"
+                )
+            gain = live / w
+        else:
+            small = x < 0.5  # there 1 - (1 - x)^t would cancel
+            with np.errstate(over="ignore"):  # reported below
+                decayed = xp.where(small, -xp.expm1(t * xp.log1p(-xp.where(small, x, 0))), 1 - (1 - x) ** t)
+                gain = xp.where(live, decayed / w, self.eta * t)
+        if not xp.isfinite(gain).all():
+            raise FloatingPointError(f"training diverges: R_t overflows at t = {t:g}, eta = {self.eta:.3g}")
+        return (self.V @ (gain[:, None] * self.error)).reshape(self.f0.shape)
+
+    def predict(self, cross: Array, f0: Array, t: float) -> Array:
+        """f_t(x') (N', C) from Theta_bar(x', x) (N'C, NC) and f_0(x') (N', C); K&O (10)."""
+        return f0 + (cross @ self.accumulated(t).reshape(-1, 1)).reshape(f0.shape)
+
+
+def linearized(s: Signals, W0: list[Array], W: list[Array]) -> Array:
+    """f_0(x') + J_0(x') (theta - theta_0) (N', C), with s the signals of x' at W0; (S.23)."""
+    return s.f + push(s, [w - w0 for w, w0 in zip(W, W0, strict=True)])

@@ -1,0 +1,45 @@
+"""SPEC 13.3 and 13.5: numbers found independently."""
+
+from math import cos, sin, sqrt
+
+import numpy as np
+import pytest
+from support import host, on
+
+import refngd as rn
+
+
+@pytest.fixture
+def tiny():
+    """The tanh network 3-5-5-1 of 13.5 with weights from sines and cosines: (net, W, x of 5 samples)."""
+    net = rn.Network((3, 5, 5, 1), rn.tanh, sqrt(2), sqrt(0.5))
+    W = []
+    for l, (M, k) in enumerate(net.shapes, 1):
+        weights = [[sqrt(2) * sin(l + (i * (k - 1) + j + 1) ** 2) for j in range(k - 1)] for i in range(M)]
+        W.append(np.array([[*row, sqrt(2) * cos(l + (i + 1) ** 2)] for i, row in enumerate(weights)]))
+    x = np.array([[sin((3 * n + j + 1) ** 2) for j in range(3)] for n in range(5)])
+    return net, on(W), x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+def test_tiny_network_has_the_golden_outputs(tiny):
+    net, W, x = tiny
+    golden = [-0.187517501740302, -0.558951475203746, -0.353251615101541, -0.262932383003002, -0.450719347763366]
+    np.testing.assert_allclose(host(net.forward(W, on(x))).ravel(), golden, rtol=0, atol=2e-15)
+
+
+def test_tiny_network_has_the_golden_loss_and_exact_step(tiny):
+    net, W, x = tiny
+    y = on(np.array([[1.0], [-1], [1]]))
+    first, second = rn.train(net, W, on(x[:3]), y, rn.Exact(), 0.5, 1)
+    assert first.loss == pytest.approx(0.57266859198990, abs=1e-14)
+    golden = [0.47504982801725, -0.52790836020758, 0.391022528259]
+    np.testing.assert_allclose(host(second.f).ravel(), golden, rtol=0, atol=1e-12)
+
+
+def test_golden_alphas():
+    net = rn.Network((100, 100, 100, 1))
+    assert rn.Layerwise([[2, 0.5, 0], [0.5, 1.5, -0.3], [0, -0.3, 1]]).alpha(net, 10) == pytest.approx(
+        2.357976653696498, rel=1e-15
+    )
+    depths = [rn.BlockTridiagonal().alpha(rn.Network((100,) * L + (1,)), 10) for L in range(3, 9)]
+    assert depths == pytest.approx([1, 2, 2, 2, 3, 3], rel=1e-14)

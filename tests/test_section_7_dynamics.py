@@ -1,0 +1,150 @@
+"""SPEC 7, the MSE part: theory of the training in function space and of the parameters, against training."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from support import FISHERS, assert_close, generator, host, on, problem, relative
+
+import refngd as rn
+
+
+def linearised_training(p, fisher, y, eta, steps, rho=0.0):
+    """(S.24) step by step: outputs on train and test and the parameters' change after `steps` updates with G_0, J_0."""
+    f, f_test, dtheta = host(p.s.f), host(p.test.f), 0
+    for _ in range(steps):
+        step = fisher.direction(p.s, on(f - y), rho)
+        f, f_test = f - eta * host(rn.push(p.s, step)), f_test - eta * host(rn.push(p.test, step))
+        dtheta = dtheta - eta * host(rn.flatten(step))
+    return f, f_test, dtheta
+
+
+@pytest.mark.parametrize("name", FISHERS)
+@pytest.mark.parametrize("C", [1, 2])
+@pytest.mark.parametrize("t", [0, 1, 7])
+def test_predictions_are_the_linearised_training(name, C, t):
+    """K&O (5), (10), (13), (16), (18), (21) on train and test, and (22) for the parameters."""
+    p, fisher, rho = problem((8, 40, 40, C), rn.tanh, 0.5), FISHERS[name], 1e-3 if name == "Unitwise" else 0.0
+    y = generator(5).standard_normal((4, C))
+    Theta_bar, cross = fisher.coefficient(p.s, p.s, rho), fisher.coefficient(p.test, p.s, rho)
+    eta = 0.7 * rn.optimal_rate(Theta_bar)
+    dynamics = rn.Dynamics(Theta_bar, p.s.f, on(y), eta)
+    f, f_test, dtheta = linearised_training(p, fisher, y, eta, t, rho)
+    np.testing.assert_allclose(host(dynamics.predict(Theta_bar, p.s.f, t)), f, rtol=0, atol=1e-9 * abs(y).max())
+    np.testing.assert_allclose(
+        host(dynamics.predict(cross, p.test.f, t)), f_test, rtol=0, atol=1e-9 * abs(f_test).max()
+    )
+    if t:
+        assert relative(rn.flatten(fisher.direction(p.s, dynamics.accumulated(t), rho)), dtheta) < 1e-8
+
+
+def test_linearized_network_is_the_first_order_expansion():
+    p = problem((5, 30, 2), rn.tanh, 0.5)
+    W = [w + 1e-4 * d for w, d in zip(p.W, rn.pull(p.s, p.e), strict=True)]
+    f = p.net.forward(W, p.x)
+    assert relative(rn.linearized(p.s, p.W, W), f) < 1e-5
+    assert relative(rn.linearized(p.s, p.W, W), p.s.f) > 1e-5
+
+
+@pytest.mark.parametrize("fisher", [rn.Exact(), rn.BlockDiagonal(), rn.KFAC()], ids=str)
+def test_isotropic_training_is_one_exponential_for_all_samples(fisher):
+    """f_t = y + (1 - alpha eta)^t (f_0 - y), K&O (12), (17)."""
+    p = problem((8, 40, 40, 2), rn.tanh)
+    y, alpha = generator(5).standard_normal((4, 2)), fisher.alpha(p.net, 4)
+    Theta_bar = fisher.coefficient(p.s, p.s)
+    for c in (0.5, 1.0, 1.9):
+        dynamics = rn.Dynamics(Theta_bar, p.s.f, on(y), c / alpha)
+        for t in (1, 3, 10):
+            f = y + (1 - c) ** t * (host(p.s.f) - y)
+            np.testing.assert_allclose(host(dynamics.predict(Theta_bar, p.s.f, t)), f, atol=1e-10)
+
+
+def test_gd_and_exact_ngd_converge_to_the_same_kernel_regression():
+    """K&O (14)."""
+    p = problem((8, 40, 40, 1), rn.tanh)
+    y, Theta, cross = generator(5).standard_normal((4, 1)), rn.ntk(p.s, p.s), rn.ntk(p.test, p.s)
+    limit = host(p.test.f) + host(cross) @ np.linalg.solve(host(Theta), y - host(p.s.f))
+    for fisher in (rn.Identity(), rn.Exact()):
+        Theta_bar = fisher.coefficient(p.s, p.s)
+        dynamics = rn.Dynamics(Theta_bar, p.s.f, on(y), rn.optimal_rate(Theta_bar))
+        f = dynamics.predict(fisher.coefficient(p.test, p.s), p.test.f, math.inf)
+        assert_close(f, limit, np.linalg.cond(host(Theta)))
+        late = dynamics.predict(fisher.coefficient(p.test, p.s), p.test.f, 100_000)
+        np.testing.assert_allclose(host(late), limit, rtol=1e-6)
+
+
+@pytest.mark.parametrize("x", [1e-12, 1e-5, 0.3, 0.9, 1.7])
+def test_accumulated_residual_is_the_sum_of_the_residuals(x):
+    """(1 - (1 - x)^t) / lambda without cancellation, against fractions."""
+    from fractions import Fraction
+
+    dynamics = rn.Dynamics(on(np.diag([1.0, x])), on(np.zeros((2, 1))), on(np.ones((2, 1))), 1.0)
+    for t in (1, 2, 50):
+        exact = (1 - (1 - Fraction(x)) ** t) / Fraction(x)
+        assert host(dynamics.accumulated(t))[1, 0] == pytest.approx(float(exact), rel=1e-14)
+
+
+def test_null_space_of_theta_bar_grows_linearly_and_stays_at_infinity():
+    dynamics = rn.Dynamics(on(np.diag([2.0, 0.0])), on(np.zeros((2, 1))), on(np.ones((2, 1))), 0.25)
+    np.testing.assert_allclose(host(dynamics.accumulated(4)).ravel(), [(1 - 0.5**4) / 2, 4 * 0.25])
+    np.testing.assert_allclose(host(dynamics.accumulated(math.inf)).ravel(), [0.5, 0])
+
+
+def test_dynamics_that_do_not_converge_say_so():
+    dynamics = rn.Dynamics(on(np.diag([1.0, 3.0])), on(np.zeros((2, 1))), on(np.ones((2, 1))), 1.0)
+    with pytest.raises(FloatingPointError, match="no limit: eta = 1, expected 0 < eta lambda < 2"):
+        dynamics.accumulated(math.inf)
+    with pytest.raises(FloatingPointError, match="training diverges: R_t overflows at t = 5000"):
+        dynamics.accumulated(5000)
+
+
+def test_optimal_rate_is_one_over_the_largest_eigenvalue():
+    assert rn.optimal_rate(on(np.diag([1.0, 4.0, 2.0]))) == pytest.approx(0.25)
+
+
+def test_training_takes_the_steps_of_equation_7_and_leaves_w_alone():
+    p = problem((5, 20, 2), rn.tanh, 0.5)
+    y, before = generator(5).standard_normal((4, 2)), [w.copy() for w in host(p.W)]
+    steps = list(rn.train(p.net, p.W, p.x, on(y), rn.BlockDiagonal(), 0.3, 2, rho=0.1))
+    assert [step.t for step in steps] == [0, 1, 2]
+    for w, w0 in zip(host(p.W), before, strict=True):
+        assert (w == w0).all()
+    for a, b in itertools.pairwise(steps):
+        s = p.net.signals(a.W, p.x)
+        assert a.loss == pytest.approx(((host(s.f) - y) ** 2).sum() / (2 * 4))
+        update = rn.BlockDiagonal().direction(s, s.f - on(y), 0.1)
+        for w, w_next, dw in zip(a.W, b.W, update, strict=True):
+            assert_close(w_next, host(w) - 0.3 * host(dw))
+
+
+def test_loss_gradient_is_the_pull_back_of_the_residual():
+    p = problem((4, 5, 2), rn.tanh, 0.5)
+    y, theta = on(generator(5).standard_normal((4, 2))), host(rn.flatten(p.W))
+    gradient = host(rn.flatten(rn.pull(p.s, rn.mse.residual(p.s.f, y) / 4)))
+    for i in (0, 7, len(theta) - 1):
+        d = np.zeros_like(theta)
+        d[i] = 1e-6
+        up, down = (rn.mse.value(p.net.forward(rn.unflatten(p.net, on(theta + v)), p.x), y) for v in (d, -d))
+        assert gradient[i] == pytest.approx((up - down) / 2e-6, rel=1e-6, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("activation", "expected"),
+    [(rn.tanh, (0.16, 0.018, 0.0014)), (rn.relu, (0.11, 0.030, 0.024))],
+    ids=["tanh", "relu"],
+)
+def test_finite_networks_approach_the_theory_as_they_widen(activation, expected):
+    """SPEC 7: N = 12, 5 steps, eta alpha = 1/2, block-diagonal; within a factor 3 of the errors found there."""
+    for M, error in zip((128, 512, 2048), expected, strict=True):
+        measured = []
+        for seed in range(3):
+            rng = generator(seed)
+            net = rn.Network((30, M, M, 1), activation)
+            x = rng.standard_normal((12, 30))
+            x /= np.linalg.norm(x, axis=1, keepdims=True)
+            y, W = np.sign(rng.standard_normal((12, 1))), on(net.init(rng))
+            *_, last = rn.train(net, W, on(x), on(y), rn.BlockDiagonal(), 0.5 / 3, 5)
+            theory = y + 0.5**5 * (host(net.forward(W, on(x))) - y)
+            measured.append(np.linalg.norm(host(last.f) - theory) / np.linalg.norm(theory - y))
+        assert np.median(measured) < 3 * error
