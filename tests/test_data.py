@@ -1,0 +1,79 @@
+"""The data that ship with the package, and the targets made of them."""
+
+import hashlib
+
+import numpy as np
+import pytest
+
+import refngd as rn
+from refngd import datasets
+
+
+def test_digits_are_the_published_ones():
+    x, labels = datasets.digits()
+    assert x.shape == (1797, 64)
+    assert np.bincount(labels).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
+    assert (x == x.round()).all()
+    assert (x.min(), x.max()) == (0, 16)
+    x, labels = datasets.digits((0, 7))
+    assert np.bincount(labels).tolist() == [178, 179]
+    assert np.linalg.matrix_rank(x) == 51  # SPEC 10
+    assert hashlib.sha256(datasets._shipped("digits.csv.gz").read_bytes()).hexdigest() == datasets.DIGITS_SHA256
+    assert datasets.DIGITS_SHA256 in (datasets._shipped("README.md")).read_text()
+
+
+def test_classes_are_numbered_in_the_order_given():
+    x, labels = datasets.digits((7, 0))
+    swapped, swapped_labels = datasets.digits((0, 7))
+    assert (x == swapped).all()
+    assert (labels == 1 - swapped_labels).all()
+
+
+def test_split_has_unit_inputs_and_the_stated_targets():
+    data = datasets.split(*datasets.digits((0, 7)), 32, 0)
+    assert (data.x.shape, data.y.shape, data.x_test.shape) == ((32, 64), (32, 1), (325, 64))
+    np.testing.assert_allclose(np.linalg.norm(data.x, axis=1), 1, rtol=1e-14)
+    assert set(data.y.ravel()) == {-0.5, 0.5}
+    ten = datasets.split(*datasets.digits(), 50, 0, np.float32)
+    assert ten.y.shape == (50, 10)
+    assert set(ten.y.sum(1)) == {1.0}
+    assert ten.x.dtype == ten.y_test.dtype == np.float32
+
+
+def test_split_is_a_partition_fixed_by_the_seed():
+    x, labels = np.random.default_rng(0).standard_normal((20, 3)), np.arange(20) % 2
+    a, b, c = (datasets.split(x, labels, 8, seed) for seed in (1, 1, 2))
+    assert (a.x == b.x).all()
+    assert not (a.x == c.x).all()
+    together = np.concatenate([a.x, a.x_test])
+    assert len(np.unique(together, axis=0)) == 20
+
+
+def test_gaussian_labels_come_from_a_linear_teacher():
+    x, labels = datasets.gaussian(3000, 5, 3, 0)
+    assert x.shape == (3000, 5)
+    assert np.bincount(labels).min() > 300
+    prediction = np.linalg.lstsq(x, np.eye(3)[labels], rcond=None)[0]
+    assert (np.argmax(x @ prediction, 1) == labels).mean() > 0.85
+
+
+def test_npz_round_trip(tmp_path):
+    np.savez(tmp_path / "own.npz", x=np.arange(6, dtype=np.uint8).reshape(3, 2), labels=[3, 5, 3])
+    x, labels = datasets.load_npz(tmp_path / "own.npz")
+    assert x.dtype == float
+    assert datasets.select(x, labels, [5, 3])[1].tolist() == [1, 0, 1]
+
+
+def test_accuracy_compares_signs_or_largest_outputs():
+    assert datasets.accuracy(np.array([[0.1], [-3], [2]]), np.array([[0.5], [-0.5], [-0.5]])) == pytest.approx(2 / 3)
+    assert datasets.accuracy(np.array([[0.1, 0.3, 0.2], [1, 0, 0]]), np.eye(3)[[1, 2]]) == 0.5
+
+
+def test_order_parameters_are_the_variances_of_wide_networks():
+    for activation in (rn.relu, rn.tanh, rn.erf, rn.shifted_relu(1.0)):
+        net = rn.Network((20, 4000, 4000, 1), activation, 1.5, 0.3)
+        x = np.random.default_rng(1).standard_normal((1, 20))
+        W, u = net.init(0), x / np.linalg.norm(x)
+        for l, q in enumerate(rn.order_parameters(net)[:2]):
+            u = net._layer(l, u, W[l])[1]
+            assert q == pytest.approx((u**2).mean(), rel=0.1)
