@@ -1,0 +1,180 @@
+"""The NumPy/CuPy switch: the same code on a stand-in that offers only what CuPy offers, and a scan of every name."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import stand_in
+from support import FISHERS, generator, host
+
+import refngd as rn
+from refngd import arrays, datasets, preprocess
+from refngd.experiment import compare
+
+PACKAGE = Path(rn.__file__).parent
+
+
+@pytest.fixture
+def device(monkeypatch):
+    for name, module in stand_in.modules().items():
+        monkeypatch.setitem(sys.modules, name, module)
+    return sys.modules["cupy"]
+
+
+def results(to, dtype, sigma_b, name):
+    """Everything public that computes, as a list of arrays, for data moved by `to`."""
+    rng = generator()
+    net = rn.Network((6, 9, 9, 2), rn.relu, 2**0.5, sigma_b)
+    W = to(net.init(rng, dtype))
+    x, x_test, y = (to(rng.standard_normal(shape).astype(dtype)) for shape in ((4, 6), (3, 6), (4, 2)))
+    x = preprocess.unit_norm(x)
+    s, test, fisher = net.signals(W, x), net.signals(W, x_test), FISHERS[name]
+    out = [net.forward(W, x), *s.h, *s.delta, rn.jacobian(s), rn.push(s, W), *rn.pull(s, y), rn.ntk(test, s)]
+    out += [*rn.unflatten(net, rn.flatten(W)), rn.fisher_information(s), rn.linearized(s, W, W)]
+    Theta_bar = fisher.coefficient(s, s, 20.0)
+    out += [fisher.matrix(s, 20.0), *fisher.direction(s, y, 20.0), fisher.coefficient(test, s, 20.0), Theta_bar]
+    out += [*fisher.direction(s, y), *(step.f for step in rn.train(net, W, x, y, fisher, 1e-3, 2, rho=20.0))]
+    out += [
+        rn.inverse_power(Theta_bar, 0.1),
+        rn.Dynamics(Theta_bar, s.f, y, 0.1).predict(fisher.coefficient(test, s), test.f, 3),
+    ]
+    out += [step.W[0] for step in rn.train(net, W, x, y, fisher, 1e-3, 2, rho=20.0)]
+    numbers = [
+        *vars(rn.isotropy(Theta_bar)).values(),
+        rn.optimal_rate(Theta_bar),
+        rn.mse.value(s.f, y),
+        datasets.accuracy(s.f, y),
+    ]
+    report = compare(net, W, datasets.Data(x, y, x_test, y[:3]), fisher, 2, rho=20.0)
+    numbers += [*report.loss, *report.theory_loss, *report.accuracy, *report.theory_accuracy, *report.spectrum]
+    assert all(type(number) is float for number in numbers)
+    return out, numbers
+
+
+@pytest.mark.parametrize("name", FISHERS)
+@pytest.mark.parametrize(("dtype", "sigma_b"), [(np.float64, 0.5), (np.float32, 0.0)])
+def test_every_public_function_runs_on_the_device_and_never_leaves_it(device, name, dtype, sigma_b):
+    expected, expected_numbers = results(lambda x: x, dtype, sigma_b, name)
+    actual, numbers = results(lambda x: rn.to_device(x, "gpu"), dtype, sigma_b, name)
+    assert {type(a) for a in actual} == {device.ndarray}
+    assert {a.dtype for a in actual} == {np.dtype(dtype)}
+    for a, b in zip(host(actual), expected, strict=True):
+        assert (a == b).all()  # the stand-in calls the same NumPy functions: any difference is a different path
+    assert numbers == expected_numbers
+
+
+@pytest.mark.parametrize("activation", [rn.relu, rn.tanh, rn.erf, rn.linear, rn.shifted_relu(0.5)], ids=str)
+def test_every_activation_runs_on_the_device(device, activation):
+    u = generator().standard_normal((3, 4))
+    for f in (activation.phi, activation.derivative):
+        assert (host(f(rn.to_device(u, "gpu"))) == f(u)).all()
+
+
+def test_mixing_host_and_device_is_an_error_that_names_the_argument(device):
+    net = rn.Network((3, 4, 1))
+    W, x = net.init(0), generator().standard_normal((2, 3))
+    with pytest.raises(ValueError, match=r"W\[0\] is numpy float64 but x is cupy float64; expected one device"):
+        net.signals(W, rn.to_device(x, "gpu"))
+    s = net.signals(*rn.to_device([W, x], "gpu"))
+    with pytest.raises(ValueError, match=r"e is numpy float64 .*; expected cupy float64"):
+        rn.Exact().direction(s, np.ones((2, 1)))
+
+
+def test_dense_matrices_are_measured_against_the_memory_of_the_device(device):
+    net = rn.Network((100, 300, 1))
+    W, x = rn.to_device([net.init(0), generator().standard_normal((2, 100))], "gpu")
+    with pytest.raises(MemoryError, match=r"G \(30300 x 30300\) .* this device has 8.0 GiB: call direction"):
+        rn.Exact().matrix(net.signals(W, x))
+
+
+def test_linear_algebra_raises_on_the_device(device, monkeypatch):
+    """CuPy ignores the failure of a factorisation by default; every call is made under errstate(linalg="raise")."""
+    states = []
+    monkeypatch.setattr(sys.modules["cupyx"], "errstate", lambda linalg: states.append(linalg) or np.errstate())
+    K = rn.to_device(np.eye(3), "gpu")
+    rn.inverse_power(K)
+    rn.isotropy(K)
+    rn.BlockDiagonal().direction(*device_problem())
+    assert len(states) >= 4
+    assert set(states) == {"raise"}
+
+
+def device_problem():
+    net = rn.Network((3, 4, 1))
+    W, x, e = rn.to_device([net.init(0), generator().standard_normal((2, 3)), np.ones((2, 1))], "gpu")
+    return net.signals(W, x), e
+
+
+def test_gpu_without_cupy_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    with pytest.raises(ValueError, match=r"device 'gpu' needs CuPy \(pip install 'refngd\[gpu\]'\) and a GPU"):
+        rn.to_device(np.ones(2), "gpu")
+
+
+def library_names(path):
+    """Dotted names used on `xp` or on a call of array_module, such as linalg.eigh."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        parts = []
+        while isinstance(node, ast.Attribute):
+            parts.insert(0, node.attr)
+            node = node.value
+        is_switch = isinstance(node, ast.Call) and getattr(node.func, "id", "") == "array_module"
+        if parts and (is_switch or getattr(node, "id", "") == "xp"):
+            yield ".".join(parts)
+
+
+def test_every_name_used_on_the_switch_is_one_that_cupy_has():
+    allowed = {*stand_in.FUNCTIONS, *stand_in.NOT_FUNCTIONS, "__name__", "linalg.LinAlgError"}
+    allowed |= {f"linalg.{name}" for name in stand_in.LINALG} | {
+        f"cuda{tail}" for tail in (".runtime", ".runtime.memGetInfo")
+    }
+    used = {name for path in PACKAGE.rglob("*.py") for name in library_names(path)}
+    assert used - allowed == set(), "not known to be in CuPy >= 14: look it up, then add it to tests/stand_in.py"
+    assert {"linalg.eigh", "where", "tensordot"} <= used
+
+
+def test_only_arrays_knows_that_there_are_two_libraries():
+    for path in PACKAGE.rglob("*.py"):
+        imported = {
+            name.name.split(".")[0]
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, (ast.Import, ast.ImportFrom))
+            for name in (node.names if isinstance(node, ast.Import) else [ast.alias(node.module or "")])
+        }
+        assert path == PACKAGE / "arrays.py" or not imported & {"cupy", "cupyx"}, path
+
+
+def test_the_stand_in_refuses_what_cupy_would_do_in_silence(device):
+    a = device.asarray(np.ones(2))
+    for forbidden in (
+        lambda: np.exp(a),
+        lambda: np.asarray(a),
+        lambda: a + np.ones(2),
+        lambda: np.ones(2) + a,
+        lambda: a * np.float64(2),
+        lambda: device.where(a > 0, np.ones(2), 0),
+        lambda: np.concatenate([a, a]),
+    ):
+        with pytest.raises(TypeError):
+            forbidden()
+    assert host(a + 1.0).tolist() == [2, 2]
+    assert arrays.array_module(a) is device
+
+
+def test_the_stand_in_runs_the_definitions_too():
+    """All of the suite runs on it with `pytest --device stand-in`; here one section does, in a process of its own."""
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "--device",
+        "stand-in",
+        "-p",
+        "no:cacheprovider",
+        str(Path(__file__).parent / "test_section_4_kfac.py"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent.parent)
+    assert done.returncode == 0, done.stdout

@@ -1,0 +1,270 @@
+"""Bad input: one clear message that names the argument, what came and what is expected, before any work."""
+
+import numpy as np
+import pytest
+from support import FISHERS, host, on, problem
+
+import refngd as rn
+from refngd import datasets
+from refngd.preprocess import unit_norm
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"widths": (3,)}, r"widths is \(3,\); expected at least two positive integers"),
+        ({"widths": (3, 0, 1)}, "widths is .*; expected at least two positive integers"),
+        ({"widths": (3, 2.5, 1)}, "widths is .*; expected at least two positive integers"),
+        ({"widths": 7}, "widths is 7; expected at least two positive integers"),
+        ({"widths": (3, "x")}, "widths is .*; expected at least two positive integers"),
+        ({"sigma_w": 0}, "sigma_w is 0; expected a finite number > 0"),
+        ({"sigma_w": np.nan}, "sigma_w is nan; expected a finite number > 0"),
+        ({"sigma_b": -1}, "sigma_b is -1; expected a finite number >= 0"),
+        ({"parameterization": "mup"}, "parameterization is 'mup'; expected 'ntk' or 'standard'"),
+        ({"activation": "relu"}, "activation is 'relu'; expected an Activation such as refngd.relu"),
+    ],
+)
+def test_network(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        rn.Network(**{"widths": (3, 2, 1)} | arguments)
+
+
+def test_activation_and_dtype():
+    with pytest.raises(ValueError, match="shifted_relu: s is inf; expected a finite number"):
+        rn.shifted_relu(np.inf)
+    with pytest.raises(ValueError, match=r"dtype is .*; expected float32 or float64"):
+        rn.Network((3, 1)).init(0, np.float16)
+
+
+@pytest.mark.parametrize("method", ["forward", "signals"])
+def test_weights_and_inputs(method):
+    p = problem((3, 4, 2), sigma_b=0.5)
+    call = getattr(p.net, method)
+    with pytest.raises(ValueError, match=r"W has shapes \[\(4, 4\)\]; expected \[\(4, 4\), \(2, 5\)\]"):
+        call(p.W[:1], p.x)
+    with pytest.raises(ValueError, match="W has shapes"):
+        call([w.T for w in p.W], p.x)
+    with pytest.raises(ValueError, match=r"x has shape \(4, 2\); expected \(N, 3\)"):
+        call(p.W, p.x[:, :2])
+    with pytest.raises(ValueError, match=r"x has shape \(0, 3\); expected \(N, 3\) with N >= 1"):
+        call(p.W, p.x[:0])
+    with pytest.raises(ValueError, match=r"x has shape .*; expected"):
+        call(p.W, [[1.0, 2, 3]])
+    with pytest.raises(ValueError, match="x has dtype int64; expected float32 or float64"):
+        call(p.W, on(np.ones((4, 3), int)))
+    with pytest.raises(
+        ValueError, match=r"W\[0\] is .* float64 but x is .* float32; expected one device and one dtype"
+    ):
+        call(p.W, p.x.astype(np.float32))
+    x = host(p.x).copy()
+    x[1, 1] = np.nan
+    with pytest.raises(ValueError, match="x has non-finite entries"):
+        call(p.W, on(x))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("activation", [rn.relu, rn.tanh], ids=str)
+def test_weights_that_are_not_finite_even_where_the_activation_would_hide_it(bad, activation):
+    p = problem((3, 4, 2), activation)
+    W = host(p.W)
+    W[0][1, 1] = bad
+    with pytest.raises(FloatingPointError, match=r"u_1 is not finite: W\[0\] has non-finite entries"):
+        p.net.signals(on(W), p.x)
+
+
+def test_overflow():
+    p = problem((3, 4, 2), rn.relu)
+    with pytest.raises(FloatingPointError, match="u_2 is not finite: overflow"):
+        p.net.forward([w * 1e200 for w in p.W], p.x)
+
+
+@pytest.mark.parametrize("name", FISHERS)
+def test_fisher_arguments(name):
+    p, fisher = problem((4, 5, 5, 2), sigma_b=0.5), FISHERS[name]
+    for call in (
+        lambda **k: fisher.direction(p.s, p.e, **k),
+        lambda **k: fisher.coefficient(p.test, p.s, **k),
+        lambda **k: fisher.matrix(p.s, **k),
+    ):
+        for rho in (-1e-3, np.nan, np.inf):
+            with pytest.raises(ValueError, match=f"rho is {rho}; expected a finite number >= 0"):
+                call(rho=rho)
+    for call in (lambda **k: fisher.direction(p.s, p.e, **k), lambda **k: fisher.coefficient(p.test, p.s, **k)):
+        for q in (0.5, 0, -1, np.nan):
+            with pytest.raises(ValueError, match=rf"q is {q}; expected a number in \[1, inf\]"):
+                call(q=q)
+    with pytest.raises(ValueError, match=r"e is .* shape \(2, 4\); expected .* shape \(4, 2\)"):
+        fisher.direction(p.s, p.e.T)
+    with pytest.raises(ValueError, match=r"e is .*float32.*; expected .*float64"):
+        fisher.direction(p.s, p.e.astype(np.float32))
+    with pytest.raises(ValueError, match="e has non-finite entries"):
+        fisher.direction(p.s, p.e * np.inf)
+    with pytest.raises(ValueError, match=r"s is a list; expected the Signals of Network.signals"):
+        fisher.direction(p.W, p.e)
+    with pytest.raises(ValueError, match=r"test belongs to weights .*; expected .* as train"):
+        fisher.coefficient(problem((5, 5, 5, 2), sigma_b=0.5).s, p.s)
+    with pytest.raises(ValueError, match="n is 0; expected a number of samples >= 1"):
+        fisher.alpha(p.net, 0)
+
+
+def test_powers_that_are_not_defined():
+    p = problem((4, 5, 5, 2), sigma_b=0.5)
+    with pytest.raises(ValueError, match="q is 2; expected 1 or inf for a Sigma that couples layers"):
+        rn.BlockTridiagonal().direction(p.s, p.e, q=2)
+    with pytest.raises(ValueError, match="q is 2; expected 1 or inf: the quasi-diagonal has no other power"):
+        rn.QuasiDiagonal().direction(p.s, p.e, q=2)
+
+
+@pytest.mark.parametrize(
+    ("Sigma", "message"),
+    [
+        ([[1, 0.5], [0.4, 1]], "Sigma is not symmetric: it differs from its transpose by up to 0.1"),
+        ([[1, 0, 0], [0, 1, 0]], r"Sigma has shape \(2, 3\); expected a finite L x L matrix"),
+        ([1, 2], r"Sigma has shape \(2,\); expected a finite L x L matrix"),
+        ([[np.nan]], "expected a finite L x L matrix"),
+    ],
+)
+def test_sigma(Sigma, message):
+    with pytest.raises(ValueError, match=message):
+        rn.Layerwise(Sigma)
+
+
+def test_sigma_of_another_depth():
+    p = problem((4, 5, 5, 2))
+    with pytest.raises(ValueError, match="Sigma is 2 x 2; expected 3 x 3 for L = 3 layers"):
+        rn.Layerwise(np.eye(2)).direction(p.s, p.e)
+
+
+def test_options_of_kfac_and_cutoffs():
+    with pytest.raises(ValueError, match="bias is 'none'; expected 'augmented' or 'separate'"):
+        rn.KFAC(bias="none")
+    with pytest.raises(ValueError, match="last is 'ones'; expected 'identity'"):
+        rn.KFAC(last="ones")
+    for make in (rn.Exact, rn.Unitwise, rn.KFAC, rn.QuasiDiagonal):
+        with pytest.raises(ValueError, match="rcond is -1; expected None or a number in"):
+            make(rcond=-1)
+
+
+def test_dense_matrices_that_cannot_fit_are_refused_with_their_size_and_the_call_to_use():
+    p = problem((400, 3000, 1), N=2)
+    for fisher in FISHERS.values():
+        with pytest.raises(MemoryError, match=r"G \(1203000 x 1203000\) .* GiB .*: call direction\(s, e\)"):
+            fisher.matrix(p.s)
+    wide = rn.Signals(p.s.f, [on(np.broadcast_to(0.0, (2, 10**7)))], [on(np.broadcast_to(0.0, (2, 1, 10**5)))])
+    with pytest.raises(
+        MemoryError, match=r"J \(2 x 1000000000000\) would take .* GiB .*: call push\(s, dW\) and pull\(s, v\)"
+    ):
+        rn.jacobian(wide)
+
+
+def test_jacobian_helpers():
+    p = problem((4, 5, 2))
+    with pytest.raises(ValueError, match=r"theta has shape \(3,\); expected \(30,\)"):
+        rn.unflatten(p.net, on(np.ones(3)))
+    with pytest.raises(ValueError, match=r"v has shape \(2, 4\); expected \(4, 2\)"):
+        rn.pull(p.s, p.e.T)
+    with pytest.raises(ValueError, match=r"dW has shapes \[\(5, 4\)\]; expected \[\(5, 4\), \(2, 5\)\]"):
+        rn.push(p.s, p.W[:1])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"eta": 0.0}, "eta is 0.0; expected a finite number > 0"),
+        ({"eta": np.nan}, "eta is nan; expected a finite number > 0"),
+        ({"steps": -1}, "steps is -1; expected an integer >= 0"),
+        ({"steps": 1.5}, "steps is 1.5; expected an integer >= 0"),
+        ({"rho": -1.0}, "rho is -1.0; expected a finite number >= 0"),
+        ({"q": 0.5}, r"q is 0.5; expected a number in \[1, inf\]"),
+        ({"y": np.ones((3, 1))}, r"y is .* of shape \(3, 1\); expected .* \(4, 1\)"),
+        ({"y": np.full((4, 1), np.inf)}, "y has non-finite entries"),
+        ({"x": np.ones((4, 9))}, r"x has shape \(4, 9\); expected \(N, 4\)"),
+    ],
+)
+def test_training_arguments_before_the_first_step(arguments, message):
+    p = problem((4, 5, 1))
+    given = {"x": p.x, "y": p.e, "fisher": rn.Exact(), "eta": 0.1, "steps": 2}
+    arguments = {k: on(v) if isinstance(v, np.ndarray) else v for k, v in arguments.items()}
+    with pytest.raises(ValueError, match=message):
+        rn.train(p.net, p.W, **given | arguments)
+
+
+def test_training_that_diverges_says_when_and_why():
+    p = problem((4, 5, 1), rn.linear)
+    with pytest.raises(FloatingPointError, match=r"training diverged: .* at t = \d+; lower eta = 1e\+100"):
+        list(rn.train(p.net, p.W, p.x, p.e, rn.Identity(), 1e100, 50))
+
+
+def test_dynamics_arguments():
+    K, f = on(np.eye(2)), on(np.zeros((2, 1)))
+    with pytest.raises(ValueError, match=r"Theta_bar has shape \(2, 2\), f0 \(2, 1\) and y \(1, 2\); expected"):
+        rn.Dynamics(K, f, f.T, 0.1)
+    with pytest.raises(ValueError, match="eta is -1; expected a finite number > 0"):
+        rn.Dynamics(K, f, f, -1)
+    for t in (-1, 0.5, np.nan):
+        with pytest.raises(ValueError, match=f"t is {t}; expected 0, 1, 2, .. or inf"):
+            rn.Dynamics(K, f, f, 0.1).accumulated(t)
+    with pytest.raises(ValueError, match="Theta_bar has no positive eigenvalue"):
+        rn.optimal_rate(-K)
+
+
+def test_device():
+    with pytest.raises(ValueError, match="device is 'tpu'; expected 'cpu' or 'gpu'"):
+        rn.to_device(np.ones(2), "tpu")
+
+
+def test_data_sets(tmp_path):
+    with pytest.raises(ValueError, match=r"classes is \[0, 11\]; expected two or more different ones out of \[0, 1, 2"):
+        datasets.digits((0, 11))
+    with pytest.raises(ValueError, match=r"classes is \[3, 3\]"):
+        datasets.digits((3, 3))
+    with pytest.raises(ValueError, match="N is 357; expected 1 <= N < 357"):
+        datasets.split(*datasets.digits((0, 7)), 357, 0)
+    with pytest.raises(ValueError, match="n, M_0, classes are 0, 3, 2; expected"):
+        datasets.gaussian(0, 3, 2, 0)
+    with pytest.raises(ValueError, match="x has 2 rows of zeros"):
+        unit_norm(on(np.array([[0.0, 0], [1, 1], [0, 0]])))
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"x": np.ones((3, 2))}, r"no array \['labels'\]; expected 'x' \(n, M_0\) and 'labels' \(n,\)"),
+        ({"x": np.ones(3), "labels": np.zeros(3, int)}, r"holds x float64 \(3,\) and labels int64 \(3,\); expected"),
+        ({"x": np.ones((3, 2)), "labels": np.zeros(2, int)}, "expected numbers"),
+        ({"x": np.ones((3, 2)), "labels": np.zeros(3)}, "expected numbers"),
+        ({"x": np.full((3, 2), np.nan), "labels": np.zeros(3, int)}, "x has non-finite entries"),
+        ({"x": np.array([{}] * 3), "labels": np.zeros(3, int)}, "cannot read .*: Object arrays cannot be loaded"),
+    ],
+)
+def test_npz_files(arrays, message, tmp_path):
+    np.savez(tmp_path / "own.npz", **arrays)
+    with pytest.raises(ValueError, match=message):
+        datasets.load_npz(tmp_path / "own.npz")
+
+
+@pytest.mark.parametrize("content", [b"", b"not a zip", None, "truncated", "npy"])
+def test_npz_files_that_are_not(content, tmp_path):
+    path = tmp_path / "own.npz"
+    if content == "npy":
+        np.save(tmp_path / "array.npy", np.ones(3))
+        (tmp_path / "array.npy").rename(path)
+    elif content == "truncated":
+        np.savez(path, x=np.ones((30, 2)), labels=np.zeros(30, int))
+        path.write_bytes(path.read_bytes()[:300])
+    elif content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"cannot read .*own\.npz"):
+        datasets.load_npz(path)
+
+
+def test_a_corrupt_shipped_file_is_noticed(monkeypatch, tmp_path):
+    (tmp_path / "digits.csv.gz").write_bytes(b"damaged")
+    monkeypatch.setattr(datasets, "_shipped", lambda name: tmp_path / name)
+    with pytest.raises(ValueError, match=r"data file digits\.csv\.gz is corrupt"):
+        datasets.digits()
+
+
+def test_targets_need_labels_from_zero():
+    with pytest.raises(ValueError, match=r"labels are -1..1; expected integers 0, 1, .."):
+        datasets.targets(np.array([-1, 1]))

@@ -1,0 +1,46 @@
+"""The package as a whole: what importing it costs, what it says of itself, and the README's code."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+import refngd as rn
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_import_is_lean():
+    code = (
+        "import sys, refngd; print([m for m in sys.modules "
+        "if m in ('scipy.integrate', 'matplotlib', 'cupy', 'tqdm', 'scipy.special', 'scipy.linalg', 'argparse')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_version_is_the_same_everywhere():
+    for name in ("setup.cfg", "CITATION.cff"):
+        assert re.search(r"^version\W+([\d.]+)", (ROOT / name).read_text(), re.M).group(1) == rn.__version__
+
+
+def test_public_names_have_docstrings():
+    for name, thing in vars(rn).items():
+        if not name.startswith("_") and getattr(thing, "__module__", "").startswith("refngd"):
+            assert thing.__doc__, name
+
+
+def test_code_of_the_readme_does_what_it_says():
+    """The python block: the last two names it makes are the same natural gradient."""
+    (block,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.S | re.M)
+    names = {}
+    exec(block, names)
+    np.testing.assert_allclose(names["same"], names["dtheta"], rtol=1e-6)
+
+
+def test_every_file_that_the_readmes_name_exists():
+    for readme in (path for path in ROOT.rglob("README.md") if not {".venv", "build"} & set(path.parts)):
+        for target in re.findall(r"\]\(([^)#:]+)\)", readme.read_text()):
+            assert (readme.parent / target).exists(), f"{readme}: {target}"
