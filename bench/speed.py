@@ -1,0 +1,127 @@
+"""Seconds and memory of one step, beside the matrix products that no implementation can avoid.
+
+    python -m bench.speed [--device cpu|gpu] [--small]
+
+The floor is the bare products of a forward pass, a backward pass of all C outputs and an update, 2 N (3 M^2 + 2 M_0 M)
+flops for C = 1, into memory that is already there. Every figure is a ratio within one run: each round times the floor
+and every approximation once, and the best round of each counts.
+"""
+
+import argparse
+import math
+import time
+import tracemalloc
+
+import numpy as np
+
+import refngd as rn
+from refngd.arrays import array_module
+
+
+class Problem:
+    """Widths (784, M, M, C), N unit-norm Gaussian samples, ReLU, float64."""
+
+    def __init__(self, M: int, N: int, C: int, device: str) -> None:
+        rng = np.random.default_rng(0)
+        self.net, self.C = rn.Network((784, M, M, C)), C
+        x = rng.standard_normal((N, 784))
+        self.W = rn.to_device(self.net.init(rng), device)
+        self.x = rn.to_device(x / np.linalg.norm(x, axis=1, keepdims=True), device)
+        self.e = rn.to_device(rng.standard_normal((N, C)), device)
+        self.xp = array_module(self.x)
+        self.activities = [self.xp.ones((N, k)) for k in self.net.widths]
+        self.backwards = [self.xp.ones((N * C, k)) for k in self.net.widths]
+        self.out = [self.xp.empty_like(w) for w in self.W]
+
+    def floor(self) -> None:
+        h, delta = self.activities, self.backwards
+        for l, w in enumerate(self.W):
+            self.xp.matmul(h[l], w.T, out=h[l + 1])
+        for l, w in list(enumerate(self.W))[:0:-1]:
+            self.xp.matmul(delta[l + 1], w, out=delta[l])
+        for l, out in enumerate(self.out):
+            self.xp.matmul(h[l + 1].T, h[l], out=out)
+
+    def step(self, fisher: rn.Fisher) -> None:
+        fisher.direction(self.net.signals(self.W, self.x), self.e)
+
+    def seconds(self, runs: dict, rounds: int) -> dict:
+        """The best time of each of `runs`, name -> function, taken in turn."""
+        best = dict.fromkeys(runs, math.inf)
+        for _ in range(rounds):
+            for name, run in runs.items():
+                start = time.perf_counter()
+                run()
+                if self.xp is not np:
+                    self.xp.cuda.Device().synchronize()
+                best[name] = min(best[name], time.perf_counter() - start)
+        return best
+
+    def peak(self, run) -> float:
+        """Peak memory of a run, the weights included, over the bytes of the weights."""
+        weights = sum(w.nbytes for w in self.W)
+        if self.xp is np:
+            tracemalloc.start()
+            run()
+            used = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+        else:
+            pool = self.xp.get_default_memory_pool()
+            pool.free_all_blocks()
+            before = pool.total_bytes()
+            run()
+            used = pool.total_bytes() - before
+        return 1 + used / weights
+
+
+def table(title: str, problem: Problem, fishers: list, rounds: int) -> None:
+    runs = {"floor": problem.floor} | {f: (lambda f=f: problem.step(f)) for f in fishers}
+    seconds = problem.seconds(runs, rounds)
+    print(f"\n{title}: floor {seconds['floor']:.4f} s")
+    print(f"{'':34} time / floor   peak memory / weights")
+    for f in fishers:
+        name = type(f).__name__ + ("" if getattr(f, "refine", True) else ", no refinement")
+        print(f"{name:34} {seconds[f] / seconds['floor']:12.2f} {problem.peak(runs[f]):15.2f}")
+
+
+def growth(fisher: rn.Fisher, device: str, Ms: list[int], Ns: list[int]) -> None:
+    """The exponent of the time in the width and in the number of samples, from each size to the next."""
+    for letter, sizes, at in (("M", Ms, lambda M: (M, 100)), ("N", Ns, lambda N: (1024, N))):
+        times = []
+        for size in sizes:
+            p = Problem(*at(size), 1, device)
+            times.append(p.seconds({0: lambda p=p: p.step(fisher)}, 3)[0])
+        slopes = ", ".join(f"{p:.2f}" for p in np.diff(np.log(times)) / np.diff(np.log(sizes)))
+        print(f"{type(fisher).__name__:20} time ~ {letter}^p, {letter} = {sizes}: p = {slopes}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
+    parser.add_argument("--small", action="store_true", help="a quarter of the widths, to see that it runs")
+    args = parser.parse_args()
+    M, rounds = (1024, 3) if args.small else (4096, 7)
+    layered = [rn.Exact, rn.BlockDiagonal, rn.KFAC]
+    plain = [rn.Identity(), *[make(refine=False) for make in layered], *[make() for make in layered]]
+    rest = [rn.BlockTridiagonal(), rn.Entrywise(), rn.QuasiDiagonal()]
+    table(f"(784, {M}, {M}, 1), N = 100", Problem(M, 100, 1, args.device), plain + rest, rounds)
+    table(f"(784, {M}, {M}, 10), N = 100", Problem(M, 100, 10, args.device), plain, rounds)
+
+    p = Problem(M // 4, 100, 1, args.device)
+    fishers = {
+        "BlockDiagonal": rn.BlockDiagonal(),
+        "Unitwise": rn.Unitwise(),
+        "no refinement": rn.Unitwise(refine=False),
+    }
+    t = p.seconds({name: (lambda f=f: p.step(f)) for name, f in fishers.items()}, rounds)
+    print(
+        f"\n(784, {M // 4}, {M // 4}, 1), N = 100: Unitwise / BlockDiagonal = {t['Unitwise'] / t['BlockDiagonal']:.1f}",
+        end="",
+    )
+    print(f" ({t['no refinement'] / t['BlockDiagonal']:.1f} without refinement)\n")
+    for f in (rn.BlockDiagonal(), rn.KFAC(), rn.Unitwise()):
+        growth(f, args.device, [M // 8, M // 4, M // 2], [50, 100, 200, 400])
+
+
+if __name__ == "__main__":
+    main()
