@@ -20,7 +20,7 @@ from .fisher import (
     fisher_information,
 )
 from .jacobian import flatten, jacobian, pull, push, unflatten
-from .kernels import Kernels, kernels, ntk, order_parameters
+from .kernels import Kernels, empirical_kernels, ntk, order_parameters
 from .losses import Loss, mse
 from .network import Network, Signals
 from .spectral import inverse_power
@@ -46,13 +46,13 @@ __all__ = [
     "Signals",
     "Step",
     "Unitwise",
+    "empirical_kernels",
     "erf",
     "fisher_information",
     "flatten",
     "inverse_power",
     "isotropy",
     "jacobian",
-    "kernels",
     "linear",
     "linearized",
     "mse",

@@ -36,10 +36,11 @@ def to_device(x: Any, device: str) -> Any:
         return x if xp is np else xp.asnumpy(x)
     try:
         import cupy
-
-        return cupy.asarray(x)
-    except Exception as error:  # a missing package, driver or GPU each raise a type of their own
-        raise ValueError(f"device 'gpu' needs CuPy (pip install 'refngd[gpu]') and a GPU: {error}") from error
+    except ImportError as error:
+        raise ValueError(f"device 'gpu' needs CuPy, the extra refngd[gpu]: {error}") from error
+    if not cupy.is_available():
+        raise ValueError("device 'gpu' needs a GPU: CuPy finds none")
+    return cupy.asarray(x)
 
 
 def raising(xp: Any) -> AbstractContextManager:
@@ -58,6 +59,12 @@ def erf(u: Array) -> Array:
     else:
         from cupyx.scipy.special import erf
     return erf(u)
+
+
+def batches(count: int, each: int, limit: int = 2**22) -> list[slice]:
+    """Slices of range(count) such that temporaries of `each` entries per item stay below `limit` entries."""
+    step = max(1, limit // each)
+    return [slice(i, min(i + step, count)) for i in range(0, count, step)]
 
 
 def require_memory(xp: Any, nbytes: int, what: str, instead: str) -> None:

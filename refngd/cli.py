@@ -5,18 +5,21 @@ import json
 import math
 import os
 import platform
-import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
+from importlib.metadata import version
+from itertools import cycle
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from . import __version__, activations, datasets, fisher, plots
+from . import __version__, activations, datasets, fisher
 from .arrays import to_device
-from .experiment import Comparison, compare
-from .network import Network
+from .network import Network, whole
+from .spectral import checked_damping
+from .training import Comparison, compare
 
 FISHERS: dict[str, Callable[[], fisher.Fisher]] = {
     "Identity": fisher.Identity,
@@ -39,42 +42,40 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     try:
         run(args)
-    except (ValueError, MemoryError, OSError) as error:
+    except (ValueError, ArithmeticError, MemoryError, OSError) as error:
         parser.exit(2, f"refngd {args.command}: error: {error}\n")
 
 
 def run(args: argparse.Namespace) -> None:
-    """`refngd run`: compare `args.fisher`, print the table, write run.json and the pictures into `args.out`."""
+    """`refngd run`: compare `args.fisher`, write run.json and the pictures into `args.out`, print the table."""
     net, W, data = _problem(args)
+    names, notes = _defined(args, net)
     args.out.mkdir(parents=True, exist_ok=True)
     print(
         f"{args.data}: N = {len(data.x)} to train, {len(data.x_test)} to test; widths {net.widths}, {net.activation},"
-        f" sigma_w^2 = {net.sigma_w**2:.4g}, sigma_b^2 = {net.sigma_b**2:.4g}, {net.parameterization}\n"
+        f" sigma_w^2 = {net.sigma_w**2:.4g}, sigma_b^2 = {net.sigma_b**2:.4g}, {net.parameterization}\n",
+        flush=True,
     )
-    results, left_out = {}, {}
-    for name in _progress(args.fisher):
-        try:
+    results = {}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for name in _progress(names):
             results[name] = compare(net, W, data, FISHERS[name](), args.steps, args.factor, _rho(args, name), args.q)
-        except ValueError as error:  # a power that this approximation does not have
-            left_out[name] = error
-    if not results:
-        raise ValueError("; ".join(f"{name}: {error}" for name, error in left_out.items()))
-    written = _write(args, results)
-    for line in table(results, {name: _rho(args, name) for name in results}, args.steps):
-        print(line)
-    for name, error in left_out.items():
-        print(f"{name} left out: {error}")
-    print(f"\nwritten to {args.out}: {written}")
+    notes += [f"warning: {message}" for message in dict.fromkeys(str(w.message) for w in caught)]
+    written = _write(args, net, results)
+    print("\n".join([*table(results, args.steps), "", *notes]))
+    print("theory is that of infinite width: a loss of 1e-28 or so is zero up to rounding")
+    print(f"written to {args.out}: {written}")
 
 
-def table(results: dict[str, Comparison], rho: dict[str, float], steps: int) -> Iterator[str]:
+def table(results: dict[str, Comparison], steps: int) -> Iterator[str]:
     """The lines of the table: each approximation's constants, then one line a step."""
     row = "{:16} {:>9} {:>9} {:>7} {:>15} {:>3} {:>11} | {:8} {:>10} | {:>6}".format
     head = ["approximation", "rho", "eta", "alpha", "cond(Theta_bar)"]
     yield row(*head, "t", "train loss", "theory", "test acc.", "theory")
     for name, r in results.items():
         alpha = "-" if r.alpha is None else f"{r.alpha:.6g}"
-        head = [name, f"{rho[name]:.3g}", f"{r.eta:.3g}", alpha, f"{r.isotropy.condition:.5g}"]
+        head = [name, f"{r.rho:.3g}", f"{r.eta:.3g}", alpha, f"{r.isotropy.condition:.5g}"]
         for t in range(steps + 1):
             losses = (f"{v[t]:.2e}" if t < len(v) else "diverged" for v in (r.loss, r.theory_loss))
             accuracies = (f"{v[t]:.3f}" if t < len(v) else "-" for v in (r.accuracy, r.theory_accuracy))
@@ -82,16 +83,69 @@ def table(results: dict[str, Comparison], rho: dict[str, float], steps: int) -> 
             head = [""] * 5
 
 
+def draw_loss(results: dict[str, Comparison], path: Path) -> None:
+    """Training loss over steps, a panel an approximation: circles measured, line theory, as K&O Fig. 1; GD in grey."""
+    columns = min(4, len(results))
+    rows = math.ceil(len(results) / columns)
+    figure, axes = _subplots(rows, columns, sharex=True, sharey=True, figsize=(2.6 * columns, 2.3 * rows + 0.5))
+    top = max(r.loss[0] for r in results.values())
+    gd = results.get("Identity")
+    for axis, (name, r) in zip(axes.flat, results.items(), strict=False):
+        if gd and r is not gd:
+            axis.plot(_clipped(gd.loss, top), "o", color="0.75", fillstyle="none", markersize=4)
+            axis.plot(_clipped(gd.theory_loss, top), color="0.75")
+        axis.plot(_clipped(r.theory_loss, top), color="C0", label="theory")
+        axis.plot(_clipped(r.loss, top), "o", color="C3", fillstyle="none", label="measured")
+        axis.set_title(f"{name}, $\\eta$ = {r.eta:.3g}" + (" (diverged)" if r.diverged else ""), fontsize=9)
+    for axis in axes.flat[len(results) :]:
+        axis.set_axis_off()
+    axes.flat[0].set(yscale="log", ylim=(top * 1e-15, top * 1e2))
+    axes.flat[0].xaxis.get_major_locator().set_params(integer=True)
+    axes.flat[0].legend(fontsize=8, loc="lower left")
+    figure.supxlabel("step")
+    figure.supylabel("training loss (down to rounding)")
+    figure.savefig(path)
+
+
+def draw_spectra(results: dict[str, Comparison], path: Path) -> None:
+    """Eigenvalues of Theta_bar over the largest: a flat line is the isotropic condition K&O (12)."""
+    figure, axes = _subplots(1, 1, figsize=(6.4, 4))
+    for marker, (name, r) in zip(cycle("osv^<>Dpx+"), results.items(), strict=False):
+        w = r.isotropy.eigenvalues[::-1] / r.isotropy.eigenvalues[-1]
+        axes.flat[0].plot(
+            range(1, len(w) + 1), np.where(w > 0, w, np.nan), marker + "-", markersize=4, fillstyle="none", label=name
+        )
+    axes.flat[0].set(yscale="log", xlabel="index", ylabel=r"eigenvalue of $\bar\Theta$ / the largest")
+    figure.legend(fontsize=8, loc="outside right upper")
+    figure.savefig(path)
+
+
+def _clipped(losses: list[float], top: float) -> list[float]:
+    """What a logarithmic axis cannot take, near overflow, stays just above the panel; rounding stays on its floor."""
+    return [min(max(loss, top * 1e-15), top * 1e4) for loss in losses]
+
+
+def _subplots(rows: int, columns: int, figsize: tuple[float, float], **options):
+    from matplotlib.figure import Figure  # no pyplot: no display, no global state
+
+    figure = Figure(layout="constrained", dpi=120, figsize=figsize)
+    return figure, figure.subplots(rows, columns, squeeze=False, **options)
+
+
 def _problem(args: argparse.Namespace) -> tuple[Network, list, datasets.Data]:
     """The network, its weights and the data of the arguments, on their device."""
-    if args.depth < 1:
-        raise ValueError(f"--depth is {args.depth}; expected at least 1")
+    whole("--depth", args.depth, 1)
+    whole("--steps", args.steps, 0)
+    whole("--seed", args.seed, 0)
+    checked_damping(args.rho or 0.0, args.q)
     if not (math.isfinite(args.factor) and args.factor > 0):
         raise ValueError(f"--factor is {args.factor}; expected a finite number > 0")
-    if args.steps < 0:
-        raise ValueError(f"--steps is {args.steps}; expected at least 0")
     data_rng, weight_rng = np.random.default_rng(args.seed).spawn(2)
-    data = datasets.split(*_load(args, data_rng), args.N, data_rng, args.dtype)
+    x, labels = _load(args, data_rng)
+    try:
+        data = datasets.split(x, labels, args.N, data_rng, args.dtype)
+    except ValueError as error:
+        raise ValueError(f"{args.data}: {error}") from error
     widths = (data.x.shape[1], *[args.width] * (args.depth - 1), data.y.shape[1])
     net = Network(widths, activations.named(args.activation), args.sigma_w, args.sigma_b, args.parameterization)
     arrays = to_device([data.x, data.y, data.x_test, data.y_test], args.device)
@@ -99,16 +153,39 @@ def _problem(args: argparse.Namespace) -> tuple[Network, list, datasets.Data]:
 
 
 def _load(args: argparse.Namespace, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """(x, labels) of --data and --classes."""
+    """(x, labels) of --data; fills in --classes and --inputs."""
+    if args.data != "gaussian" and args.inputs is not None:
+        raise ValueError(f"--inputs is {args.inputs}; expected only with --data gaussian, other data have their own")
     if args.data == "digits":
-        return datasets.digits(args.classes or (0, 7))
+        args.classes = args.classes or [0, 7]
+        return datasets.digits(args.classes)
     if args.data == "gaussian":
-        x, labels = datasets.gaussian(args.N + 1000, args.inputs, 2 if args.classes is None else len(args.classes), rng)
-        return x, labels
+        args.classes, args.inputs = args.classes or [0, 1], 784 if args.inputs is None else args.inputs
+        if args.classes != list(range(len(args.classes))) or len(args.classes) < 2:
+            raise ValueError(f"--classes is {args.classes}; expected 0 1, 0 1 2, .. for gaussian data")
+        whole("-N", args.N, 1)
+        return datasets.gaussian(args.N + 1000, whole("--inputs", args.inputs, 1), len(args.classes), rng)
     if args.data.endswith(".npz"):
         x, labels = datasets.load_npz(args.data)
-        return datasets.select(x, labels, args.classes or sorted(set(labels.tolist())))
+        args.classes = args.classes or sorted(set(labels.tolist()))
+        return datasets.select(x, labels, args.classes)
     raise ValueError(f"--data is {args.data!r}; expected digits, gaussian or a .npz file")
+
+
+def _defined(args: argparse.Namespace, net: Network) -> tuple[list[str], list[str]]:
+    """The approximations asked for that have the power q, and a note on each of the others."""
+    names, notes = [], []
+    for name in args.fisher:
+        try:
+            FISHERS[name]().require(args.depth, net.sigma_b > 0, args.q)
+            names.append(name)
+        except ValueError as error:
+            notes.append(f"{name} left out: {error}")
+    if not names:
+        raise ValueError("; ".join(notes))
+    if {"Entrywise", "QuasiDiagonal"} <= set(names) and not net.sigma_b:
+        notes.append("QuasiDiagonal equals Entrywise in networks without bias")
+    return names, notes
 
 
 def _rho(args: argparse.Namespace, name: str) -> float:
@@ -125,26 +202,25 @@ def _progress(names: Iterable[str]) -> Iterable[str]:
     return tqdm(names, disable=None, leave=False)
 
 
-def _write(args: argparse.Namespace, results: dict[str, Comparison]) -> str:
+def _write(args: argparse.Namespace, net: Network, results: dict[str, Comparison]) -> str:
     """Write run.json and the pictures; what was written, in words."""
+    packages = ["numpy", "scipy"]
     record = {
-        "settings": {key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()},
-        "rho": {name: _rho(args, name) for name in results},
+        "settings": {key: value if isinstance(value, (int, list)) else str(value) for key, value in vars(args).items()},
+        "widths": net.widths,
         "versions": {"refngd": __version__, "python": platform.python_version()}
-        | {
-            module.__name__: module.__version__
-            for name in ("numpy", "scipy", "cupy")
-            if (module := sys.modules.get(name))
-        },
+        | {package: version(package) for package in packages},
         "results": {name: asdict(r) for name, r in results.items()},
     }
     text = json.dumps(_json(record), indent=1, allow_nan=False)
     _replace(args.out / "run.json", lambda path: path.write_text(text))
     try:
-        _replace(args.out / "loss.png", lambda path: plots.draw_loss(results, path))
-        _replace(args.out / "spectra.png", lambda path: plots.draw_spectra(results, path))
+        _replace(args.out / "loss.png", lambda path: draw_loss(results, path))
+        _replace(args.out / "spectra.png", lambda path: draw_spectra(results, path))
     except ImportError as error:
-        return f"run.json, but no pictures: {error} (pip install 'refngd[plot]')"
+        for name in ("loss.png", "spectra.png"):  # of another run
+            (args.out / name).unlink(missing_ok=True)
+        return f"run.json, but no pictures: {error} (the extra refngd[plot])"
     return "run.json, loss.png, spectra.png"
 
 
@@ -156,50 +232,46 @@ def _replace(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def _json(value):
-    """value with what JSON cannot hold, inf and nan, as null."""
+    """value with arrays as lists, and with what JSON cannot hold, inf and nan, as null."""
     if isinstance(value, dict):
         return {key: _json(v) for key, v in value.items()}
-    if isinstance(value, list):
-        return [_json(v) for v in value]
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [_json(v) for v in (value.tolist() if isinstance(value, np.ndarray) else value)]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="refngd", description="Natural gradient descent, theory beside training.")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     p = commands.add_parser(
         "run",
         help="train a network by every approximation, each at its optimal learning rate, and print theory beside it",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
     )
-    add = p.add_argument
-    add("--data", default="digits", metavar="NAME", help="digits, gaussian, or a .npz file with x and labels")
-    add(
-        "--classes", type=int, nargs="+", metavar="K", help="0 7 of digits, 0 1 of gaussian, all of a file if not given"
-    )
-    add("--inputs", type=int, default=784, metavar="M_0", help="input dimension of the gaussian data")
-    add("-N", type=int, default=32, help="training samples; the others (1000 of gaussian) test")
-    add("--depth", type=int, default=3, metavar="L", help="layers of weights")
-    add("--width", type=int, default=1024, metavar="M", help="units of each hidden layer")
-    add("--activation", default="relu", metavar="PHI", help="relu, tanh, erf, linear or shifted_relu:S")
-    add("--sigma-w", type=float, default=2**0.5, metavar="S", help="standard deviation of the weights, K&O (1)")
-    add("--sigma-b", type=float, default=0.0, metavar="S", help="standard deviation of the biases; 0 means no biases")
-    add("--parameterization", choices=("ntk", "standard"), default="ntk")
-    add(
-        "--fisher",
-        nargs="+",
-        choices=FISHERS,
-        default=list(FISHERS)[:8],
-        metavar="G",
-        help=f"any of {', '.join(FISHERS)}",
-    )
-    add("--rho", type=float, help=f"damping; 0, and {UNITWISE_RHO:g} for Unitwise, if not given")
-    add("-q", type=float, default=1.0, help="power: the update is G^{-1/q} grad L, so inf is gradient descent")
-    add("--factor", type=float, default=1.0, metavar="F", help="learning rate in units of the optimal one")
-    add("--steps", type=int, default=5, metavar="T")
-    add("--seed", type=int, default=0)
-    add("--dtype", choices=("float32", "float64"), default="float64")
-    add("--device", choices=("cpu", "gpu"), default="cpu")
-    add("--out", type=Path, default=Path("refngd-run"), metavar="DIR", help="folder for run.json and the pictures")
+    options = {
+        "--data": dict(
+            default="digits", metavar="NAME", help="digits (default), gaussian, or a .npz with x and labels"
+        ),
+        "--classes": dict(type=int, nargs="+", metavar="K", help="digits: 0 7; gaussian: 0 1; a file: all (defaults)"),
+        "--inputs": dict(type=int, metavar="M_0", help="dimension of the gaussian data (784)"),
+        "-N": dict(type=int, default=32, help="training samples (32); the others, 1000 of gaussian, test"),
+        "--depth": dict(type=int, default=3, metavar="L", help="layers of weights (3)"),
+        "--width": dict(type=int, default=1024, metavar="M", help="units of each hidden layer (1024)"),
+        "--activation": dict(default="relu", metavar="PHI", help="relu (default), tanh, erf, linear, shifted_relu:S"),
+        "--sigma-w": dict(type=float, default=2**0.5, metavar="S", help="K&O's sigma_w, not squared (1.41421..)"),
+        "--sigma-b": dict(type=float, default=0.0, metavar="S", help="K&O's sigma_b, not squared (0: no biases)"),
+        "--parameterization": dict(choices=("ntk", "standard"), default="ntk", help="ntk (default) or standard"),
+        "--fisher": dict(nargs="+", choices=FISHERS, default=list(FISHERS)[:8], metavar="G", help=", ".join(FISHERS)),
+        "--rho": dict(type=float, help=f"damping (0, but {UNITWISE_RHO:g} for Unitwise)"),
+        "-q": dict(type=float, default=1.0, help="power (1): the step is G^{-1/q} grad L, so inf is gradient descent"),
+        "--factor": dict(type=float, default=1.0, metavar="F", help="learning rate in units of the optimal one (1)"),
+        "--steps": dict(type=int, default=5, metavar="T", help="updates (5)"),
+        "--seed": dict(type=int, default=0, help="of the data and the weights (0)"),
+        "--dtype": dict(choices=("float32", "float64"), default="float64", help="float64 (default) or float32"),
+        "--device": dict(choices=("cpu", "gpu"), default="cpu", help="cpu (default) or gpu"),
+        "--out": dict(type=Path, default=Path("refngd-run"), metavar="DIR", help="for run.json, pictures (refngd-run)"),
+    }
+    for name, settings in options.items():
+        p.add_argument(name, **settings)
     return parser

@@ -13,35 +13,40 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .arrays import Array, array_module
+from .arrays import Array, array_module, to_device
 from .jacobian import push
 from .network import Signals
-from .spectral import cutoff, eigen, eigenvalues
+from .spectral import cutoff, eigen, eigenvalues, symmetric
 
 
 @dataclass(frozen=True)
 class Isotropy:
-    """How far Theta_bar is from alpha I: alpha = its mean eigenvalue, deviation = ||Theta_bar - alpha I||_2 / alpha,
-    condition = its largest over its smallest eigenvalue, inf if that is not positive."""
+    """How far Theta_bar is from alpha I.
 
+    eigenvalues: ascending (NC,), on the host; alpha: their mean; deviation: ||Theta_bar - alpha I||_2 / |alpha|;
+    condition: the largest over the smallest, inf if that is not positive.
+    """
+
+    eigenvalues: np.ndarray
     alpha: float
     deviation: float
     condition: float
 
 
 def isotropy(Theta_bar: Array) -> Isotropy:
-    """The report for Theta_bar (NC, NC) on the training set, K&O (12)."""
-    w = eigenvalues(Theta_bar)
+    """The report for Theta_bar (NC, NC) on the training set, K&O (12). Raises ValueError if it is not symmetric."""
+    w = to_device(eigenvalues(symmetric(Theta_bar, "Theta_bar")), "cpu")
     alpha, low, high = float(w.mean()), float(w[0]), float(w[-1])
-    return Isotropy(alpha, max(high - alpha, alpha - low) / abs(alpha), high / low if low > 0 else math.inf)
+    gap = max(high - alpha, alpha - low)
+    return Isotropy(w, alpha, gap / abs(alpha) if alpha else math.inf, high / low if low > 0 else math.inf)
 
 
 def optimal_rate(Theta_bar: Array) -> float:
-    """1 / lambda_max(Theta_bar): K&O's rate for gradient descent, which is 1 / alpha where Theta_bar = alpha I (17).
+    """1 / lambda_max of a symmetric Theta_bar: K&O's rate for gradient descent, and 1 / alpha where it is alpha I (17).
 
     Raises ValueError if no eigenvalue is positive.
     """
-    largest = float(eigenvalues(Theta_bar)[-1])
+    largest = float(isotropy(Theta_bar).eigenvalues[-1])
     if not largest > 0:
         raise ValueError(
             f"Theta_bar has no positive eigenvalue (the largest is {largest:.3g}): no learning rate converges"
@@ -50,9 +55,9 @@ def optimal_rate(Theta_bar: Array) -> float:
 
 
 class Dynamics:
-    """The linearised training of f_0 (N, C) towards y (N, C) with Theta_bar (NC, NC) and learning rate eta.
+    """The linearised training of f_0 (N, C) towards y (N, C) with a symmetric Theta_bar (NC, NC) and learning rate eta.
 
-    Raises ValueError for shapes that do not match and eta <= 0.
+    Raises ValueError for shapes that do not match, a Theta_bar that is not symmetric, and eta <= 0.
     """
 
     def __init__(self, Theta_bar: Array, f0: Array, y: Array, eta: float) -> None:
@@ -64,7 +69,7 @@ class Dynamics:
         if not (math.isfinite(eta) and eta > 0):
             raise ValueError(f"eta is {eta}; expected a finite number > 0")
         self.f0, self.eta = f0, float(eta)
-        self.w, self.V = eigen(Theta_bar)
+        self.w, self.V = eigen(symmetric(Theta_bar, "Theta_bar"))
         self.error = self.V.T @ (y - f0).reshape(-1, 1)
 
     def accumulated(self, t: float) -> Array:
@@ -75,10 +80,10 @@ class Dynamics:
         if not (t >= 0 and (math.isinf(t) or float(t).is_integer())):
             raise ValueError(f"t is {t}; expected 0, 1, 2, .. or inf")
         xp, t = array_module(self.w), float(t)
-        live = abs(self.w) > cutoff(self.V) * abs(self.w).max()
+        live = abs(self.w) > cutoff(len(self.w), self.w.dtype) * abs(self.w).max()
         w, x = xp.where(live, self.w, 1), self.eta * self.w
         if math.isinf(t):
-            if bool((live & (abs(1 - x) >= 1)).any()):
+            if (live & ((x <= 0) | (x >= 2))).any():
                 raise FloatingPointError(
                     f"no limit: eta = {self.eta:.3g}, expected 0 < eta lambda < 2 for all eigenvalues"
                 )

@@ -17,7 +17,12 @@ def jacobian(s: Signals) -> Array:
     """J (N*C, P), K&O (6). Raises MemoryError if it cannot fit; `push` and `pull` apply it without forming it."""
     xp = array_module(s.f)
     N, C = s.f.shape
-    require_memory(xp, N * C * s.P * s.f.dtype.itemsize, f"J ({N * C} x {s.P})", "call push(s, dW) and pull(s, v)")
+    require_memory(
+        xp,
+        2 * N * C * s.P * s.f.dtype.itemsize,
+        f"J ({N * C} x {s.P}), while it is made,",
+        "call push(s, dW) and pull(s, v)",
+    )
     J, start = xp.empty((N * C, s.P), s.f.dtype), 0
     for h, delta in zip(s.h, s.delta, strict=True):
         J_l = (delta[:, :, :, None] * h[:, None, None, :]).reshape(N * C, -1)  # (NC, M_l (M_{l-1}+1))
@@ -28,16 +33,18 @@ def jacobian(s: Signals) -> Array:
 
 def push(s: Signals, dW: list[Array]) -> Array:
     """J dtheta (N, C): the first-order change of f when W changes by dW. Raises ValueError for other shapes."""
-    given = [getattr(dw, "shape", None) for dw in dW]
-    if given != s.shapes:
-        raise ValueError(f"dW has shapes {given}; expected {s.shapes}")
+    given = [(getattr(dw, "shape", None), str(getattr(dw, "dtype", None))) for dw in dW]
+    expected = [(shape, str(s.f.dtype)) for shape in s.shapes]
+    if given != expected:
+        raise ValueError(f"dW is {given}; expected {expected}")
     return sum(push_layer(h, delta, dw) for h, delta, dw in zip(s.h, s.delta, dW, strict=True))
 
 
 def pull(s: Signals, v: Array) -> list[Array]:
     """J^T v as a list like W, for v (N, C): the gradient of the MSE loss is pull(s, (f - y) / N). Raises ValueError."""
-    if getattr(v, "shape", None) != s.f.shape:
-        raise ValueError(f"v has shape {getattr(v, 'shape', None)}; expected {s.f.shape}")
+    given = (getattr(v, "shape", None), str(getattr(v, "dtype", None)))
+    if given != (s.f.shape, str(s.f.dtype)):
+        raise ValueError(f"v is {given}; expected {(s.f.shape, str(s.f.dtype))}")
     return [pull_layer(h, delta, v) for h, delta in zip(s.h, s.delta, strict=True)]
 
 

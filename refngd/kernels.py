@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from .arrays import Array
 from .network import Network, Signals
+from .spectral import gram
 
 
 @dataclass(frozen=True)
@@ -27,16 +28,21 @@ class Kernels:
         return [hadamard(B, A) / A.shape[1] for A, B in zip(self.A, self.B, strict=True)]
 
 
-def kernels(test: Signals, train: Signals) -> Kernels:
-    """The empirical kernels between two sets of samples; `kernels(train, train)` for those on the training set."""
-    A = [h1 @ h.T for h1, h in zip(test.h, train.h, strict=True)]
+def empirical_kernels(test: Signals, train: Signals) -> Kernels:
+    """A and B between two sets of samples at finite width; `empirical_kernels(train, train)` on the training set.
+
+    Raises FloatingPointError if a training Gram matrix over- or underflows.
+    """
     rows, columns = ([d.reshape(-1, d.shape[2]) for d in s.delta] for s in (test, train))
+    if test is train:
+        return Kernels([gram(h, 1) for h in train.h], [gram(d, 1) for d in columns])
+    A = [h1 @ h.T for h1, h in zip(test.h, train.h, strict=True)]
     return Kernels(A, [d1 @ d.T for d1, d in zip(rows, columns, strict=True)])
 
 
 def ntk(test: Signals, train: Signals) -> Array:
     """Theta(x', x) (N'C, NC), K&O (6)."""
-    return sum(kernels(test, train).Theta)
+    return sum(empirical_kernels(test, train).Theta)
 
 
 def hadamard(B: Array, A: Array) -> Array:

@@ -12,7 +12,6 @@ from .arrays import Array
 class Loss:
     """value(f, y) is a float, residual(f, y) (N, C) is N times the derivative with respect to f; y (N, C)."""
 
-    name: str
     value: Callable[[Array, Array], float]
     residual: Callable[[Array, Array], Array]
 
@@ -22,4 +21,4 @@ def _mean_squared_error(f: Array, y: Array) -> float:
         return float(((f - y) ** 2).sum()) / (2 * len(f))
 
 
-mse = Loss("mse", _mean_squared_error, lambda f, y: f - y)  # K&O (3)
+mse = Loss(_mean_squared_error, lambda f, y: f - y)  # K&O (3)

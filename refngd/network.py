@@ -4,22 +4,35 @@
     h_{l-1} = [phi(u_{l-1}) ; 1]                                                      "standard"
     u_l     = h_{l-1} W_l^T,   f = u_L                             (N, M_l)
     delta_l = d f_c(x_n) / d u_l                                   (N, C, M_l)        (S.65), delta_L = I_C
-            = (delta_{l+1} W_{l+1}) * scale_l phi'(u_l)
+            = (delta_{l+1} W_{l+1}) * phi'(u_l) sigma_w / sqrt(M_l)    with W_{l+1} less its bias; "standard": no factor
 
-phi(u_0) stands for the input x. The bias is the last column of h and of W_l, and is there if and only if
-sigma_b > 0. With the factors inside h, d f_c(x_n) / d W_{l,ij} = delta_l[n,c,i] h_{l-1}[n,j] in both
-parameterizations, and no other file needs to know sigma_w, sigma_b or the parameterization.
+phi(u_0) stands for the input x. The bias is the last column of h and of W_l, and is there if and only if sigma_b > 0.
+With the factors inside h, d f_c(x_n) / d W_{l,ij} = delta_l[n,c,i] h_{l-1}[n,j] in both parameterizations, and no other
+file needs to know sigma_w, sigma_b or the parameterization.
 """
 
 import math
 import operator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from .activations import Activation, relu
 from .arrays import Array, array_module
+
+
+def whole(name: str, value: Any, least: int) -> int:
+    """value as an int >= least, or ValueError."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = least - 1
+    if number < least:
+        raise ValueError(f"{name} is {value}; expected an integer >= {least}")
+    return number
+
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
@@ -65,10 +78,10 @@ class Network:
 
     def __post_init__(self) -> None:
         try:
-            widths = tuple(operator.index(M) for M in self.widths)
-        except TypeError:
+            widths = tuple(whole("width", M, 1) for M in self.widths)
+        except (TypeError, ValueError):
             widths = ()
-        if len(widths) < 2 or min(widths) < 1:
+        if len(widths) < 2:
             raise ValueError(f"widths is {self.widths}; expected at least two positive integers (M_0, .., M_L)")
         if not (math.isfinite(self.sigma_w) and self.sigma_w > 0):
             raise ValueError(f"sigma_w is {self.sigma_w}; expected a finite number > 0")
@@ -114,8 +127,8 @@ class Network:
     def signals(self, W: list[Array], x: Array) -> Signals:
         """Forward and backward pass for x (N, M_0).
 
-        Raises ValueError, naming the argument, for wrong shapes, mixed dtypes or devices, N = 0 and x not finite;
-        FloatingPointError where the weights are not finite or the activities overflow.
+        Raises ValueError, naming the argument, for wrong shapes, mixed dtypes or devices, N = 0 and non-finite x or W;
+        FloatingPointError where signals overflow.
         """
         self.check(W, x)
         u, h = [x], []
@@ -136,8 +149,9 @@ class Network:
         with np.errstate(all="ignore"):  # reported below, with the layer's name
             u_next = h @ w.T
         if not xp.isfinite(u_next).all():  # here, since phi may hide it: relu(-inf) = 0, tanh(inf) = 1
-            cause = "overflow" if xp.isfinite(w).all() else f"W[{l}] has non-finite entries"
-            raise FloatingPointError(f"u_{l + 1} is not finite: {cause}")
+            if not xp.isfinite(w).all():
+                raise ValueError(f"W[{l}] has non-finite entries; expected finite numbers")
+            raise FloatingPointError(f"u_{l + 1} overflows: rescale x or the weights")
         return h, u_next
 
     @property
@@ -153,17 +167,22 @@ class Network:
         delta = [xp.broadcast_to(xp.eye(C, dtype=u[0].dtype), (N, C, C))]
         for w, u_l in zip(W[:0:-1], u[-2:0:-1], strict=True):
             M = u_l.shape[1]
-            back = (delta[0].reshape(N * C, -1) @ w[:, :M]).reshape(N, C, M)
+            with np.errstate(all="ignore"):  # reported below
+                back = (delta[0].reshape(N * C, -1) @ w[:, :M]).reshape(N, C, M)
             back *= (self._scale(M) * self.activation.derivative(u_l))[:, None]
             delta.insert(0, back)
+        for l, delta_l in enumerate(delta, 1):
+            if not xp.isfinite(delta_l).all():
+                raise FloatingPointError(f"delta_{l} overflows: rescale the weights")
         return delta
 
     def check(self, W: list[Array], x: Array) -> None:
         """Raise ValueError unless W and x (N, M_0) fit this network, and are on one device and of one dtype."""
         if [getattr(w, "shape", None) for w in W] != self.shapes:
-            raise ValueError(f"W has shapes {[getattr(w, 'shape', w) for w in W]}; expected {self.shapes}")
+            raise ValueError(f"W has shapes {[getattr(w, 'shape', None) for w in W]}; expected {self.shapes}")
         if getattr(x, "ndim", None) != 2 or x.shape[0] < 1 or x.shape[1] != self.widths[0]:
-            raise ValueError(f"x has shape {getattr(x, 'shape', x)}; expected (N, {self.widths[0]}) with N >= 1")
+            came = f"has shape {x.shape}" if hasattr(x, "shape") else f"is a {type(x).__name__}"
+            raise ValueError(f"x {came}; expected an array of shape (N, {self.widths[0]}) with N >= 1")
         if x.dtype not in FLOATS:
             raise ValueError(f"x has dtype {x.dtype}; expected float32 or float64")
         xp = array_module(x)

@@ -4,40 +4,43 @@
 
 so inverses are taken of small Gram matrices, never of P x P ones. A matrix that is singular to working precision is
 inverted through its eigenvalues, where those below `rcond` times the largest count as zero: rho = 0 always means the
-Moore-Penrose pseudo-inverse.
+Moore-Penrose pseudo-inverse. (What lies outside the range of a singular K is amplified by 1 / rho before J^T removes
+it: a small rho > 0 costs errors of about u ||K|| / rho there.)
 """
 
 import math
 from collections.abc import Callable
+from typing import Any
+
+import numpy as np
 
 from .arrays import Array, array_module, raising, require_memory
 
-Map = Callable[[Array], Array]
+LinearMap = Callable[[Array], Array]
 
 
-def cutoff(K: Array, rcond: float | None = None) -> float:
-    """`rcond`, or by default 4 n eps for K (.., n, n): just above what rounding leaves of a zero eigenvalue."""
-    return 4 * K.shape[-1] * float(array_module(K).finfo(K.dtype).eps) if rcond is None else float(rcond)
+def cutoff(n: int, dtype: Any, rcond: float | None = None) -> float:
+    """`rcond`, or by default 4 n eps: just above what rounding leaves of a zero eigenvalue of an n x n matrix."""
+    return 4 * n * float(np.finfo(dtype).eps) if rcond is None else float(rcond)
 
 
 def inverse_power(K: Array, rho: float = 0.0, q: float = 1, rcond: float | None = None) -> Array:
     """(K + rho I)^{-1/q} (.., n, n) of symmetric K (.., n, n): the definition; the pseudo-inverse at q = 1, rho = 0.
 
-    Eigenvalues of K + rho I of modulus <= `rcond` (default: `cutoff`) times the largest count as zero.
-    K may be indefinite if q = 1. Raises LinAlgError for q > 1 and a negative eigenvalue, and MemoryError.
+    Eigenvalues of K + rho I of modulus <= `rcond` (default: `cutoff`) times the largest count as zero. K may be
+    indefinite if q is 1 or inf. Raises ValueError for bad arguments, LinAlgError where a negative eigenvalue has no
+    power, MemoryError, and FloatingPointError if K is not finite.
     """
+    rho, q = checked_damping(rho, q)
     shape = " x ".join(map(str, K.shape))
-    require_memory(array_module(K), 3 * K.size * K.dtype.itemsize, f"a function of a {shape} matrix", "call direction")
-    V, power = eigen_power(K, float(rho), float(q), rcond)
+    require_memory(array_module(K), 4 * K.size * K.dtype.itemsize, f"a function of a {shape} matrix", "call direction")
+    V, power = eigen_power(symmetric(K, "K"), rho, q, checked_rcond(rcond))
     return (V * power) @ V.mT
 
 
-def damped(K: Array, rho: float) -> Array:
-    """K + rho I (n, n)."""
-    return K + rho * array_module(K).eye(len(K), dtype=K.dtype)
-
-
-def solve(K: Array, B: Array, rho: float, q: float, product: Map | None = None, rcond: float | None = None) -> Array:
+def solve(
+    K: Array, B: Array, rho: float, q: float, product: LinearMap | None = None, rcond: float | None = None
+) -> Array:
     """(K + rho I)^{-1/q} B (n, k) for K >= 0 (n, n) and B (n, k).
 
     `product`, X -> K X computed from a factor of K = J J^T, buys one step of iterative refinement when q = 1: the
@@ -50,52 +53,48 @@ def solve(K: Array, B: Array, rho: float, q: float, product: Map | None = None, 
     return X
 
 
-def gram_solve(X: Array, B: Array, n: int, rho: float, q: float, rcond: float | None, refine: bool) -> Array:
-    """(X^T X / n + rho I)^{-1/q} X^T B = X^T (X X^T / n + rho I)^{-1/q} B (m, k), by the smaller side of X (r, m)."""
-    r, m = X.shape
-    if r <= m:
-        return X.T @ solve(X @ X.T / n, B, rho, q, (lambda Y: X @ (X.T @ Y) / n) if refine else None, rcond)
-    return solve(X.T @ X / n, X.T @ B, rho, q, (lambda Y: X.T @ (X @ Y) / n) if refine else None, rcond)
+def gram(X: Array, n: int) -> Array:
+    """X X^T / n (r, r) of X (r, m). Raises FloatingPointError if it overflows, or a row's square underflows."""
+    xp = array_module(X)
+    K = X @ X.T / n
+    squares = K.diagonal()
+    tiny = float(np.finfo(K.dtype).tiny)
+    if not (xp.isfinite(squares) & ((squares >= tiny) | (X == 0).all(1))).all():
+        raise FloatingPointError(f"a Gram matrix leaves the range of {K.dtype}: rescale the inputs or the weights")
+    return K
+
+
+def damped(K: Array, rho: float) -> Array:
+    """K + rho I (n, n)."""
+    K, i = K.copy(), array_module(K).arange(len(K))
+    K[i, i] += rho
+    return K
 
 
 def is_regular(K: Array, rcond: float | None = None) -> bool:
-    """Whether a symmetric K (n, n) is non-singular to working precision: rcond ||K||_F ||K^{-1}||_F < 1."""
-    xp = array_module(K)
-    return bool(xp.linalg.cond(K, "fro") * cutoff(K, rcond) < 1)
+    """Whether K (n, n) is non-singular to working precision: rcond ||K||_F ||K^{-1}||_F < 1."""
+    return bool(array_module(K).linalg.cond(K, "fro") * cutoff(K.shape[-1], K.dtype, rcond) < 1)
 
 
 def lu_solve(K: Array, B: Array) -> Array:
-    """K^{-1} B (.., n, k) for any non-singular K (.., n, n). Raises LinAlgError if K is exactly singular."""
+    """K^{-1} B (.., n, k) for any non-singular K (.., n, n)."""
     xp = array_module(K)
-    try:
-        with raising(xp):
-            return xp.linalg.solve(K, B)
-    except xp.linalg.LinAlgError as error:
-        raise xp.linalg.LinAlgError(f"the system is singular at this damping: change rho ({error})") from error
+    with raising(xp):
+        return xp.linalg.solve(K, B)
 
 
 def eigenvalues(K: Array) -> Array:
-    """The eigenvalues (.., n) of a symmetric K (.., n, n), ascending."""
+    """The eigenvalues (.., n) of a symmetric K (.., n, n), ascending. Raises FloatingPointError if K is not finite."""
     xp = array_module(K)
     with raising(xp):
-        return xp.linalg.eigvalsh(K)
+        return xp.linalg.eigvalsh(_finite(K))
 
 
 def eigen(K: Array) -> tuple[Array, Array]:
-    """The eigenvalues (.., n), ascending, and eigenvectors (.., n, n) of a symmetric K (.., n, n)."""
+    """The eigenvalues (.., n), ascending, and eigenvectors (.., n, n) of a symmetric K (.., n, n). Raises as above."""
     xp = array_module(K)
     with raising(xp):
-        return xp.linalg.eigh(K)
-
-
-def _inverse_map(K: Array, rho: float, q: float, rcond: float | None) -> Map:
-    """X -> (K + rho I)^{-1/q} X."""
-    if q == 1:
-        K_rho = damped(K, rho)
-        if is_regular(K_rho, rcond):
-            return lambda X: lu_solve(K_rho, X)
-    V, power = eigen_power(K, rho, q, rcond)
-    return lambda X: V @ (power.T * (V.T @ X))
+        return xp.linalg.eigh(_finite(K))
 
 
 def eigen_power(K: Array, rho: float, q: float, rcond: float | None) -> tuple[Array, Array]:
@@ -103,9 +102,51 @@ def eigen_power(K: Array, rho: float, q: float, rcond: float | None) -> tuple[Ar
     xp = array_module(K)
     w, V = eigen(K)
     w = w[..., None, :] + rho
-    live = abs(w) > cutoff(K, rcond) * abs(w).max(-1, keepdims=True)  # not >=, or this fails on a matrix of all zeros
+    live = abs(w) > cutoff(K.shape[-1], K.dtype, rcond) * abs(w).max(
+        -1, keepdims=True
+    )  # not >=, or this fails on a matrix of all zeros
     if 1 < q < math.inf and (live & (w < 0)).any():
-        raise xp.linalg.LinAlgError(
-            f"no real power -1/{q:g}: the matrix has the negative eigenvalue {float(w.min()):.3g}"
-        )
+        raise xp.linalg.LinAlgError(f"no real power -1/{q:g}: there is a negative eigenvalue, {float(w.min()):.3g}")
     return V, live * xp.where(live, w, 1) ** (-1 / q)
+
+
+def symmetric(K: Array, name: str) -> Array:
+    """K, if it is square and symmetric up to rounding (1 % is meant to catch mistakes); else ValueError."""
+    if getattr(K, "ndim", 0) < 2 or K.shape[-1] != K.shape[-2] or K.dtype.kind != "f":
+        raise ValueError(f"{name} has shape {getattr(K, 'shape', None)}; expected a square matrix of floats")
+    gap, size = float(abs(K - K.mT).max()), float(abs(K).max())
+    if gap > 0.01 * size:
+        raise ValueError(f"{name} is not symmetric: it differs from its transpose by {gap:.3g}, its size is {size:.3g}")
+    return K
+
+
+def checked_rcond(rcond: float | None) -> float | None:
+    """rcond, or ValueError."""
+    if rcond is not None and not 0 <= rcond < 1:
+        raise ValueError(f"rcond is {rcond}; expected None or a number in [0, 1)")
+    return rcond
+
+
+def checked_damping(rho: float, q: float) -> tuple[float, float]:
+    """rho and q as Python floats, since NumPy's would promote float32; or ValueError."""
+    if not (math.isfinite(rho) and rho >= 0):
+        raise ValueError(f"rho is {rho}; expected a finite number >= 0")
+    if not q >= 1:
+        raise ValueError(f"q is {q}; expected a number in [1, inf]")
+    return float(rho), float(q)
+
+
+def _finite(K: Array) -> Array:
+    if not array_module(K).isfinite(K).all():
+        raise FloatingPointError("a matrix has non-finite entries: rescale the inputs or the weights")
+    return K
+
+
+def _inverse_map(K: Array, rho: float, q: float, rcond: float | None) -> LinearMap:
+    """X -> (K + rho I)^{-1/q} X."""
+    if q == 1:
+        K_rho = damped(K, rho)
+        if is_regular(K_rho, rcond):
+            return lambda X: lu_solve(K_rho, X)
+    V, power = eigen_power(K, rho, q, rcond)
+    return lambda X: V @ (power.T * (V.T @ X))

@@ -1,14 +1,17 @@
-"""The training loop, full batch: theta <- theta - eta G^{-1/q} grad L, K&O (4), (7)."""
+"""The training loop, full batch, theta <- theta - eta G^{-1/q} grad L, K&O (4), (7); and its theory beside it."""
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 
 from .arrays import Array, array_module
+from .datasets import Data, accuracy
+from .dynamics import Dynamics, Isotropy, isotropy, optimal_rate
 from .fisher import Fisher
-from .fisher.base import checked_damping
 from .losses import Loss, mse
-from .network import Network
+from .network import Network, whole
+from .spectral import checked_damping
 
 
 @dataclass(frozen=True)
@@ -40,26 +43,31 @@ def train(
     """
     if not (math.isfinite(eta) and eta > 0):
         raise ValueError(f"eta is {eta}; expected a finite number > 0")
-    if int(steps) != steps or steps < 0:
-        raise ValueError(f"steps is {steps}; expected an integer >= 0")
-    rho, q = checked_damping(rho, q)
+    steps, (rho, q) = whole("steps", steps, 0), checked_damping(rho, q)
+    if not isinstance(fisher, Fisher):
+        raise ValueError(f"fisher is {fisher!r}; expected a Fisher such as refngd.Exact()")
+    fisher.require(len(net.shapes), net.sigma_b > 0, q)
     net.check(W, x)
-    expected = (len(x), net.widths[-1])
-    if getattr(y, "shape", None) != expected or y.dtype != x.dtype:
-        raise ValueError(
-            f"y is {getattr(y, 'dtype', '')} of shape {getattr(y, 'shape', y)}; expected {x.dtype} {expected}"
-        )
+    given = (array_module(y).__name__, str(getattr(y, "dtype", None)), getattr(y, "shape", None))
+    expected = (array_module(x).__name__, str(x.dtype), (len(x), net.widths[-1]))
+    if given != expected:
+        raise ValueError(f"y is {given}; expected {expected}")
     if not array_module(y).isfinite(y).all():
         raise ValueError("y has non-finite entries; expected finite numbers")
-    return _steps(net, W, x, y, fisher, float(eta), int(steps), rho, q, loss)
+    return _steps(net, W, x, y, fisher, float(eta), steps, rho, q, loss)
 
 
 def _steps(net, W, x, y, fisher, eta, steps, rho, q, loss) -> Iterator[Step]:
     for t in range(steps + 1):
-        s = net.signals(W, x)
+        try:
+            s = net.signals(W, x)
+        except (FloatingPointError, ValueError) as error:
+            if t == 0:
+                raise
+            raise FloatingPointError(f"training diverged at t = {t}: {error}; lower eta = {eta:.3g}") from error
         value = loss.value(s.f, y)
         if not math.isfinite(value):
-            raise FloatingPointError(f"training diverged: the loss is {value} at t = {t}; lower eta = {eta:.3g}")
+            raise FloatingPointError(f"training diverged at t = {t}: the loss is {value}; lower eta = {eta:.3g}")
         yield Step(t, W, s.f, value)
         if t < steps:
             dW = fisher.direction(s, loss.residual(s.f, y), rho, q)
@@ -67,3 +75,56 @@ def _steps(net, W, x, y, fisher, eta, steps, rho, q, loss) -> Iterator[Step]:
                 dw *= -eta
                 dw += w
             W = dW
+
+
+@dataclass
+class Comparison:
+    """One approximation, trained and predicted. Lists run over t = 0, 1, .., and end early where the numbers overflow.
+
+    rho: damping; eta: learning rate; alpha: theory's isotropy constant, None if there is none or rho > 0 or q > 1;
+    isotropy: of Theta_bar at initialisation; loss, accuracy: measured on the training and the test set; theory_loss,
+    theory_accuracy: predicted by K&O (10); diverged: why training ended early, or None.
+    """
+
+    rho: float
+    eta: float
+    alpha: float | None
+    isotropy: Isotropy
+    loss: list[float] = field(default_factory=list)
+    theory_loss: list[float] = field(default_factory=list)
+    accuracy: list[float] = field(default_factory=list)
+    theory_accuracy: list[float] = field(default_factory=list)
+    diverged: str | None = None
+
+
+def compare(
+    net: Network,
+    W: list[Array],
+    data: Data,
+    fisher: Fisher,
+    steps: int,
+    factor: float = 1.0,
+    rho: float = 0.0,
+    q: float = 1,
+) -> Comparison:
+    """Train from W with eta = factor / lambda_max(Theta_bar), that is factor / alpha where isotropic, and predict.
+
+    Raises as `Fisher.coefficient` and `train`; divergence is reported in the result.
+    """
+    s, s_test = net.signals(W, data.x), net.signals(W, data.x_test)
+    Theta_bar, cross = fisher.coefficient(s, s, rho, q), fisher.coefficient(s_test, s, rho, q)
+    alpha = fisher.alpha(net, len(data.x)) if rho == 0 and q == 1 else None
+    result = Comparison(rho, factor * optimal_rate(Theta_bar), alpha, isotropy(Theta_bar))
+    dynamics = Dynamics(Theta_bar, s.f, data.y, result.eta)
+    with suppress(FloatingPointError):
+        for t in range(steps + 1):
+            f, f_test = dynamics.predict(Theta_bar, s.f, t), dynamics.predict(cross, s_test.f, t)
+            result.theory_loss.append(mse.value(f, data.y))
+            result.theory_accuracy.append(accuracy(f_test, data.y_test))
+    try:
+        for step in train(net, W, data.x, data.y, fisher, result.eta, steps, rho, q):
+            result.loss.append(step.loss)
+            result.accuracy.append(accuracy(net.forward(step.W, data.x_test), data.y_test))
+    except FloatingPointError as error:
+        result.diverged = str(error)
+    return result

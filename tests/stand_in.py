@@ -27,7 +27,7 @@ FUNCTIONS = [
     "log1p",
     "matmul",
     "maximum",
-    "mean",
+    "ones",
     "ones_like",
     "outer",
     "sqrt",
@@ -55,7 +55,6 @@ METHODS = [
     "transpose",
 ]
 ATTRIBUTES = ["T", "mT", "dtype", "itemsize", "nbytes", "ndim", "shape", "size"]
-NOT_FUNCTIONS = ["cuda", "finfo", "linalg"]
 
 
 class ndarray:
@@ -154,7 +153,7 @@ def _solve(a, b):
 def modules():
     """The entries of sys.modules that make `import cupy` and `import cupyx` find this stand-in."""
     cupy, cupyx = ModuleType("cupy"), ModuleType("cupyx")
-    cupy.ndarray, cupy.finfo, cupy.__version__ = ndarray, np.finfo, "stand-in"
+    cupy.ndarray, cupy.__version__, cupy.is_available = ndarray, "stand-in", lambda: True
     for name in FUNCTIONS:
         setattr(cupy, name, _on_device(getattr(np, name, None)))
     # The two ways in and out, and the only ones

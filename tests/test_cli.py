@@ -38,7 +38,7 @@ def test_default_approximations_theory_and_training(run, tmp_path):
         assert results[name]["theory_loss"][1] < 1e-20
         assert results[name]["loss"][1] < results["Identity"]["loss"][1]
     assert record["settings"]["N"] == 8
-    assert record["rho"]["Unitwise"] == 1e-8
+    assert results["Unitwise"]["rho"] == 1e-8
     assert record["versions"]["numpy"] == np.__version__
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["loss.png", "run.json", "spectra.png"]
     assert len({len(line) for line in out.splitlines() if " | " in line}) == 1  # the columns line up
@@ -94,7 +94,7 @@ def test_power_between_natural_gradient_and_gradient_descent(run):
     assert record["results"]["Exact"]["isotropy"]["condition"] > 2  # Theta^{1/2}
     _, gd = run("-q", "inf", "--fisher", "Exact", "Identity")
     assert gd["results"]["Exact"]["loss"] == pytest.approx(gd["results"]["Identity"]["loss"])
-    assert gd["settings"]["q"] is None  # JSON has no inf
+    assert gd["settings"]["q"] == "inf"  # JSON has no number for it
 
 
 def test_divergence_is_reported_not_hidden(run):
@@ -107,7 +107,8 @@ def test_own_data(run, tmp_path):
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "own.npz", x=rng.standard_normal((40, 12)), labels=rng.integers(0, 3, 40))
     _, record = run("--data", str(tmp_path / "own.npz"))
-    assert len(record["results"]["Exact"]["spectrum"]) == 8 * 3
+    assert len(record["results"]["Exact"]["isotropy"]["eigenvalues"]) == 8 * 3
+    assert record["settings"]["classes"] == [0, 1, 2]
 
 
 @pytest.mark.parametrize(
@@ -118,17 +119,17 @@ def test_own_data(run, tmp_path):
         (["--classes", "0", "12"], "classes is [0, 12]; expected two or more different ones"),
         (["-N", "400"], "N is 400; expected 1 <= N < 357"),
         (["-N", "0"], "N is 0; expected"),
-        (["--depth", "0"], "--depth is 0; expected at least 1"),
+        (["--depth", "0"], "--depth is 0; expected an integer >= 1"),
         (["--width", "0"], "widths is (64, 0, 0, 1); expected at least two positive integers"),
-        (["--steps", "-1"], "--steps is -1; expected at least 0"),
+        (["--steps", "-1"], "--steps is -1; expected an integer >= 0"),
         (["--factor", "0"], "--factor is 0.0; expected a finite number > 0"),
         (["--activation", "gelu"], "activation is 'gelu'; expected relu, tanh, erf, linear or shifted_relu:S"),
         (["--activation", "shifted_relu:x"], "activation is 'shifted_relu:x'; expected"),
         (["--sigma-w", "-1"], "sigma_w is -1.0; expected a finite number > 0"),
         (["--rho", "-1"], "rho is -1.0; expected a finite number >= 0"),
         (["-q", "0.5"], "q is 0.5; expected a number in [1, inf]"),
-        (["--fisher", "BlockTridiagonal", "-q", "2"], "BlockTridiagonal: q is 2; expected 1 or inf"),
-        (["--seed", "-1"], "expected non-negative integer"),
+        (["--fisher", "BlockTridiagonal", "-q", "2"], "BlockTridiagonal left out: q is 2; expected 1 or inf"),
+        (["--seed", "-1"], "--seed is -1; expected an integer >= 0"),
     ],
     ids=lambda a: " ".join(a) if isinstance(a, list) else None,
 )
@@ -155,7 +156,7 @@ def test_without_matplotlib_the_numbers_are_written_and_the_extra_is_named(run, 
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     out, _ = run("--fisher", "Exact")
     assert "no pictures" in out
-    assert "pip install 'refngd[plot]'" in out
+    assert "the extra refngd[plot]" in out
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["run.json"]
 
 

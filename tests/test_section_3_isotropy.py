@@ -20,7 +20,7 @@ def assert_isotropic(fisher, p, alpha, kappa):
 
 def gram_condition(p):
     """The largest condition number among the Gram matrices that the isotropic approximations invert."""
-    k = rn.kernels(p.s, p.s)
+    k = rn.empirical_kernels(p.s, p.s)
     return max(condition(host(K)) for K in [*k.Theta, *k.A, *k.B[:-1]])
 
 
@@ -66,11 +66,11 @@ def test_singular_sigma_with_one_in_its_range_is_the_true_pseudo_inverse():
     assert_isotropic(fisher, p, 1, gram_condition(p))
     # SPEC 3: Theta_bar(x', x) = sum_l Theta_l(x', x) Theta_l^{-1} (w_l I + v_l Z)
     w, v = np.linalg.pinv(Sigma) @ np.ones(3), np.array([1, 1, -2]) / 6**0.5
-    inverse = [np.linalg.inv(T) for T in host(rn.kernels(p.s, p.s).Theta)]
+    inverse = [np.linalg.inv(T) for T in host(rn.empirical_kernels(p.s, p.s).Theta)]
     Z = -np.linalg.solve(
         sum(v**2 * T for v, T in zip(v, inverse, strict=True)), sum((v * w)[l] * inverse[l] for l in range(3))
     )
-    cross, I = host(rn.kernels(p.test, p.s).Theta), np.eye(len(Z))
+    cross, I = host(rn.empirical_kernels(p.test, p.s).Theta), np.eye(len(Z))
     desired = sum(cross[l] @ inverse[l] @ (w[l] * I + v[l] * Z) for l in range(3))
     assert_close(fisher.coefficient(p.test, p.s), desired, gram_condition(p))
 
@@ -116,7 +116,7 @@ def test_kfac_with_fewer_inputs_than_samples_is_equation_s109(C):
     X = host(p.x)
     hat = np.diag(X @ np.linalg.solve(X.T @ X, X.T))
     desired = N * ((L - 1) * np.eye(N * C) + np.diag(np.repeat(hat, C)))
-    k = rn.kernels(p.s, p.s)
+    k = rn.empirical_kernels(p.s, p.s)
     assert_close(rn.KFAC().coefficient(p.s, p.s), desired, max(condition(host(K)) for K in [*k.A, *k.B[:-1]]))
 
 

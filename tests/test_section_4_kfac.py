@@ -27,7 +27,7 @@ def test_kernel_with_damping_on_both_factors():
     """(1/N) sum_l [B_l(x',x) (B_l/N + rho)^{-1}] * [A(x',x) (A/N + rho)^{-1}], in the last layer B by 1/N + rho."""
     rho, N = 1e-2, 5
     p = problem((6, 8, 8, 1), rn.relu, 0.5, N=N)
-    cross, own = (rn.kernels(s, p.s) for s in (p.test, p.s))
+    cross, own = (rn.empirical_kernels(s, p.s) for s in (p.test, p.s))
 
     def damped_inverse(K):
         return np.linalg.inv(host(K) / N + rho * np.eye(N))
@@ -61,14 +61,14 @@ def test_theta_bar_is_a_product_of_orthogonal_projectors():
 
     h, delta = host(p.s.h), host(p.s.delta)
     desired = projector(delta[0][:, 0]) * projector(h[0]) + projector(h[1])  # B*_L = 1/N: P_B = 1 1^T in the last layer
-    k = rn.kernels(p.s, p.s)
+    k = rn.empirical_kernels(p.s, p.s)
     assert_close(host(rn.KFAC().coefficient(p.s, p.s)) / N, desired, max(condition(host(K)) for K in [*k.A, *k.B[:-1]]))
 
 
 def test_shared_activation_patterns_make_b_singular_and_are_handled():
     """The ReLU trap of SPEC 4: two samples with one pattern have parallel backward signals."""
     p = problem((8, 5, 1), rn.relu, N=6)
-    B = host(rn.kernels(p.s, p.s).B[0])
+    B = host(rn.empirical_kernels(p.s, p.s).B[0])
     assert np.linalg.matrix_rank(B) < 6
     G = host(rn.KFAC().matrix(p.s))
     desired = host(rn.inverse_power(on(G), rcond=1e-11)) @ p.J.T @ host(p.e).ravel() / 6

@@ -7,7 +7,7 @@
     alpha        : Theta_bar(x, x) = alpha I                     a float       (12)
 
 A parameter has three indices (l, i, j) = (layer, unit, input). An approximation is the choice of which of them label a
-block b, and `matrix` masks F accordingly. Since f(J^T J) J^T = J^T f(J J^T), the rest needs only the kernel of a block:
+block b, and `matrix` keeps those blocks of F. Since f(J^T J) J^T = J^T f(J J^T), the rest needs the kernel of a block:
 
     Theta_b      = sum over (l,i,j) in b of (delta_i delta_i^T) * (h_j h_j^T) / N              (NC, NC)
     direction_b  = J_b^T (Theta_b + rho I)^{-1/q} e / N
@@ -15,60 +15,71 @@ block b, and `matrix` masks F accordingly. Since f(J^T J) J^T = J^T f(J J^T), th
 
 import math
 from abc import ABC, abstractmethod
+from itertools import pairwise
 
 from ..activations import linear
 from ..arrays import Array, array_module, require_memory
 from ..jacobian import jacobian, pull, push
 from ..kernels import ntk
-from ..network import Network, Signals
+from ..network import Network, Signals, whole
+from ..spectral import checked_damping, checked_rcond
 
 
 class Fisher(ABC):
     """An approximation of the Fisher matrix. rho >= 0 is an absolute damping, rho = 0 the Moore-Penrose pseudo-inverse;
     q in [1, inf] the power of Huh: 1 natural gradient, 2 its square root, inf gradient descent.
 
-    All methods raise ValueError, naming the argument, for bad input.
+    All methods raise ValueError, naming the argument, for bad input, and FloatingPointError where a product of finite
+    signals leaves the range of their dtype.
     """
 
     def matrix(self, s: Signals, rho: float = 0.0) -> Array:
         """Dense G (P, P): the definition. Raises MemoryError if it cannot fit; `direction` needs no such matrix."""
-        _check(s, "s")
+        _check_signals(s, "s")
         rho, _ = checked_damping(rho, 1)
-        nbytes = 3 * s.P**2 * s.f.dtype.itemsize
+        self.require(len(s.h), bool(s.bias))
+        nbytes = 4 * s.P**2 * s.f.dtype.itemsize
         require_memory(array_module(s.f), nbytes, f"G ({s.P} x {s.P}) and its work space", "call direction(s, e)")
         return self._matrix(s, rho)
 
     def direction(self, s: Signals, e: Array, rho: float = 0.0, q: float = 1) -> list[Array]:
         """G^{-1/q} J^T e / N as a list like W, in factored form; e (N, C) is f - y for the MSE loss."""
-        _check(s, "s")
+        _check_signals(s, "s")
         rho, q = checked_damping(rho, q)
-        if getattr(e, "shape", None) != s.f.shape or array_module(e) is not array_module(s.f) or e.dtype != s.f.dtype:
-            raise ValueError(f"e is {_describe(e)}; expected {_describe(s.f)} as f")
+        self.require(len(s.h), bool(s.bias), q)
+        if getattr(e, "shape", None) != s.f.shape or _kind(e) != _kind(s.f):
+            raise ValueError(f"e is {_kind(e)} {getattr(e, 'shape', None)}; expected {_kind(s.f)} {s.f.shape} as f")
         if not array_module(e).isfinite(e).all():
             raise ValueError("e has non-finite entries; expected finite numbers")
         return pull(s, e / len(e)) if math.isinf(q) else self._direction(s, e, rho, q)
 
     def coefficient(self, test: Signals, train: Signals, rho: float = 0.0, q: float = 1) -> Array:
         """Theta_bar(x', x) (N'C, NC), K&O (11)."""
-        _check(test, "test")
-        _check(train, "train")
+        _check_signals(test, "test")
+        _check_signals(train, "train")
         rho, q = checked_damping(rho, q)
-        kinds = [(array_module(s.f).__name__, str(s.f.dtype), s.shapes) for s in (test, train)]
+        self.require(len(train.h), bool(train.bias), q)
+        kinds = [(_kind(s.f), s.shapes) for s in (test, train)]
         if kinds[0] != kinds[1]:
             raise ValueError(f"test belongs to weights {kinds[0]}; expected {kinds[1]} as train")
         return ntk(test, train) if math.isinf(q) else self._coefficient(test, train, rho, q)
 
     def alpha(self, net: Network, n: int) -> float | None:
-        """The isotropy constant (12) for n training samples at rho = 0 and q = 1; None where there is none,
-        which includes widths too narrow for n."""
-        if int(n) != n or n < 1:
-            raise ValueError(f"n is {n}; expected a number of samples >= 1")
-        if net.activation == linear and net.shapes[0][1] < n:
-            return None  # a linear map of dependent inputs
-        return self._alpha(net, int(n))
+        """The isotropy constant (12) for n training samples at rho = 0, q = 1, or None where there is none.
+
+        It presumes generic weights, and inputs in general position in every layer: samples alive (and for K-FAC with
+        activation patterns of their own) and no rank lost but where a layer is too narrow, which gives None.
+        """
+        n = whole("n", n, 1)
+        self.require(len(net.shapes), net.sigma_b > 0)
+        return self._alpha(net, n)
+
+    def require(self, L: int, bias: bool, q: float = 1) -> None:  # noqa: B027
+        """Raise ValueError if G, or its power -1/q, is not defined for networks of L layers, with or without bias."""
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}()"
+        options = ", ".join(f"{key.strip('_')}={value!r}" for key, value in vars(self).items())
+        return f"{type(self).__name__}({options})"
 
     @abstractmethod
     def _matrix(self, s: Signals, rho: float) -> Array: ...
@@ -89,9 +100,10 @@ class Fisher(ABC):
 class GramFisher(Fisher):
     """An approximation that inverts Gram matrices.
 
-    rcond: eigenvalues below `rcond` times the largest count as zero; None for `spectral.cutoff`'s default.
-    refine: one step of iterative refinement through the factors of the Gram matrix in `direction`, for q = 1: errors of
-    order cond(J) instead of cond(J)^2. `coefficient` works from the Gram matrices alone.
+    rcond: eigenvalues below `rcond` times the largest count as zero; None for the default of `spectral.cutoff`.
+    refine: in `direction`, for q = 1, one step of iterative refinement through the factors of the Gram matrix: errors
+    of order u cond(J) instead of u cond(J)^2, up to cond(J) of 1e6 or so in float64. `coefficient` works from the
+    Gram matrices alone.
     """
 
     def __init__(self, *, rcond: float | None = None, refine: bool = True) -> None:
@@ -99,7 +111,7 @@ class GramFisher(Fisher):
 
 
 class Identity(Fisher):
-    """G = I: gradient descent, K&O (4), whose Theta_bar is the NTK (5)."""
+    """G = (1 + rho) I: gradient descent, K&O (4), whose Theta_bar is the NTK (5)."""
 
     def _matrix(self, s, rho):
         return (1 + rho) * array_module(s.f).eye(s.P, dtype=s.f.dtype)
@@ -112,30 +124,34 @@ class Identity(Fisher):
 
 
 def fisher_information(s: Signals) -> Array:
-    """F = J^T J / N (P, P), K&O (8)."""
+    """F = J^T J / N (P, P), K&O (8). Raises MemoryError if it cannot fit."""
+    nbytes = 2 * s.P**2 * s.f.dtype.itemsize
+    require_memory(array_module(s.f), nbytes, f"F ({s.P} x {s.P})", "call Exact().direction(s, e)")
     J = jacobian(s)
-    return J.T @ J / len(s.f)
+    F = J.T @ J
+    F /= len(s.f)
+    return F
 
 
-def checked_rcond(rcond: float | None) -> float | None:
-    if rcond is not None and not 0 <= rcond < 1:
-        raise ValueError(f"rcond is {rcond}; expected None or a number in [0, 1)")
-    return rcond
+def unit_slices(s: Signals) -> list[slice]:
+    """The slice of theta that belongs to each unit (row of a W_l), in order."""
+    stops = [0]
+    for M, k in s.shapes:
+        stops.extend(range(stops[-1] + k, stops[-1] + M * k + 1, k))
+    return [slice(a, b) for a, b in pairwise(stops)]
 
 
-def checked_damping(rho: float, q: float) -> tuple[float, float]:
-    """rho and q as Python floats, since NumPy's would promote float32. Raises ValueError."""
-    if not (math.isfinite(rho) and rho >= 0):
-        raise ValueError(f"rho is {rho}; expected a finite number >= 0")
-    if not q >= 1:
-        raise ValueError(f"q is {q}; expected a number in [1, inf]")
-    return float(rho), float(q)
+def has_full_rank(net: Network, l: int, n: int) -> bool:
+    """Whether the widths let Theta_l (NC, NC), l from 0, be non-singular for n samples."""
+    (M, k), C = net.shapes[l], net.widths[-1]
+    inputs_span = net.activation != linear or min(net.widths[: l + 1]) + (net.sigma_b > 0) >= n
+    return M * k >= n * C and min(net.widths[l + 1 :]) >= C and inputs_span
 
 
-def _check(s: Signals, name: str) -> None:
+def _check_signals(s: Signals, name: str) -> None:
     if not isinstance(s, Signals):
         raise ValueError(f"{name} is a {type(s).__name__}; expected the Signals of Network.signals(W, x)")
 
 
-def _describe(x: Array) -> str:
-    return f"{array_module(x).__name__} {getattr(x, 'dtype', type(x).__name__)} of shape {getattr(x, 'shape', None)}"
+def _kind(x: Array) -> str:
+    return f"{array_module(x).__name__} {getattr(x, 'dtype', type(x).__name__)}"

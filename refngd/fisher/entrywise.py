@@ -9,16 +9,19 @@ G_ij = a_0i a_0j / a_00. It is outside the family of blocks; without bias it is 
     d_i = (g_i - beta_i g_0) / (a_ii - beta_i a_0i),    d_0 = (g_0 - sum_i a_0i d_i) / a_00,    beta_i = a_0i / a_00
 """
 
-from ..arrays import Array, array_module
-from ..jacobian import pull, pull_layer
-from ..spectral import cutoff
-from .base import Fisher, checked_rcond, fisher_information
+import numpy as np
+
+from ..arrays import Array, array_module, batches
+from ..jacobian import pull_layer
+from ..spectral import checked_rcond, cutoff
+from .base import Fisher, fisher_information, unit_slices
 
 
 class Entrywise(Fisher):
-    """The diagonal of F. Not isotropic, but trace(Theta_bar) = P at rho = 0, less the entries with F = 0.
+    """The diagonal of F. Not isotropic, but trace(Theta_bar) = P at rho = 0, less the dead entries.
 
-    At rho = 0 the pseudo-inverse skips just those: an entry carries no rounding error that would ask for a cut-off.
+    At rho = 0 the pseudo-inverse skips the entries whose F is below the smallest normal number, and no others: a
+    diagonal carries no rounding error that would ask for a cut-off.
     """
 
     def _matrix(self, s, rho):
@@ -41,8 +44,8 @@ class Entrywise(Fisher):
         return Theta_bar.reshape(test.f.size, train.f.size)
 
 
-class QuasiDiagonal(Entrywise):
-    """Ollivier's quasi-diagonal approximation, K&O section 5; with bias for q = 1 (and inf) only. Not isotropic.
+class QuasiDiagonal(Fisher):
+    """Ollivier's quasi-diagonal approximation, K&O section 5; with bias for q = 1 and inf only. Not isotropic.
 
     rcond: an input whose a_ii - beta_i a_0i is at most rcond a_ii (default 4 N eps) counts as proportional to the bias;
     the pseudo-inverse then gives it beta_i times the bias's step.
@@ -51,40 +54,46 @@ class QuasiDiagonal(Entrywise):
     def __init__(self, *, rcond: float | None = None) -> None:
         self.rcond = checked_rcond(rcond)
 
+    def require(self, L, bias, q=1):
+        if bias and q not in (1, float("inf")):
+            raise ValueError(f"q is {q:g}; expected 1 or inf: the quasi-diagonal has no other power in closed form")
+
     def _matrix(self, s, rho):
-        G = super()._matrix(s, rho)
-        if not s.bias:
-            return G
-        xp, F, stop = array_module(G), fisher_information(s), 0
-        for k in [k for M, k in s.shapes for _ in range(M)]:
-            start, stop = stop, stop + k  # one unit, its bias last
-            a_0, a_00 = F[start:stop, stop - 1].copy(), float(G[stop - 1, stop - 1])
-            a_0[-1] = a_00
-            block = xp.outer(a_0, a_0) / (a_00 or 1.0)  # row 0 is a_0i, as wanted
-            G[start:stop, start:stop] += block - xp.diag(block.diagonal())
+        G = Entrywise()._matrix(s, rho)
+        if s.bias:
+            xp, F = array_module(G), fisher_information(s)
+            for unit in unit_slices(s):  # its bias is last
+                a_0 = F[unit, unit.stop - 1].copy()
+                a_00 = float(G[unit.stop - 1, unit.stop - 1])
+                a_0[-1] = a_00
+                block = xp.outer(a_0, a_0) / (a_00 or 1.0)  # of which the row of the bias is a_0, as wanted
+                G[unit, unit] += block - xp.diag(block.diagonal())
         return G
 
     def _direction(self, s, e, rho, q):
         if not s.bias:
-            return super()._direction(s, e, rho, q)
-        if q != 1:
-            raise ValueError(f"q is {q:g}; expected 1 or inf: the quasi-diagonal has no other power in closed form")
-        gradient = pull(s, e / len(e))
-        return [self._solve(h, delta, g, rho) for h, delta, g in zip(s.h, s.delta, gradient, strict=True)]
+            return Entrywise()._direction(s, e, rho, q)
+        gradient = [pull_layer(h, delta, e / len(e)) for h, delta in zip(s.h, s.delta, strict=True)]
+        for h, delta, g in zip(s.h, s.delta, gradient, strict=True):
+            for units in batches(len(g), h.shape[1]):
+                g[units] = self._solve(h, delta[:, :, units], g[units], rho)
+        return gradient
 
     def _coefficient(self, test, train, rho, q):
-        return (Fisher if train.bias else Entrywise)._coefficient(self, test, train, rho, q)
+        if not train.bias:
+            return Entrywise()._coefficient(test, train, rho, q)
+        return super()._coefficient(test, train, rho, q)
 
     def _solve(self, h: Array, delta: Array, g: Array, rho: float) -> Array:
-        """G^+ g for all units of a layer, g (M, m+1) with the bias last."""
+        """G^+ g of some units of a layer, delta (N, C, u), g (u, m+1) with the bias last."""
         xp = array_module(g)
-        r2 = (delta * delta).sum(1).T / len(h)  # (M, N)
-        a_ii, a_0i = r2 @ h[:, :-1] ** 2 + rho, r2 @ (h[:, :-1] * h[:, -1:])  # (M, m)
-        a_00, g_0 = r2 @ h[:, -1:] ** 2 + rho, g[:, -1:]  # (M, 1)
+        r2 = (delta * delta).sum(1).T / len(h)  # (u, N)
+        a_ii, a_0i = r2 @ h[:, :-1] ** 2 + rho, r2 @ (h[:, :-1] * h[:, -1:])  # (u, m)
+        a_00, g_0 = r2 @ h[:, -1:] ** 2 + rho, g[:, -1:]  # (u, 1)
         alive = a_00 > 0
         beta = a_0i / xp.where(alive, a_00, 1)
         schur = a_ii - beta * a_0i
-        free = schur > cutoff(r2, self.rcond) * a_ii
+        free = schur > cutoff(len(h), g.dtype, self.rcond) * a_ii
         d = free * (g[:, :-1] - beta * g_0) / xp.where(free, schur, 1)
         tied = xp.where(free, 0, beta)
         norm = a_00 + (tied * a_0i).sum(1, keepdims=True)
@@ -93,10 +102,10 @@ class QuasiDiagonal(Entrywise):
 
 
 def _inverse_diagonal(h: Array, delta: Array, rho: float, q: float) -> Array:
-    """(F_{l,ij} + rho)^{-1/q} (M_l, M_{l-1}+1), and 0 where that is infinite; in place, for it is as large as W_l."""
+    """(F_{l,ij} + rho)^{-1/q} (M_l, M_{l-1}+1), and 0 for dead entries; in place, for it is as large as W_l."""
     F = ((delta * delta).sum(1) / len(h)).T @ (h * h)
     F += rho
-    dead = F == 0
+    dead = float(np.finfo(F.dtype).tiny) > F
     F[dead] = 1
     F **= -1 / q
     F[dead] = 0

@@ -6,17 +6,21 @@
     direction_l = (B*_l + rho I)^{-1/q} delta_l^T E h_{l-1} (A*_{l-1} + rho I)^{-1/q} / N,      E[(n,c), n] = e[n,c]
     Theta_bar   = sum_l [B'_l (B_l / N + rho I)^{-1/q}] * [A'_{l-1} (A_{l-1} / N + rho I)^{-1/q}] / N       (21), (S.96)
 
-with A' = A(x', x) and B' = B(x', x). bias="augmented" treats the bias as one more input; bias="separate" gives it the
-block b^2 delta_l^T delta_l / N^2 + rho I of (S.123), b the bias column of h, and K-FAC the weights alone. The damping
-is on each factor, not on the product.
+with A' = A(x', x), B' = B(x', x), and B'_L (B*_L + rho I)^{-1/q} as the first factor of the last layer. Each factor is
+formed on its smaller side, of the samples or of the width. bias="augmented" treats the bias as one more input;
+bias="separate" gives it the block b^2 delta_l^T delta_l / N^2 + rho I of (S.123), b the bias column of h, and K-FAC the
+weights alone. The damping is on each factor, not on the product.
 """
+
+from collections.abc import Callable
+from dataclasses import replace
 
 from ..activations import linear
 from ..arrays import Array, array_module
-from ..kernels import Kernels, hadamard, kernels
+from ..kernels import Kernels, empirical_kernels, hadamard
 from ..network import Network, Signals
-from ..spectral import damped, gram_solve, solve
-from .base import GramFisher
+from ..spectral import checked_damping, damped, gram, solve
+from .base import GramFisher, has_full_rank
 
 
 class KFAC(GramFisher):
@@ -38,14 +42,14 @@ class KFAC(GramFisher):
     def _matrix(self, s, rho):
         xp = array_module(s.f)
         N, C = s.f.shape
+        inputs, b = self._split(s)
         G, start = xp.zeros((s.P, s.P), s.f.dtype), 0
-        for l, (h, delta) in enumerate(zip(s.h, s.delta, strict=True), 1):
-            weights, b = self._split(s, h)
-            delta = delta.reshape(N * C, -1)
-            A, B = weights.T @ weights / N, delta.T @ delta / N
+        for l, (h, delta, (M, k)) in enumerate(zip(inputs.h, s.delta, s.shapes, strict=True), 1):
+            delta = delta.reshape(N * C, M)
+            A, B = h.T @ h / N, delta.T @ delta / N
             if l == len(s.h):
                 B = self._last(N) * xp.eye(C, dtype=B.dtype)
-            M, m, k = len(B), len(A), h.shape[1]
+            m = len(A)
             G_l = xp.zeros((M, k, M, k), G.dtype)
             G_l[:, :m, :, :m] = damped(B, rho)[:, None, :, None] * damped(A, rho)[:, None, :]
             if b:
@@ -55,35 +59,41 @@ class KFAC(GramFisher):
         return G
 
     def _direction(self, s, e, rho, q):
-        xp = array_module(e)
-        N, C = e.shape
-        I = xp.eye(N, dtype=e.dtype)
-        E = (e[:, :, None] * I[:, None, :]).reshape(N * C, N)
-        dW = []
-        for l, (h, delta) in enumerate(zip(s.h, s.delta, strict=True), 1):
-            weights, b = self._split(s, h)
-            delta = delta.reshape(N * C, -1)
+        xp, N = array_module(e), len(e)
+        inputs, b = self._split(s)
+        e_column, dW = e.reshape(-1, 1) / N, []
+        for l, (h, delta) in enumerate(zip(inputs.h, s.delta, strict=True), 1):
+            rows = delta.reshape(e.size, -1)  # (NC, M_l)
+            left = (e[:, None, :] @ delta)[:, 0].T  # delta_l^T E (M_l, N)
             if l < len(s.h):
-                left = gram_solve(delta, E, N, rho, q, self.rcond, self.refine)  # (M_l, N)
+                left = self._factor(rows, lambda: _sample_columns(e), left, N, rho, q)
             else:
-                left = e.T / (self._last(N) + rho) ** (1 / q)
-            right = gram_solve(weights, I, N, rho, q, self.rcond, self.refine)  # (M_{l-1}, N)
+                left = left / (self._last(N) + rho) ** (1 / q)
+            right = self._factor(h, lambda: xp.eye(N, dtype=e.dtype), h.T, N, rho, q)  # (M_{l-1}, N)
             dw = (left / N) @ right.T
             if b:
-                column = gram_solve(b * delta, e.reshape(-1, 1) / N, N**2, rho, q, self.rcond, self.refine)
+                column = self._factor(b * rows, lambda: e_column, b * (rows.T @ e_column), N**2, rho, q)
                 dw = xp.concatenate([dw, column], axis=1)
             dW.append(dw)
         return dW
 
+    def _factor(self, X: Array, B: Callable[[], Array], XtB: Array, n: int, rho: float, q: float) -> Array:
+        """(X^T X / n + rho I)^{-1/q} X^T B = X^T (X X^T / n + rho I)^{-1/q} B (m, k), on the smaller side of X."""
+        if len(X) <= X.shape[1]:
+            product = (lambda Y: X @ (X.T @ Y) / n) if self.refine else None
+            return X.T @ solve(gram(X, n), B(), rho, q, product=product, rcond=self.rcond)
+        product = (lambda Y: X.T @ (X @ Y) / n) if self.refine else None
+        return solve(gram(X.T, n), XtB, rho, q, product=product, rcond=self.rcond)
+
     def _coefficient(self, test, train, rho, q):
-        weights = [Signals(s.f, [self._split(s, h)[0] for h in s.h], s.delta) for s in (test, train)]
-        b = self._split(train, train.h[0])[1]
-        return self.kernel_coefficient(kernels(*weights), kernels(weights[1], weights[1]), rho, q, b)
+        (test, _), (train, b) = self._split(test), self._split(train)
+        return self.kernel_coefficient(empirical_kernels(test, train), empirical_kernels(train, train), rho, q, b)
 
     def kernel_coefficient(
         self, cross: Kernels, train: Kernels, rho: float = 0.0, q: float = 1, b: float = 0.0
     ) -> Array:
         """Theta_bar(x', x) (N'C, NC) from the kernels alone; b != 0: the bias is in a block of its own, not in A."""
+        rho, q = checked_damping(rho, q)
         N, L = len(train.A[0]), len(train.A)
         Theta_bar = 0
         for l, (A1, B1, A, B) in enumerate(zip(cross.A, cross.B, train.A, train.B, strict=True), 1):
@@ -94,20 +104,27 @@ class KFAC(GramFisher):
                 Theta_bar = Theta_bar + solve(b * b * B / N**2, b * b * B1.T, rho, q, rcond=self.rcond).T / N
         return Theta_bar
 
-    def _split(self, s: Signals, h: Array) -> tuple[Array, float]:
-        """The inputs that K-FAC sees, and the bias column's value if it has a block of its own, else 0."""
-        return (h[:, :-1], s.bias) if self.bias == "separate" and s.bias else (h, 0.0)
+    def _split(self, s: Signals) -> tuple[Signals, float]:
+        """The signals with the inputs that K-FAC sees, and the bias's value if it has a block of its own, else 0."""
+        separate = self.bias == "separate" and s.bias
+        return (replace(s, h=[h[:, :-1] for h in s.h]), s.bias) if separate else (s, 0.0)
 
     def _last(self, N: int) -> float:
         """B*_L is this multiple of I_C."""
         return 1 / N if self.last == "identity" else 1.0
 
     def _alpha(self, net: Network, n: int) -> float | None:
-        inputs_fit = all(k >= n for _, k in net.shapes)
-        if net.activation == linear:
-            hidden, hidden_fit = 1, all(net.widths[-1] <= M for M in net.widths[1:])  # all samples share one delta_l
-        else:
-            hidden, hidden_fit = n, all(n * net.widths[-1] <= M for M in net.widths[1:-1])
-        if not (inputs_fit and hidden_fit) or (self.bias == "separate" and net.sigma_b):
-            return None  # a trained output bias of its own adds 1 1^T: not isotropic
+        # all samples of a linear network share one delta_l: the projector on its range has 1 / n on the diagonal
+        hidden = 1 if net.activation == linear else n
+        spans = all(k >= n and has_full_rank(net, l, n) for l, (_, k) in enumerate(net.shapes))
+        if not spans or any(hidden * net.widths[-1] > M for M in net.widths[1:-1]):
+            return None
+        if self.bias == "separate" and net.sigma_b:
+            return None  # the output bias adds 1 1^T
         return float(hidden * (len(net.shapes) - 1)) + 1 / self._last(n)
+
+
+def _sample_columns(e: Array) -> Array:
+    """E (NC, N), E[(n,c), n] = e[n,c] and 0 elsewhere."""
+    N, C = e.shape
+    return (e[:, :, None] * array_module(e).eye(N, dtype=e.dtype)[:, None]).reshape(N * C, N)

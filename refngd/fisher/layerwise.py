@@ -6,95 +6,104 @@
                      = sum_l (Sigma^{-1} 1)_l Theta_l(x', x) Theta_l^{-1}   at rho = 0         (16)
 
 A Sigma that only groups layers into full blocks (1 1^T: all in one group, I: each in its own) has one symmetric system
-(sum of Theta_l over the group + rho I)^{-1/q} e per group, and takes any power q.
+(sum of Theta_l over the group + rho I)^{-1/q} e per group, and takes any power q. Any other is written Sigma = Q C Q^T
+with a non-singular C (p, p) and 1 = Q y, so that a singular Sigma brings no null space of its own:
+
+    T = (Q^T (x) I) S,   G = T^T (C (x) I) T / N + rho I,   J = (y^T (x) I) T
+    lambda = (Q (x) I) mu,   [(C (x) I) T T^T / N + rho I] mu = y (x) e,   (T T^T / N)_ab = sum_l Q_la Q_lb Theta_l
 """
 
 import warnings
 from abc import abstractmethod
-from math import prod
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ..arrays import Array, array_module
 from ..jacobian import pull_layer, push_layer
-from ..kernels import Kernels, kernels
+from ..kernels import Kernels, empirical_kernels
 from ..network import Network
-from ..spectral import Map, damped, eigenvalues, inverse_power, is_regular, lu_solve, solve
-from .base import GramFisher, fisher_information
+from ..spectral import LinearMap, checked_damping, damped, eigenvalues, inverse_power, is_regular, lu_solve, solve
+from .base import GramFisher, fisher_information, has_full_rank
 
 
-class _Layered(GramFisher):
+class _Layers(GramFisher):
     """What all Sigma share."""
 
     @abstractmethod
     def Sigma(self, L: int) -> np.ndarray:
         """The (L, L) matrix that couples the layers."""
 
+    def require(self, L, bias, q=1):
+        if _groups(self.Sigma(L)) is None and q not in (1, np.inf):
+            raise ValueError(f"q is {q:g}; expected 1 or inf, unless Sigma just merges layers into blocks")
+
     def _matrix(self, s, rho):
-        xp = array_module(s.f)
-        layer = np.repeat(np.arange(len(s.h)), [M * k for M, k in s.shapes])  # of each parameter
-        mask = self.Sigma(len(s.h))[layer[:, None], layer]
-        return damped(xp.asarray(mask, dtype=s.f.dtype) * fisher_information(s), rho)
+        F, Sigma = fisher_information(s), self.Sigma(len(s.h))
+        stops = np.cumsum([0] + [M * k for M, k in s.shapes]).tolist()
+        layers = [slice(a, b) for a, b in pairwise(stops)]
+        for l, rows in enumerate(layers):
+            for m, columns in enumerate(layers):
+                F[rows, columns] *= float(Sigma[l, m])
+        return damped(F, rho)
 
     def _direction(self, s, e, rho, q):
         N = len(e)
         products = [_gram_product(h, delta, N) for h, delta in zip(s.h, s.delta, strict=True)] if self.refine else None
-        lam = self._multipliers(kernels(s, s).Theta, e.reshape(-1, 1), rho, q, products)
+        lam = self._multipliers(empirical_kernels(s, s).Theta, e.reshape(-1, 1), rho, q, products)
         return [pull_layer(h, d, v.reshape(e.shape) / N) for h, d, v in zip(s.h, s.delta, lam, strict=True)]
 
     def _coefficient(self, test, train, rho, q):
-        return self.kernel_coefficient(kernels(test, train), kernels(train, train), rho, q)
+        return self.kernel_coefficient(empirical_kernels(test, train), empirical_kernels(train, train), rho, q)
 
     def kernel_coefficient(self, cross: Kernels, train: Kernels, rho: float = 0.0, q: float = 1) -> Array:
         """Theta_bar(x', x) (N'C, NC) from the kernels alone."""
+        rho, q = checked_damping(rho, q)
         Theta = train.Theta
         I = array_module(Theta[0]).eye(len(Theta[0]), dtype=Theta[0].dtype)
         lam = self._multipliers(Theta, I, rho, q, None)
         return sum(T @ v for T, v in zip(cross.Theta, lam, strict=True))
 
     def _multipliers(
-        self, Theta: list[Array], E: Array, rho: float, q: float, products: list[Map] | None
+        self, Theta: list[Array], E: Array, rho: float, q: float, products: list[LinearMap] | None
     ) -> list[Array]:
         """lambda_1, .., lambda_L (NC, k) for right-hand sides E (NC, k)."""
         Sigma = self.Sigma(len(Theta))
         groups = _groups(Sigma)
         if groups is None:
-            if q != 1:
-                raise ValueError(f"q is {q:g}; expected 1 or inf for a Sigma that couples layers without merging them")
-            return _coupled(Sigma, Theta, E, rho, products, self.rcond)
+            return _coupled_multipliers(Sigma, Theta, E, rho, products, self.rcond)
         lam = [E] * len(Theta)
         for group in groups:
             product = products and (lambda X, group=group: sum(products[l](X) for l in group))
-            v = solve(sum(Theta[l] for l in group), E, rho, q, product, self.rcond)
+            v = solve(sum(Theta[l] for l in group), E, rho, q, product=product, rcond=self.rcond)
             for l in group:
                 lam[l] = v
         return lam
 
     def _alpha(self, net: Network, n: int) -> float | None:
-        Sigma, size = self.Sigma(len(net.shapes)), [prod(shape) for shape in net.shapes]
-        groups, one = _groups(Sigma), np.ones(len(Sigma))
-        singular = np.linalg.matrix_rank(Sigma, hermitian=True) < len(Sigma)
-        w = np.linalg.pinv(Sigma, hermitian=True) @ one if singular else np.linalg.solve(Sigma, one)
-        # Theta of a group, or of a layer, is singular with fewer parameters than N C; at weight 0 that does no harm
-        parts = groups or [[l] for l in range(len(Sigma)) if singular or abs(w[l]) > 1e-12]
-        if any(sum(size[l] for l in part) < n * net.widths[-1] for part in parts):
-            return None
-        return float(len(groups) if groups else w.sum())  # 1^T Sigma^{-1} 1, Theorem 4.1
+        Sigma = self.Sigma(len(net.shapes))
+        groups, full = _groups(Sigma), [has_full_rank(net, l, n) for l in range(len(Sigma))]
+        if groups:  # the Theta_l of a group add up
+            return float(len(groups)) if all(any(full[l] for l in group) for group in groups) else None
+        C, Q, y = _factors(Sigma)
+        w = Q @ np.linalg.solve(C, y)  # Sigma^{-1} 1
+        idle = (abs(w) < 1e-12 * abs(w).max()) & (len(C) == len(Sigma))  # a layer of weight 0 may be narrow
+        return float(w.sum()) if all(full | idle) else None  # 1^T Sigma^{-1} 1, Theorem 4.1
 
 
-class Layerwise(_Layered):
+class Layerwise(_Layers):
     """G of K&O (15) for a symmetric Sigma (L, L), which may be indefinite, or singular with 1 in its range.
 
     rcond, refine: see `GramFisher`.
     Raises ValueError if Sigma is not symmetric, or if 1 is outside its range (Theta_bar would grow as 1 / rho); in use,
-    if Sigma is not L x L, or if 1 < q < inf and Sigma does not just group layers. Warns where the damping of an
-    indefinite G lies among its negative eigenvalues.
+    if Sigma is not L x L, or if 1 < q < inf and Sigma does not just merge layers into blocks. Warns where the damping
+    of an indefinite G lies among its negative eigenvalues.
     """
 
     def __init__(self, Sigma: ArrayLike, *, rcond: float | None = None, refine: bool = True) -> None:
         super().__init__(rcond=rcond, refine=refine)
-        self._Sigma = _checked(Sigma)
+        self._Sigma = _checked_Sigma(Sigma)
 
     def Sigma(self, L: int) -> np.ndarray:
         if len(self._Sigma) != L:
@@ -102,21 +111,21 @@ class Layerwise(_Layered):
         return self._Sigma
 
 
-class Exact(_Layered):
+class Exact(_Layers):
     """The exact Fisher matrix: Sigma = 1 1^T.  K&O (8), (9), (13); alpha = 1. rcond, refine: see `GramFisher`."""
 
     def Sigma(self, L: int) -> np.ndarray:
         return np.ones((L, L))
 
 
-class BlockDiagonal(_Layered):
+class BlockDiagonal(_Layers):
     """One block a layer: Sigma = I.  K&O (18); alpha = L. rcond, refine: see `GramFisher`."""
 
     def Sigma(self, L: int) -> np.ndarray:
         return np.eye(L)
 
 
-class BlockTridiagonal(_Layered):
+class BlockTridiagonal(_Layers):
     """Neighbouring layers coupled: Sigma_lm = 1 for |l - m| <= 1.  K&O (19); alpha = floor((L + 2) / 3).
 
     rcond, refine: see `GramFisher`.
@@ -127,16 +136,18 @@ class BlockTridiagonal(_Layered):
         return np.eye(L) + np.eye(L, k=1) + np.eye(L, k=-1)
 
 
-def _checked(Sigma: ArrayLike) -> np.ndarray:
-    Sigma = np.asarray(Sigma, dtype=float)
-    if Sigma.ndim != 2 or Sigma.shape[0] != Sigma.shape[1] or not np.isfinite(Sigma).all():
-        raise ValueError(f"Sigma has shape {Sigma.shape}; expected a finite L x L matrix")
-    if (Sigma != Sigma.T).any():
-        raise ValueError(
-            f"Sigma is not symmetric: it differs from its transpose by up to {abs(Sigma - Sigma.T).max():.3g}"
-        )
-    one = np.ones(len(Sigma))
-    miss = abs(Sigma @ (np.linalg.pinv(Sigma, hermitian=True) @ one) - one).max()
+def _checked_Sigma(Sigma: ArrayLike) -> np.ndarray:
+    Sigma = np.array(Sigma)
+    square = Sigma.ndim == 2 and Sigma.shape[0] == Sigma.shape[1] >= 1
+    if not square or Sigma.dtype.kind not in "fiub" or not np.isfinite(Sigma).all():
+        raise ValueError(f"Sigma is {Sigma.dtype} of shape {Sigma.shape}; expected a finite real L x L matrix")
+    Sigma = Sigma.astype(float)
+    gap = abs(Sigma - Sigma.T).max()
+    if gap > 1e-12 * abs(Sigma).max():
+        raise ValueError(f"Sigma is not symmetric: it differs from its transpose by up to {gap:.3g}")
+    Sigma = (Sigma + Sigma.T) / 2
+    _, Q, y = _factors(Sigma)
+    miss = abs(Q @ y - 1).max()
     if miss > 1e-8:
         raise ValueError(
             f"Sigma is singular and 1 is not in its range (distance {miss:.3g}): Theta_bar would grow as 1 / rho; "
@@ -145,51 +156,55 @@ def _checked(Sigma: ArrayLike) -> np.ndarray:
     return Sigma
 
 
-def _groups(Sigma: np.ndarray) -> list[np.ndarray] | None:
+def _groups(Sigma: np.ndarray) -> list[list[int]] | None:
     """The groups of layers of which Sigma is the indicator (Sigma_lm = 1 within a group, else 0), or None."""
     same_rows = (Sigma[:, None] == Sigma[None]).all(-1)
-    return [np.flatnonzero(row) for row in np.unique(Sigma, axis=0)] if (Sigma == same_rows).all() else None
+    return [np.flatnonzero(row).tolist() for row in np.unique(Sigma, axis=0)] if (Sigma == same_rows).all() else None
 
 
-def _gram_product(h: Array, delta: Array, N: int) -> Map:
+def _factors(Sigma: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """C (p, p) non-singular, Q (L, p) with Q^T Q = I, and y (p,): Sigma = Q C Q^T, and Q y = 1 if 1 is in its range."""
+    w, Q = np.linalg.eigh(Sigma)
+    live = abs(w) > 1e-13 * len(w) * abs(w).max()
+    if live.all():
+        return Sigma, np.eye(len(w)), np.ones(len(w))
+    return np.diag(w[live]), Q[:, live], Q[:, live].sum(0)
+
+
+def _gram_product(h: Array, delta: Array, N: int) -> LinearMap:
     """X (NC, 1) -> Theta_l X = J_l J_l^T X / N through the factored Jacobian."""
     return lambda X: push_layer(h, delta, pull_layer(h, delta, X.reshape(N, -1) / N)).reshape(-1, 1)
 
 
-def _coupled(
-    Sigma: np.ndarray, Theta: list[Array], E: Array, rho: float, products: list[Map] | None, rcond: float | None
+def _coupled_multipliers(
+    Sigma: np.ndarray, Theta: list[Array], E: Array, rho: float, products: list[LinearMap] | None, rcond: float | None
 ) -> Array:
-    """lambda (L, n, k) with sum_m Sigma_lm Theta_m lambda_m + rho lambda_l = E (n, k) for every l."""
-    xp = array_module(E)
+    """lambda (L, n, k) for E (n, k), where Sigma does not just merge layers."""
     if rho:
         _warn_if_resonant(Sigma, Theta, rho)
-    inverse = _coupled_inverse(Sigma, xp.stack(Theta), rho, rcond)
-    lam = inverse(xp.broadcast_to(E, (len(Theta), *E.shape)))
+    xp, mix = array_module(E), array_module(E).tensordot
+    C, Q, y = (xp.asarray(matrix, dtype=E.dtype) for matrix in _factors(Sigma))
+    (p, _), n = C.shape, len(E)
+    M = mix(Q.T[:, None] * Q.T, xp.stack(Theta), 1).transpose(0, 2, 1, 3).reshape(p * n, p * n)  # T T^T / N
+    inverse = _coupled_inverse(mix(C, M.reshape(p, n, -1), 1).reshape(M.shape), M, rho, rcond)
+    right = y[:, None, None] * E  # (p, n, k)
+    mu = inverse(right)
     if products:
-        Theta_lam = xp.stack([product(v) for product, v in zip(products, lam, strict=True)])
-        lam = lam + inverse(E - xp.tensordot(xp.asarray(Sigma, dtype=E.dtype), Theta_lam, 1) - rho * lam)
-    return lam
+        Theta_lam = xp.stack([product(v) for product, v in zip(products, mix(Q, mu, 1), strict=True)])
+        mu = mu + inverse(right - mix(C @ Q.T, Theta_lam, 1) - rho * mu)
+    return mix(Q, mu, 1)
 
 
-def _coupled_inverse(Sigma: np.ndarray, Theta: Array, rho: float, rcond: float | None) -> Map:
-    """R (L, n, k) -> lambda (L, n, k) with sum_m Sigma_lm Theta_m lambda_m + rho lambda_l = R_l; Theta (L, n, n)."""
-    xp = array_module(Theta)
-    L, n, _ = Theta.shape
-    S = xp.asarray(Sigma, dtype=Theta.dtype)[:, None, :, None]
-    if rho:  # neither symmetric nor definite: LU
-        K = damped((S * Theta.transpose(1, 0, 2)).reshape(L * n, L * n), rho)
-        return lambda R: lu_solve(K, R.reshape(L * n, -1)).reshape(R.shape)
-    if np.linalg.matrix_rank(Sigma, hermitian=True) == L and all(is_regular(T, rcond) for T in Theta):
-        S_inverse = xp.asarray(np.linalg.inv(Sigma), dtype=Theta.dtype)
-        return lambda R: lu_solve(Theta, xp.tensordot(S_inverse, R, 1))
-    # The pseudo-inverse in an orthonormal basis of range(S^T): J_l = Theta_l^{1/2} V_l^T with V_l^T V_l = I there, so
-    # G = V K V^T with K_lm = Sigma_lm Theta_l^{1/2} Theta_m^{1/2}, and G^+ = V K^+ V^T.
-    inverse_root = inverse_power(Theta, q=2, rcond=rcond)
-    root = Theta @ inverse_root
-    row = root.transpose(1, 0, 2).reshape(n, L * n)
-    K = (S * (row.T @ row).reshape(L, n, L, n)).reshape(L * n, L * n)
-    K_pinv = inverse_power(K, rcond=rcond)
-    return lambda R: inverse_root @ (K_pinv @ (root @ R).reshape(L * n, -1)).reshape(R.shape)
+def _coupled_inverse(CM: Array, M: Array, rho: float, rcond: float | None) -> LinearMap:
+    """R (p, n, k) -> (CM + rho I)^{-1} R, CM = (C (x) I) M, with the pseudo-inverse of G where M is singular."""
+    K = damped(CM, rho)
+    if is_regular(K, float(np.finfo(K.dtype).eps) ** 0.5) or (is_regular(M, rcond) and is_regular(K, rcond)):
+        return lambda R: lu_solve(K, R.reshape(len(K), -1)).reshape(R.shape)  # LU: K is not symmetric
+    # T = sqrt(N) M^{1/2} V^T with V^T V = I on its range: G = V M^{1/2} (C (x) I) M^{1/2} V^T + rho I there
+    inverse_root = inverse_power(M, q=2, rcond=rcond)
+    middle = inverse_power(inverse_root @ M @ CM @ inverse_root, rho, rcond=rcond)
+    K_inverse = inverse_root @ middle @ (M @ inverse_root)
+    return lambda R: (K_inverse @ R.reshape(len(K), -1)).reshape(R.shape)
 
 
 def _warn_if_resonant(Sigma: np.ndarray, Theta: list[Array], rho: float) -> None:
@@ -202,7 +217,9 @@ def _warn_if_resonant(Sigma: np.ndarray, Theta: list[Array], rho: float) -> None
         if lo <= rho <= hi:
             warnings.warn(
                 f"rho = {rho:.3g} lies among the negative eigenvalues of the indefinite G, which are in [-{hi:.3g}, "
-                f"-{lo:.3g}]: the step can be wildly wrong. Choose rho = 0, rho < {lo:.3g} or rho > {hi:.3g}",
+                f"-{lo:.3g}]: the step can be wildly wrong. Choose rho = 0"
+                + (f", rho < {lo:.3g}" if lo else "")
+                + f" or rho > {hi:.3g}",
                 RuntimeWarning,
-                stacklevel=2,
+                stacklevel=6,
             )
