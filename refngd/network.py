@@ -169,7 +169,7 @@ class Network:
             M = u_l.shape[1]
             with np.errstate(all="ignore"):  # reported below
                 back = (delta[0].reshape(N * C, -1) @ w[:, :M]).reshape(N, C, M)
-            back *= (self._scale(M) * self.activation.derivative(u_l))[:, None]
+                back *= (self._scale(M) * self.activation.derivative(u_l))[:, None]
             delta.insert(0, back)
         for l, delta_l in enumerate(delta, 1):
             if not xp.isfinite(delta_l).all():

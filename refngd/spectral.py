@@ -56,7 +56,8 @@ def solve(
 def gram(X: Array, n: int) -> Array:
     """X X^T / n (r, r) of X (r, m). Raises FloatingPointError if it overflows, or a row's square underflows."""
     xp = array_module(X)
-    K = X @ X.T / n
+    with np.errstate(all="ignore"):  # reported below
+        K = X @ X.T / n
     squares = K.diagonal()
     tiny = float(np.finfo(K.dtype).tiny)
     if not (xp.isfinite(squares) & ((squares >= tiny) | (X == 0).all(1))).all():

@@ -41,7 +41,24 @@ def test_default_approximations_theory_and_training(run, tmp_path):
     assert results["Unitwise"]["rho"] == 1e-8
     assert record["versions"]["numpy"] == np.__version__
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["loss.png", "run.json", "spectra.png"]
-    assert len({len(line) for line in out.splitlines() if " | " in line}) == 1  # the columns line up
+    rows = [line for line in out.splitlines() if " | " in line]
+    assert len({len(line) for line in rows}) == 1  # the columns line up
+
+
+def test_the_table_shows_the_numbers_of_the_record(run):
+    out, record = run("--classes", "1", "2", "3")
+    _, *rows = [line.replace(" | ", " ").split() for line in out.splitlines() if " | " in line]
+    for name, r in record["results"].items():
+        head, *others = rows[:4]
+        del rows[:4]
+        alpha = "-" if r["alpha"] is None else f"{r['alpha']:.6g}"
+        assert head[:5] == [name, f"{r['rho']:.3g}", f"{r['eta']:.3g}", alpha, f"{r['isotropy']['condition']:.5g}"]
+        for t, row in enumerate([head[5:], *others]):
+            measured, theory, accuracy, theory_accuracy = row[1:]
+            assert row[0] == str(t)
+            assert (measured, theory) == (f"{r['loss'][t]:.2e}", f"{r['theory_loss'][t]:.2e}")
+            assert (accuracy, theory_accuracy) == (f"{r['accuracy'][t]:.3f}", f"{r['theory_accuracy'][t]:.3f}")
+    assert not rows
 
 
 def test_wide_network_falls_by_orders_of_magnitude_at_the_first_step_as_theory_says(run):
@@ -56,35 +73,57 @@ def test_same_seed_same_numbers(run):
     assert run("--seed", "3")[1]["results"] != run("--seed", "4")[1]["results"]
 
 
+DEFAULT = {"classes": [0, 7], "N": 8, "depth": 3, "width": 64, "activation": "relu", "dtype": "float64", "steps": 3}
+
+
 @pytest.mark.parametrize(
-    "arguments",
+    ("arguments", "widths", "changed"),
     [
-        ["--classes", "1", "2", "3"],
-        ["--data", "gaussian", "--inputs", "20", "--classes", "0", "1", "2"],
-        [
-            "--activation",
-            "tanh",
-            "--sigma-b",
-            "0.5",
-            "--sigma-w",
-            "1.2",
-            "--fisher",
-            "KFAC-separate",
-            "KFAC-gram",
-            "Exact",
-        ],
-        ["--activation", "shifted_relu:0.5", "--parameterization", "standard"],
-        ["--depth", "1"],
-        ["--depth", "5", "--dtype", "float32", "--rho", "1e-2", "--fisher", "Exact", "KFAC", "Unitwise"],
-        ["--factor", "0.5", "--steps", "0"],
+        (["--classes", "1", "2", "3"], [64, 64, 64, 3], {"classes": [1, 2, 3]}),
+        (
+            ["--data", "gaussian", "--inputs", "20", "--classes", "0", "1", "2", "-N", "5"],
+            [20, 64, 64, 3],
+            {"data": "gaussian", "inputs": 20, "classes": [0, 1, 2], "N": 5},
+        ),
+        (["--activation", "tanh", "--sigma-b", "0.5", "--sigma-w", "1.2"], [64, 64, 64, 1], {"activation": "tanh"}),
+        (["--activation", "shifted_relu:0.5"], [64, 64, 64, 1], {"activation": "shifted_relu:0.5"}),
+        (["--parameterization", "standard"], [64, 64, 64, 1], {"parameterization": "standard"}),
+        (["--depth", "1"], [64, 1], {"depth": 1}),
+        (["--depth", "5", "--width", "20"], [64, 20, 20, 20, 20, 1], {"depth": 5, "width": 20}),
+        (["--dtype", "float32"], [64, 64, 64, 1], {"dtype": "float32"}),
+        (["--factor", "0.5", "--steps", "0"], [64, 64, 64, 1], {"factor": "0.5", "steps": 0}),
+        (["--seed", "1"], [64, 64, 64, 1], {"seed": 1}),
     ],
-    ids=lambda a: " ".join(a),
+    ids=lambda a: " ".join(map(str, a)) if isinstance(a, list) else None,
 )
-def test_options(run, arguments):
-    _, record = run(*arguments)
-    for r in record["results"].values():
+def test_each_option_changes_what_it_says(run, arguments, widths, changed):
+    fishers = ["--fisher", "Identity", "Exact", "Unitwise"]
+    record, default = run(*arguments, *fishers)[1], run(*fishers)[1]
+    assert record["widths"] == widths
+    assert changed.items() <= record["settings"].items()
+    assert DEFAULT.items() <= (record["settings"] | {key: DEFAULT[key] for key in DEFAULT.keys() & changed}).items()
+    for name, r in record["results"].items():
         assert r["diverged"] is None
-        assert all(np.isfinite(r["loss"]))
+        assert len(r["loss"]) == record["settings"]["steps"] + 1
+        assert np.isfinite(r["loss"]).all()
+        assert len(r["isotropy"]["eigenvalues"]) == record["settings"]["N"] * widths[-1]
+        before = default["results"][name]
+        assert r["loss"] != before["loss"]
+        if arguments[0] == "--factor":
+            assert r["eta"] == pytest.approx(before["eta"] / 2)
+        elif arguments[0] == "--dtype":
+            assert r["loss"][0] == pytest.approx(before["loss"][0], rel=1e-5)
+
+
+def test_damping_and_the_variants_of_kfac(run):
+    biased = ["--sigma-b", "0.5", "--fisher", "KFAC", "KFAC-gram", "KFAC-separate"]
+    record = run(*biased)[1]["results"]
+    assert [record[name]["alpha"] for name in biased[3:]] == [24, 17, None]
+    damped = run(*biased, "--rho", "0.01")[1]["results"]
+    for name in biased[3:]:
+        assert (damped[name]["rho"], damped[name]["alpha"]) == (0.01, None)
+        assert damped[name]["isotropy"]["alpha"] < record[name]["isotropy"]["alpha"]
+    assert run("--fisher", "Unitwise", "--rho", "0")[1]["results"]["Unitwise"]["rho"] == 0
 
 
 def test_power_between_natural_gradient_and_gradient_descent(run):

@@ -33,6 +33,8 @@ def test_split_has_unit_inputs_and_the_stated_targets():
     data = datasets.split(*datasets.digits((0, 7)), 32, 0)
     assert (data.x.shape, data.y.shape, data.x_test.shape) == ((32, 64), (32, 1), (325, 64))
     np.testing.assert_allclose(np.linalg.norm(data.x, axis=1), 1, rtol=1e-14)
+    assert datasets.targets(np.array([0, 1])).tolist() == [[-0.5], [0.5]]
+    assert datasets.targets(np.array([2, 0, 1])).tolist() == [[0, 0, 1], [1, 0, 0], [0, 1, 0]]
     assert set(data.y.ravel()) == {-0.5, 0.5}
     ten = datasets.split(*datasets.digits(), 50, 0, np.float32)
     assert ten.y.shape == (50, 10)

@@ -78,6 +78,15 @@ def test_overflow():
         p.net.forward([w * 1e200 for w in p.W], p.x)
 
 
+def test_overflow_of_the_backward_pass():
+    net = rn.Network((3, 4, 4, 2), rn.relu)
+    W = [w * size for w, size in zip(net.init(0), (1.0, 1e10, 1e300), strict=True)]
+    x = on(np.full((2, 3), 1e-100))
+    assert np.isfinite(host(net.forward(on(W), x))).all()
+    with pytest.raises(FloatingPointError, match="delta_1 overflows: rescale the weights"):
+        net.signals(on(W), x)
+
+
 @pytest.mark.parametrize("name", FISHERS)
 def test_fisher_arguments(name):
     p, fisher = problem((4, 5, 5, 2), sigma_b=0.5), FISHERS[name]

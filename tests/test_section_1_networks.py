@@ -1,5 +1,8 @@
 """SPEC 1: signals, Jacobian, and the order of everything."""
 
+import pickle
+
+import mpmath
 import numpy as np
 import pytest
 from support import ACTIVATIONS, assert_close, generator, host, on, problem
@@ -133,6 +136,21 @@ def test_gaussian_averages_of_the_activations(activation, q):
     phi, derivative = host(activation.phi(on(u))), host(activation.derivative(on(u)))
     assert activation.mean_square(q) == pytest.approx((phi**2).mean(), rel=2e-4)
     assert activation.gamma(q) == pytest.approx((derivative != 0).mean(), abs=1e-5)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS, ids=str)
+def test_networks_compare_hash_and_pickle_by_value(activation):
+    net = rn.Network((3, 4, 1), activation, 1.5, 0.3)
+    assert pickle.loads(pickle.dumps(net)) == net == rn.Network([3, 4, 1], activation, np.float64(1.5), 0.3)
+    assert hash(pickle.loads(pickle.dumps(net))) == hash(net)
+    assert rn.shifted_relu(0) == rn.relu != rn.shifted_relu(0.6)
+
+
+def test_derivative_of_tanh_does_not_cancel_where_units_saturate():
+    u = np.array([0.0, 1.0, -20.0, 30.0, 300.0])
+    with mpmath.workdps(50):
+        exact = [float(mpmath.sech(v) ** 2) for v in u]
+    np.testing.assert_allclose(host(rn.tanh.derivative(on(u))), exact, rtol=1e-14)
 
 
 def test_shifted_relu_keeps_the_kink_at_minus_s():

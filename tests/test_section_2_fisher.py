@@ -13,6 +13,7 @@ NETWORKS = [
     pytest.param((6, *[7] * (L - 1), C), activation, sigma_b, id=f"L{L}-C{C}-{activation}-{sigma_b}")
     for L, C, activation, sigma_b in itertools.product(range(2, 7), (1, 3), (rn.tanh, rn.relu), (0.0, 0.7))
 ]
+PARAMETERIZATIONS = ("ntk", "standard")
 POWERS = (1, 2, 3, np.inf)
 DAMPINGS = (0.0, 1e-3, 10.0)
 
@@ -41,7 +42,7 @@ def literal_matrix(name, p):
             return 0.0
         B = sum(delta[l][n, c, a[1]] * delta[l][n, c, b[1]] for n in range(N) for c in range(C)) / N
         if separate and last(a):
-            return p.net.sigma_b**2 * B / N  # (S.123)
+            return p.s.bias**2 * B / N  # (S.123)
         if l == L - 1 and name != "KFAC-gram":
             B = float(a[1] == b[1]) / N
         return B * sum(h[l][n, a[2]] * h[l][n, b[2]] for n in range(N)) / N
@@ -69,8 +70,9 @@ def literal_matrix(name, p):
 @pytest.mark.parametrize("name", FISHERS)
 @pytest.mark.parametrize("C", [1, 2])
 @pytest.mark.parametrize("sigma_b", [0.0, 0.7])
-def test_matrix_is_the_definition_element_by_element(name, C, sigma_b):
-    p = problem((3, 3, 3, C), rn.relu, sigma_b, N=3, seed=1)
+@pytest.mark.parametrize("parameterization", PARAMETERIZATIONS)
+def test_matrix_is_the_definition_element_by_element(name, C, sigma_b, parameterization):
+    p = problem((3, 3, 3, C), rn.relu, sigma_b, N=3, seed=1, parameterization=parameterization)
     assert_close(FISHERS[name].matrix(p.s), literal_matrix(name, p))
 
 
@@ -83,8 +85,11 @@ def test_damping_adds_rho_to_the_diagonal(name):
 
 @pytest.mark.parametrize("name", FISHERS)
 @pytest.mark.parametrize(("widths", "activation", "sigma_b"), NETWORKS)
-def test_factored_direction_and_coefficient_are_those_of_the_dense_matrix(name, widths, activation, sigma_b):
-    p, fisher = problem(widths, activation, sigma_b, seed=3), FISHERS[name]
+@pytest.mark.parametrize("parameterization", PARAMETERIZATIONS)
+def test_factored_direction_and_coefficient_are_those_of_the_dense_matrix(
+    name, widths, activation, sigma_b, parameterization
+):
+    p, fisher = problem(widths, activation, sigma_b, seed=3, parameterization=parameterization), FISHERS[name]
     N, J, J_test = len(p.e), p.J, p.J_test
     gradient = J.T @ host(p.e).ravel() / N
     for rho in DAMPINGS:
@@ -187,3 +192,32 @@ def test_inverse_power_takes_stacks_and_indefinite_matrices():
         assert_close(inverse, np.linalg.inv(matrix), np.linalg.cond(matrix))
     with pytest.raises(np.linalg.LinAlgError, match="no real power -1/2: there is a negative eigenvalue"):
         rn.inverse_power(on(K[0]), q=2)
+
+
+def test_inverse_power_arguments():
+    K = on(np.eye(3))
+    for bad, message in [
+        (K[:2], r"K has shape \(2, 3\); expected a square matrix of floats"),
+        (K[0], r"K has shape \(3,\); expected a square"),
+        (on(np.eye(3, dtype=int)), "expected a square matrix of floats"),
+        (on(np.triu(np.ones((3, 3)))), "K is not symmetric: it differs from its transpose by 1, its size is 1"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            rn.inverse_power(bad)
+    with pytest.raises(FloatingPointError, match="a matrix has non-finite entries"):
+        rn.inverse_power(on(np.diag([1.0, np.nan, 1.0])))
+    with pytest.raises(ValueError, match=r"rcond is 1; expected None or a number in \[0, 1\)"):
+        rn.inverse_power(K, rcond=1)
+    with pytest.raises(ValueError, match="rho is -1; expected a finite number >= 0"):
+        rn.inverse_power(K, -1)
+    with pytest.raises(ValueError, match=r"q is 0; expected a number in \[1, inf\]"):
+        rn.inverse_power(K, q=0)
+
+
+def test_layerwise_keeps_a_symmetric_copy_of_sigma():
+    Sigma = np.array([[2.0, 0.5], [0.5 + 1e-14, 1]])
+    fisher = rn.Layerwise(Sigma)
+    Sigma[0, 0] = 7
+    kept = fisher.Sigma(2)
+    assert (kept == kept.T).all()
+    assert kept[0, 0] == 2

@@ -83,7 +83,7 @@ def test_sigma_without_one_in_its_range_is_refused(Sigma):
         rn.Layerwise(Sigma)
 
 
-@pytest.mark.parametrize("L", [3, 4, 5])
+@pytest.mark.parametrize("L", [3, 4, 5, 6, 7])
 def test_damping_among_the_negative_eigenvalues_is_warned_of_with_the_dangerous_interval(L):
     p, fisher = problem((8, *[12] * (L - 1), 1), rn.tanh), rn.BlockTridiagonal()
     w = np.linalg.eigvalsh(host(fisher.matrix(p.s)))
@@ -95,6 +95,14 @@ def test_damping_among_the_negative_eigenvalues_is_warned_of_with_the_dangerous_
     assert negative.max() <= hi * 1.01
     outside = [rn.flatten(fisher.direction(p.s, p.e, rho)) for rho in (lo * 0.9, hi * 1.1)]  # in silence
     assert np.linalg.norm(host(resonant)) > 1e4 * max(np.linalg.norm(host(d)) for d in outside)
+
+
+def test_no_damping_but_a_large_one_is_safe_on_duplicate_samples():
+    p = problem((8, 12, 12, 1), rn.tanh)
+    x = host(p.x)
+    x[3] = x[0]
+    with pytest.warns(RuntimeWarning, match=r"are in \[-\S+, -0\]: .* Choose rho = 0 or rho > \S+$"):
+        rn.BlockTridiagonal().direction(p.net.signals(p.W, on(x)), p.e, 1e-6)
 
 
 def test_safe_damping_of_an_indefinite_g_tends_to_the_pseudo_inverse():
@@ -117,7 +125,9 @@ def test_kfac_with_fewer_inputs_than_samples_is_equation_s109(C):
     hat = np.diag(X @ np.linalg.solve(X.T @ X, X.T))
     desired = N * ((L - 1) * np.eye(N * C) + np.diag(np.repeat(hat, C)))
     k = rn.empirical_kernels(p.s, p.s)
-    assert_close(rn.KFAC().coefficient(p.s, p.s), desired, max(condition(host(K)) for K in [*k.A, *k.B[:-1]]))
+    kappa = max(condition(host(K)) for K in [*k.A, *k.B[:-1]])
+    assert_close(rn.KFAC().coefficient(p.s, p.s), desired, kappa)
+    assert_close(host(rn.push(p.s, rn.KFAC().direction(p.s, p.e))).ravel(), desired @ host(p.e).ravel(), kappa)
 
 
 @pytest.mark.parametrize("C", [1, 2])
@@ -160,6 +170,8 @@ def test_unitwise_theta_bar_counts_the_live_units():
     p = problem((8, 30, 30, 1), rn.relu, N=5)
     live = sum((host(d)[:, 0] != 0).sum(1) for d in p.s.delta)
     assert_close(rn.Unitwise().coefficient(p.s, p.s), np.diag(live).astype(float), gram_condition(p))
+    step = rn.push(p.s, rn.Unitwise().direction(p.s, p.e))
+    assert_close(step, live[:, None] * host(p.e), gram_condition(p))
 
 
 @pytest.mark.parametrize("name", ["Entrywise", "QuasiDiagonal"])
@@ -183,6 +195,11 @@ def test_entrywise_approximations_have_trace_p_and_are_not_isotropic(name, sigma
         (rn.KFAC(), (4, 50, 50, 1), 0.0, 6, rn.relu),  # M_0 < N
         (rn.Unitwise(), (4, 50, 50, 1), 0.5, 6, rn.relu),  # M_0 + 1 < N
         (rn.Exact(), (4, 50, 50, 1), 0.0, 6, rn.linear),  # a linear map of dependent inputs
+        (rn.Exact(), (20, 6, 2, 3), 0.0, 4, rn.tanh),  # M_2 < C, and the last layer has 6 entries for NC = 12
+        (rn.BlockDiagonal(), (20, 40, 2, 3), 0.0, 2, rn.tanh),  # M_2 < C: B_1 is singular
+        (rn.BlockDiagonal(), (20, 3, 20, 1), 0.0, 6, rn.linear),  # a bottleneck of 3 units
+        (rn.KFAC(), (4, 50, 50, 1), 0.5, 6, rn.relu),  # M_0 + 1 < N
+        (rn.KFAC(bias="separate"), (20, 50, 50, 1), 0.5, 6, rn.relu),  # the output bias
         (rn.Identity(), (20, 50, 50, 1), 0.0, 6, rn.relu),
     ],
 )
@@ -192,6 +209,22 @@ def test_alpha_is_none_where_the_widths_or_the_approximation_rule_isotropy_out(f
     assert rn.isotropy(fisher.coefficient(p.s, p.s)).deviation > 1e-3
 
 
+@pytest.mark.parametrize(
+    ("fisher", "widths", "sigma_b", "alpha", "activation"),
+    [
+        (rn.KFAC(), (5, 50, 50, 1), 0.5, 18, rn.relu),  # M_0 + 1 = N
+        (rn.KFAC(bias="separate"), (20, 50, 50, 1), 0.0, 18, rn.relu),  # there is no bias
+        (rn.Exact(), (20, 3, 20, 1), 0.5, 1, rn.tanh),  # Theta_1 and Theta_2 are regular
+        (rn.BlockDiagonal(), (20, 6, 20, 1), 0.0, 3, rn.linear),
+        (rn.BlockDiagonal(), (2, 3, 6, 1), 0.0, 3, rn.tanh),  # 2 * 3 = N entries
+    ],
+)
+def test_alpha_where_the_widths_just_suffice(fisher, widths, sigma_b, alpha, activation):
+    p = problem(widths, activation, sigma_b, N=6)
+    assert fisher.alpha(p.net, 6) == alpha
+    assert_isotropic(fisher, p, alpha, gram_condition(p))
+
+
 def test_a_layer_without_weight_may_be_too_narrow():
     p = problem((20, 5, 5, 1), rn.tanh, N=6)  # W_3 has 5 entries, but Sigma^{-1} 1 = (0, 1, 0)
     assert rn.BlockTridiagonal().alpha(p.net, 6) == pytest.approx(1)
@@ -199,6 +232,13 @@ def test_a_layer_without_weight_may_be_too_narrow():
 
 
 def test_isotropy_reports_mean_deviation_and_condition():
-    report = rn.isotropy(on(np.diag([1.0, 2.0, 6.0])))
-    assert (report.alpha, report.deviation, report.condition) == pytest.approx((3, 1, 6))
-    assert rn.isotropy(on(np.diag([0.0, 2.0]))).condition == np.inf
+    for diagonal, expected in [
+        ([1.0, 2.0, 6.0], (3, 1, 6)),
+        ([1.0, 5.0, 6.0], (4, 0.75, 6)),
+        ([0.0, 2.0], (1, 1, np.inf)),
+        ([0.0, 0.0], (0, np.inf, np.inf)),
+    ]:
+        report = rn.isotropy(on(np.diag(diagonal)))
+        assert (report.alpha, report.deviation, report.condition) == pytest.approx(expected)
+        assert report.eigenvalues.tolist() == pytest.approx(diagonal)
+        assert type(report.eigenvalues) is np.ndarray

@@ -8,6 +8,8 @@ import pytest
 from support import FISHERS, assert_close, generator, host, on, problem, relative
 
 import refngd as rn
+from refngd import datasets
+from refngd.training import compare
 
 
 def linearised_training(p, fisher, y, eta, steps, rho=0.0):
@@ -97,6 +99,38 @@ def test_dynamics_that_do_not_converge_say_so():
         dynamics.accumulated(math.inf)
     with pytest.raises(FloatingPointError, match="training diverges: R_t overflows at t = 5000"):
         dynamics.accumulated(5000)
+
+
+def test_the_limit_exists_however_slow_the_convergence():
+    dynamics = rn.Dynamics(on(np.eye(2)), on(np.zeros((2, 1))), on(np.ones((2, 1))), 1e-17)  # 1 - eta rounds to 1
+    np.testing.assert_allclose(host(dynamics.accumulated(math.inf)), 1)
+
+
+def test_theta_bar_has_to_be_symmetric():
+    K, f = on(np.array([[1.0, 1], [0, 1]])), on(np.zeros((2, 1)))
+    for call in (lambda: rn.Dynamics(K, f, f, 0.1), lambda: rn.isotropy(K), lambda: rn.optimal_rate(K)):
+        with pytest.raises(ValueError, match="Theta_bar is not symmetric: it differs from its transpose by 1"):
+            call()
+
+
+def test_compare_trains_and_predicts_as_one_would_by_hand():
+    data = datasets.split(*datasets.digits((3, 5, 8)), 9, 0)
+    net, fisher, rho = rn.Network((64, 50, 50, 3), rn.tanh, 1.2, 0.3), rn.KFAC(), 1e-3
+    W, (x, y, x_test, y_test) = on(net.init(0)), on(list(vars(data).values()))
+    result = compare(net, W, datasets.Data(x, y, x_test, y_test), fisher, 3, 0.7, rho)
+    s, test = net.signals(W, x), net.signals(W, x_test)
+    Theta_bar, cross = fisher.coefficient(s, s, rho), fisher.coefficient(test, s, rho)
+    eta = 0.7 / np.linalg.eigvalsh(host(Theta_bar))[-1]
+    assert result.eta == pytest.approx(eta)
+    assert result.alpha is None  # rho > 0
+    assert compare(net, W, datasets.Data(x, y, x_test, y_test), fisher, 0).alpha == 27
+    for t, step in enumerate(rn.train(net, W, x, y, fisher, eta, 3, rho)):
+        assert result.loss[t] == pytest.approx(step.loss)
+        assert result.accuracy[t] == datasets.accuracy(net.forward(step.W, x_test), y_test)
+    dynamics = rn.Dynamics(Theta_bar, s.f, y, eta)
+    for t in range(4):
+        assert result.theory_loss[t] == pytest.approx(rn.mse.value(dynamics.predict(Theta_bar, s.f, t), y))
+        assert result.theory_accuracy[t] == datasets.accuracy(dynamics.predict(cross, test.f, t), y_test)
 
 
 def test_optimal_rate_is_one_over_the_largest_eigenvalue():

@@ -12,8 +12,8 @@ bias="separate" gives it the block b^2 delta_l^T delta_l / N^2 + rho I of (S.123
 weights alone. The damping is on each factor, not on the product.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from ..activations import linear
 from ..arrays import Array, array_module
@@ -61,29 +61,32 @@ class KFAC(GramFisher):
     def _direction(self, s, e, rho, q):
         xp, N = array_module(e), len(e)
         inputs, b = self._split(s)
-        e_column, dW = e.reshape(-1, 1) / N, []
+        solve, dW = partial(self._solve, rho=rho, q=q), []
         for l, (h, delta) in enumerate(zip(inputs.h, s.delta, strict=True), 1):
             rows = delta.reshape(e.size, -1)  # (NC, M_l)
-            left = (e[:, None, :] @ delta)[:, 0].T  # delta_l^T E (M_l, N)
-            if l < len(s.h):
-                left = self._factor(rows, lambda: _sample_columns(e), left, N, rho, q)
-            else:
-                left = left / (self._last(N) + rho) ** (1 / q)
-            right = self._factor(h, lambda: xp.eye(N, dtype=e.dtype), h.T, N, rho, q)  # (M_{l-1}, N)
-            dw = (left / N) @ right.T
+            left = (e[:, None, :] @ delta)[:, 0].T / N  # delta_l^T E / N (M_l, N)
+            if l == len(s.h):
+                left /= (self._last(N) + rho) ** (1 / q)
+            elif _is_wide(rows):
+                left = rows.T @ solve(rows, _sample_columns(e) / N, N)
+            # transposed: refinement makes h^T times a column accurate, not h^T times a row
+            dw = left @ (solve(h, xp.eye(N, dtype=e.dtype), N).T @ h if _is_wide(h) else h)
+            if not _is_wide(h):
+                dw = solve(h.T, dw.T, N).T
+            if l < len(s.h) and not _is_wide(rows):
+                dw = solve(rows.T, dw, N)
             if b:
-                column = self._factor(b * rows, lambda: e_column, b * (rows.T @ e_column), N**2, rho, q)
+                rows, e_column = b * rows, e.reshape(-1, 1) / N
+                wide = _is_wide(rows)
+                column = rows.T @ solve(rows, e_column, N**2) if wide else solve(rows.T, rows.T @ e_column, N**2)
                 dw = xp.concatenate([dw, column], axis=1)
             dW.append(dw)
         return dW
 
-    def _factor(self, X: Array, B: Callable[[], Array], XtB: Array, n: int, rho: float, q: float) -> Array:
-        """(X^T X / n + rho I)^{-1/q} X^T B = X^T (X X^T / n + rho I)^{-1/q} B (m, k), on the smaller side of X."""
-        if len(X) <= X.shape[1]:
-            product = (lambda Y: X @ (X.T @ Y) / n) if self.refine else None
-            return X.T @ solve(gram(X, n), B(), rho, q, product=product, rcond=self.rcond)
-        product = (lambda Y: X.T @ (X @ Y) / n) if self.refine else None
-        return solve(gram(X.T, n), XtB, rho, q, product=product, rcond=self.rcond)
+    def _solve(self, X: Array, B: Array, n: int, rho: float, q: float) -> Array:
+        """(X X^T / n + rho I)^{-1/q} B (r, k) for X (r, m)."""
+        product = (lambda Y: X @ (X.T @ Y) / n) if self.refine else None
+        return solve(gram(X, n), B, rho, q, product=product, rcond=self.rcond)
 
     def _coefficient(self, test, train, rho, q):
         (test, _), (train, b) = self._split(test), self._split(train)
@@ -122,6 +125,11 @@ class KFAC(GramFisher):
         if self.bias == "separate" and net.sigma_b:
             return None  # the output bias adds 1 1^T
         return float(hidden * (len(net.shapes) - 1)) + 1 / self._last(n)
+
+
+def _is_wide(X: Array) -> bool:
+    """Whether X X^T is smaller than X^T X: f(X^T X) X^T = X^T f(X X^T) offers both."""
+    return len(X) <= X.shape[1]
 
 
 def _sample_columns(e: Array) -> Array:

@@ -24,7 +24,17 @@ from ..arrays import Array, array_module
 from ..jacobian import pull_layer, push_layer
 from ..kernels import Kernels, empirical_kernels
 from ..network import Network
-from ..spectral import LinearMap, checked_damping, damped, eigenvalues, inverse_power, is_regular, lu_solve, solve
+from ..spectral import (
+    LinearMap,
+    checked_damping,
+    cutoff,
+    damped,
+    eigenvalues,
+    inverse_power,
+    is_regular,
+    lu_solve,
+    solve,
+)
 from .base import GramFisher, fisher_information, has_full_rank
 
 
@@ -198,7 +208,8 @@ def _coupled_multipliers(
 def _coupled_inverse(CM: Array, M: Array, rho: float, rcond: float | None) -> LinearMap:
     """R (p, n, k) -> (CM + rho I)^{-1} R, CM = (C (x) I) M, with the pseudo-inverse of G where M is singular."""
     K = damped(CM, rho)
-    if is_regular(K, float(np.finfo(K.dtype).eps) ** 0.5) or (is_regular(M, rcond) and is_regular(K, rcond)):
+    well_conditioned = max(float(np.finfo(K.dtype).eps) ** 0.5, cutoff(len(K), K.dtype, rcond))
+    if is_regular(K, well_conditioned) or (is_regular(M, rcond) and is_regular(K, rcond)):
         return lambda R: lu_solve(K, R.reshape(len(K), -1)).reshape(R.shape)  # LU: K is not symmetric
     # T = sqrt(N) M^{1/2} V^T with V^T V = I on its range: G = V M^{1/2} (C (x) I) M^{1/2} V^T + rho I there
     inverse_root = inverse_power(M, q=2, rcond=rcond)
