@@ -5,6 +5,8 @@
     Theta_bar(x', x) = sum_l Theta_l(x', x) lambda_l[e -> I]
                      = sum_l (Sigma^{-1} 1)_l Theta_l(x', x) Theta_l^{-1}   at rho = 0         (16)
 
+i.e. lambda_l = (Sigma^{-1} 1)_l Theta_l^{-1} e, where Sigma and all Theta_l are regular.
+
 A Sigma that only groups layers into full blocks (1 1^T: all in one group, I: each in its own) has one symmetric system
 (sum of Theta_l over the group + rho I)^{-1/q} e per group, and takes any power q. Any other is written Sigma = Q C Q^T
 with a non-singular C (p, p) and 1 = Q y, so that a singular Sigma brings no null space of its own:
@@ -82,7 +84,12 @@ class _Layers(GramFisher):
         Sigma = self.Sigma(len(Theta))
         groups = _groups(Sigma)
         if groups is None:
-            return _coupled_multipliers(Sigma, Theta, E, rho, products, self.rcond)
+            C, _, y = _factors(Sigma)
+            if rho or len(C) < len(Sigma) or not all(is_regular(T, self.rcond) for T in Theta):
+                return _coupled_multipliers(Sigma, Theta, E, rho, products, self.rcond)
+            w = np.linalg.solve(C, y).tolist()
+            inverses = zip(w, Theta, products or [None] * len(w), strict=True)
+            return [w_l * solve(T, E, 0.0, 1, product=product, rcond=self.rcond) for w_l, T, product in inverses]
         lam = [E] * len(Theta)
         for group in groups:
             product = products and (lambda X, group=group: sum(products[l](X) for l in group))
