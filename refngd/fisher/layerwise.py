@@ -31,6 +31,7 @@ from ..spectral import (
     checked_damping,
     cutoff,
     damped,
+    eigen_power,
     eigenvalues,
     inverse_power,
     is_regular,
@@ -203,7 +204,7 @@ def _coupled_multipliers(
     C, Q, y = (xp.asarray(matrix, dtype=E.dtype) for matrix in _factors(Sigma))
     (p, _), n = C.shape, len(E)
     M = mix(Q.T[:, None] * Q.T, xp.stack(Theta), 1).transpose(0, 2, 1, 3).reshape(p * n, p * n)  # T T^T / N
-    inverse = _coupled_inverse(mix(C, M.reshape(p, n, -1), 1).reshape(M.shape), M, rho, rcond)
+    inverse = _coupled_inverse(C, M, rho, rcond)
     right = y[:, None, None] * E  # (p, n, k)
     mu = inverse(right)
     if products:
@@ -212,16 +213,22 @@ def _coupled_multipliers(
     return mix(Q, mu, 1)
 
 
-def _coupled_inverse(CM: Array, M: Array, rho: float, rcond: float | None) -> LinearMap:
-    """R (p, n, k) -> (CM + rho I)^{-1} R, CM = (C (x) I) M, with the pseudo-inverse of G where M is singular."""
-    K = damped(CM, rho)
+def _coupled_inverse(C: Array, M: Array, rho: float, rcond: float | None) -> LinearMap:
+    """R (p, n, k) -> [(C (x) I) M + rho I]^{-1} R, with the pseudo-inverse of G where M is singular."""
+    xp = array_module(M)
+
+    def times_C(X: Array) -> Array:  # (C (x) I) X
+        return xp.tensordot(C, X.reshape(len(C), -1, X.shape[1]), 1).reshape(X.shape)
+
+    K = damped(times_C(M), rho)
     well_conditioned = max(float(np.finfo(K.dtype).eps) ** 0.5, cutoff(len(K), K.dtype, rcond))
     if is_regular(K, well_conditioned) or (is_regular(M, rcond) and is_regular(K, rcond)):
         return lambda R: lu_solve(K, R.reshape(len(K), -1)).reshape(R.shape)  # LU: K is not symmetric
-    # T = sqrt(N) M^{1/2} V^T with V^T V = I on its range: G = V M^{1/2} (C (x) I) M^{1/2} V^T + rho I there
-    inverse_root = inverse_power(M, q=2, rcond=rcond)
-    middle = inverse_power(inverse_root @ M @ CM @ inverse_root, rho, rcond=rcond)
-    K_inverse = inverse_root @ middle @ (M @ inverse_root)
+    # T / sqrt(N) = root U^T, with U^T U = I: G = U root^T (C (x) I) root U^T + rho I on the range of T^T
+    V, power = eigen_power(M, 0.0, 2, rcond)
+    root = V * xp.where(power > 0, 1 / xp.where(power > 0, power, 1), 0)
+    middle = inverse_power(root.T @ times_C(root), rho, rcond=rcond)
+    K_inverse = (V * power) @ middle @ root.T
     return lambda R: (K_inverse @ R.reshape(len(K), -1)).reshape(R.shape)
 
 
