@@ -20,11 +20,11 @@ from .fisher import (
     fisher_information,
 )
 from .jacobian import flatten, jacobian, pull, push, unflatten
-from .kernels import Kernels, empirical_kernels, ntk, order_parameters
-from .losses import Loss, mse
+from .kernels import Kernels, analytic_kernels, analytic_ntk, empirical_kernels, ntk, order_parameters
+from .losses import CrossEntropy, Loss, cross_entropy, mse
 from .network import Network, Signals
 from .spectral import inverse_power
-from .training import Step, train
+from .training import Step, linearized_training, train
 
 __version__ = "0.1.0"
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "Activation",
     "BlockDiagonal",
     "BlockTridiagonal",
+    "CrossEntropy",
     "Dynamics",
     "Entrywise",
     "Exact",
@@ -46,6 +47,9 @@ __all__ = [
     "Signals",
     "Step",
     "Unitwise",
+    "analytic_kernels",
+    "analytic_ntk",
+    "cross_entropy",
     "empirical_kernels",
     "erf",
     "fisher_information",
@@ -55,6 +59,7 @@ __all__ = [
     "jacobian",
     "linear",
     "linearized",
+    "linearized_training",
     "mse",
     "ntk",
     "optimal_rate",

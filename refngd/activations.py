@@ -1,9 +1,16 @@
-"""Activations phi with derivative phi', and the two Gaussian averages that the theory needs of each.
+"""Activations phi with derivative phi', and the Gaussian averages that the theory needs of each.
 
-    mean_square(q) = E[phi(u)^2],       u ~ N(0, q)     the recursion of the order parameters q_l (S.138)
-    gamma(q)       = P(phi'(u) != 0)                    the share of live units in (S.141)
+    mean_square(q)  = E[phi(u)^2],           u ~ N(0, q)        the recursion of the order parameters q_l (S.138)
+    gamma(q)        = P(phi'(u) != 0)                           the share of live units in (S.141)
+    dual(r, a, b)   = E[phi(u) phi(v)], E[phi'(u) phi'(v)]      the kernels A_l and Xi_l (S.171), (S.173)
 
-ReLU is the shifted ReLU phi_s(u) = max(u, -s) at s = 0, so one formula serves both.
+In `dual`, u and v are Gaussian with correlation r, and a, b are the `features` of their standard deviations: these
+alone where there is a closed form. A smooth activation needs no more than phi and phi': with the coefficients a_n of
+z -> phi(a z), and likewise b_n, in the polynomials orthonormal under N(0, 1) (Mehler, Price)
+
+    E[phi(u) phi(v)] = sum_n a_n b_n r^n,    E[phi'(u) phi'(v)] = sum_n n a_n b_n r^{n-1} / (a b)
+
+ReLU is the shifted ReLU phi_s(u) = max(u, -s) at s = 0.
 """
 
 import math
@@ -17,7 +24,7 @@ from .arrays import Array, array_module
 
 
 class Activation(ABC):
-    """phi and phi' act entry by entry on arrays of any shape and keep dtype and device; the averages act on floats."""
+    """phi and phi' act entry by entry on arrays of any shape and keep dtype and device; the averages are as above."""
 
     @abstractmethod
     def phi(self, u: Array) -> Array:
@@ -35,8 +42,59 @@ class Activation(ABC):
         """P(phi'(u) != 0) for u ~ N(0, q), q > 0."""
         return 1.0
 
+    def features(self, scale: np.ndarray) -> np.ndarray:
+        """What `dual` wants to know of n standard deviations (n,): (n, 1), these."""
+        return scale[:, None]
+
+    @abstractmethod
+    def dual(self, r: Array, a: Array, b: Array) -> tuple[Array, Array]:
+        """E[phi(u) phi(v)] and E[phi'(u) phi'(v)] (N', N) for r (N', N) in [-1, 1].
+
+        a (N', k), b (N, k): `features` on the device of r; one row serves where all are the same.
+        """
+
     def __str__(self) -> str:
         return type(self).__name__.lower()
+
+
+class Smooth(Activation):
+    """The averages of any smooth phi, to 1e-12 or better, by the series above."""
+
+    def mean_square(self, q: float) -> float:
+        # the trapezoid rule converges geometrically; phi(sqrt(q) z) steepens with q
+        z, step = np.linspace(-9, 9, 192 * math.ceil(max(1, math.sqrt(q) / 3)) + 1, retstep=True)
+        return float(np.exp(-z * z / 2) @ self.phi(math.sqrt(q) * z) ** 2 * step / math.sqrt(2 * math.pi))
+
+    def features(self, scale: np.ndarray) -> np.ndarray:
+        """(n, K+1): the standard deviation a and a_0, .., a_{K-1}, until n a_n^2 falls below rounding.
+
+        Raises ArithmeticError if K > 2000: phi has a kink, or a is too large.
+        """
+        z, step = np.linspace(-13, 13, 801, retstep=True)  # the trapezoid rule resolves the waves of these polynomials
+        root_pdf = np.exp(-z * z / 4) / (2 * math.pi) ** 0.25
+        psi = [root_pdf, z * root_pdf]  # the polynomials times root_pdf
+        for n in range(1, 1999):
+            psi.append((z * psi[n] - math.sqrt(n) * psi[n - 1]) / math.sqrt(n + 1))
+        coefficients = np.array(psi) @ (self.phi(z[:, None] * scale) * (step * root_pdf)[:, None])
+        size = np.arange(2000) * (coefficients**2).max(1)
+        if size[-20:].max() > 1e-17 * size.max():
+            raise ArithmeticError(
+                f"2000 polynomials do not resolve {self}(a z) for a = {scale.max():.3g}: a kink, or a is too large"
+            )
+        K = int(np.flatnonzero(size > 1e-19 * size.max()).max(initial=0)) + 1
+        return np.column_stack([scale, coefficients[:K].T])
+
+    def dual(self, r: Array, a: Array, b: Array) -> tuple[Array, Array]:
+        A, Xi = 0 * r, 0 * r
+        for n in range(min(a.shape[1], b.shape[1]) - 2, -1, -1):  # Horner's rule
+            term = a[:, n + 1, None] * b[:, n + 1]
+            A *= r
+            A += term
+            if n:
+                Xi *= r
+                Xi += n * term
+        Xi /= a[:, :1] * b[:, 0]
+        return A, Xi
 
 
 @dataclass(frozen=True)
@@ -64,12 +122,45 @@ class ShiftedReLU(Activation):
     def gamma(self, q: float) -> float:
         return math.erfc(-self.s / math.sqrt(2 * q)) / 2
 
+    def dual(self, r: Array, a: Array, b: Array) -> tuple[Array, Array]:
+        """In closed form, (S.177) and (S.178); if s != 0 by Owen's T function, with NumPy arrays only."""
+        xp, b = array_module(r), b.T
+        c = xp.sqrt((1 - r) * (1 + r))
+        if self.s:
+            return self._shifted_dual(r, c, a, b)
+        angle = xp.arcsin(r)
+        angle += math.pi / 2
+        A = r * angle
+        A += c
+        A *= a * b / (2 * math.pi)
+        angle /= 2 * math.pi
+        return A, angle
+
+    def _shifted_dual(
+        self, r: np.ndarray, c: np.ndarray, a: np.ndarray, b: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        if array_module(r) is not np:
+            raise ValueError(f"{self}: r is on the GPU; expected a NumPy array, for SciPy's Owen T function")
+        from scipy.special import ndtr, owens_t
+
+        s, k, m = self.s, self.s / a, self.s / b
+        c_min = float(np.finfo(r.dtype).tiny) ** 0.25  # at r = 1 the slopes are 0 or infinite
+        slope_k, slope_m = (a / b - r) / np.maximum(c, c_min), (b / a - r) / np.maximum(c, c_min)
+        pdf_k, pdf_m = (np.exp(-x * x / 2) / math.sqrt(2 * math.pi) for x in (k, m))
+        Xi = (ndtr(k) + ndtr(m)) / 2 - owens_t(k, slope_k) - owens_t(m, slope_m)
+        # E[(z + k)_+ (z' + m)_+]; m slope_m = (k - r m) / c, and the last term is c^2 times the joint density
+        product = (r + k * m) * Xi + k * pdf_m * ndtr(m * slope_m) + m * pdf_k * ndtr(k * slope_k)
+        product += c * np.exp(-((m * slope_m) ** 2 + m * m) / 2) / (2 * math.pi)
+        mean_k, mean_m = a * (k * ndtr(k) + pdf_k), b * (m * ndtr(m) + pdf_m)
+        A = a * b * product - s * (mean_k + mean_m) + s * s
+        return A.astype(r.dtype), Xi.astype(r.dtype)
+
     def __str__(self) -> str:
         return f"shifted_relu({self.s:g})" if self.s else "relu"
 
 
 @dataclass(frozen=True)
-class Tanh(Activation):
+class Tanh(Smooth):
     """phi(u) = tanh(u)."""
 
     def phi(self, u: Array) -> Array:
@@ -78,11 +169,6 @@ class Tanh(Activation):
     def derivative(self, u: Array) -> Array:
         decay = array_module(u).exp(-2 * abs(u))
         return 4 * decay / (1 + decay) ** 2  # 1 - tanh^2 would cancel where units saturate, and units divide by it
-
-    def mean_square(self, q: float) -> float:
-        # the trapezoid rule converges geometrically; tanh(sqrt(q) z) steepens with q
-        z, step = np.linspace(-9, 9, 192 * math.ceil(max(1, math.sqrt(q) / 3)) + 1, retstep=True)
-        return float(np.exp(-z * z / 2) @ np.tanh(math.sqrt(q) * z) ** 2 * step / math.sqrt(2 * math.pi))
 
 
 @dataclass(frozen=True)
@@ -98,6 +184,12 @@ class Erf(Activation):
     def mean_square(self, q: float) -> float:
         return 2 / math.pi * math.asin(2 * q / (1 + 2 * q))
 
+    def dual(self, r: Array, a: Array, b: Array) -> tuple[Array, Array]:
+        xp, b = array_module(r), b.T
+        covariance, variances = 2 * a * b * r, (1 + 2 * a * a) * (1 + 2 * b * b)
+        A = 2 / math.pi * xp.arcsin(covariance / variances**0.5)
+        return A, 4 / math.pi / xp.sqrt(variances - covariance * covariance)
+
 
 @dataclass(frozen=True)
 class Linear(Activation):
@@ -111,6 +203,9 @@ class Linear(Activation):
 
     def mean_square(self, q: float) -> float:
         return q
+
+    def dual(self, r: Array, a: Array, b: Array) -> tuple[Array, Array]:
+        return a * b.T * r, array_module(r).ones_like(r)
 
 
 shifted_relu = ShiftedReLU

@@ -17,6 +17,7 @@ import numpy as np
 
 from . import __version__, activations, datasets, fisher
 from .arrays import to_device
+from .losses import MSE, CrossEntropy
 from .network import Network, whole
 from .spectral import checked_damping
 from .training import Comparison, compare
@@ -50,6 +51,7 @@ def run(args: argparse.Namespace) -> None:
     """`refngd run`: compare `args.fisher`, write run.json and the pictures into `args.out`, print the table."""
     net, W, data = _problem(args)
     names, notes = _defined(args, net)
+    loss = MSE() if args.loss == "mse" else CrossEntropy(args.loss_rho)
     args.out.mkdir(parents=True, exist_ok=True)
     print(
         f"{args.data}: N = {len(data.x)} to train, {len(data.x_test)} to test; widths {net.widths}, {net.activation},"
@@ -60,11 +62,17 @@ def run(args: argparse.Namespace) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for name in _progress(names):
-            results[name] = compare(net, W, data, FISHERS[name](), args.steps, args.factor, _rho(args, name), args.q)
+            settings = (args.steps, args.factor, _rho(args, name), args.q, loss)
+            try:
+                results[name] = compare(net, W, data, FISHERS[name](), *settings)
+            except (ValueError, ArithmeticError) as error:
+                notes.append(f"{name} left out: {error}")
+    if not results:
+        raise ValueError("; ".join(notes))
     notes += [f"warning: {message}" for message in dict.fromkeys(str(w.message) for w in caught)]
     written = _write(args, net, results)
     print("\n".join([*table(results, args.steps), "", *notes]))
-    print("theory is that of infinite width: a loss of 1e-28 or so is zero up to rounding")
+    print("theory is that of the network linearised at t = 0; a loss of 1e-28 or so is zero up to rounding")
     print(f"written to {args.out}: {written}")
 
 
@@ -77,7 +85,7 @@ def table(results: dict[str, Comparison], steps: int) -> Iterator[str]:
         alpha = "-" if r.alpha is None else f"{r.alpha:.6g}"
         head = [name, f"{r.rho:.3g}", f"{r.eta:.3g}", alpha, f"{r.isotropy.condition:.5g}"]
         for t in range(steps + 1):
-            losses = (f"{v[t]:.2e}" if t < len(v) else "diverged" for v in (r.loss, r.theory_loss))
+            losses = (f"{v[t]:.2e}" if t < len(v) else "stopped" for v in (r.loss, r.theory_loss))
             accuracies = (f"{v[t]:.3f}" if t < len(v) else "-" for v in (r.accuracy, r.theory_accuracy))
             yield row(*head, t, *losses, *accuracies)
             head = [""] * 5
@@ -96,7 +104,7 @@ def draw_loss(results: dict[str, Comparison], path: Path) -> None:
             axis.plot(_clipped(gd.theory_loss, top), color="0.75")
         axis.plot(_clipped(r.theory_loss, top), color="C0", label="theory")
         axis.plot(_clipped(r.loss, top), "o", color="C3", fillstyle="none", label="measured")
-        axis.set_title(f"{name}, $\\eta$ = {r.eta:.3g}" + (" (diverged)" if r.diverged else ""), fontsize=9)
+        axis.set_title(f"{name}, $\\eta$ = {r.eta:.3g}" + (" (stopped)" if r.stopped else ""), fontsize=9)
     for axis in axes.flat[len(results) :]:
         axis.set_axis_off()
     axes.flat[0].set(yscale="log", ylim=(top * 1e-15, top * 1e2))
@@ -138,12 +146,13 @@ def _problem(args: argparse.Namespace) -> tuple[Network, list, datasets.Data]:
     whole("--steps", args.steps, 0)
     whole("--seed", args.seed, 0)
     checked_damping(args.rho or 0.0, args.q)
+    CrossEntropy(args.loss_rho)
     if not (math.isfinite(args.factor) and args.factor > 0):
         raise ValueError(f"--factor is {args.factor}; expected a finite number > 0")
     data_rng, weight_rng = np.random.default_rng(args.seed).spawn(2)
     x, labels = _load(args, data_rng)
     try:
-        data = datasets.split(x, labels, args.N, data_rng, args.dtype)
+        data = datasets.split(x, labels, args.N, data_rng, args.dtype, args.loss == "cross-entropy")
     except ValueError as error:
         raise ValueError(f"{args.data}: {error}") from error
     widths = (data.x.shape[1], *[args.width] * (args.depth - 1), data.y.shape[1])
@@ -206,7 +215,8 @@ def _write(args: argparse.Namespace, net: Network, results: dict[str, Comparison
     """Write run.json and the pictures; what was written, in words."""
     packages = ["numpy", "scipy"]
     record = {
-        "settings": {key: value if isinstance(value, (int, list)) else str(value) for key, value in vars(args).items()},
+        "settings": {key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()}
+        | {"q": str(args.q)},
         "widths": net.widths,
         "versions": {"refngd": __version__, "python": platform.python_version()}
         | {package: version(package) for package in packages},
@@ -263,6 +273,10 @@ def _parser() -> argparse.ArgumentParser:
         "--sigma-b": dict(type=float, default=0.0, metavar="S", help="K&O's sigma_b, not squared (0: no biases)"),
         "--parameterization": dict(choices=("ntk", "standard"), default="ntk", help="ntk (default) or standard"),
         "--fisher": dict(nargs="+", choices=FISHERS, default=list(FISHERS)[:8], metavar="G", help=", ".join(FISHERS)),
+        "--loss": dict(choices=("mse", "cross-entropy"), default="mse", help="mse (default) or cross-entropy"),
+        "--loss-rho": dict(
+            type=float, default=1e-3, metavar="RHO", help="damping of the cross-entropy's output Hessian (0.001)"
+        ),
         "--rho": dict(type=float, help=f"damping (0, but {UNITWISE_RHO:g} for Unitwise)"),
         "-q": dict(type=float, default=1.0, help="power (1): the step is G^{-1/q} grad L, so inf is gradient descent"),
         "--factor": dict(type=float, default=1.0, metavar="F", help="learning rate in units of the optimal one (1)"),

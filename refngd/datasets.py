@@ -67,7 +67,7 @@ def load_npz(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
             if missing:
                 raise ValueError(f"it has no array {sorted(missing)}; expected 'x' (n, M_0) and 'labels' (n,)")
             x, labels = file["x"], file["labels"]
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"cannot read {path}: {error}") from error
     if x.ndim != 2 or labels.shape != (len(x),) or x.dtype.kind not in "fiu" or labels.dtype.kind not in "iu":
         raise ValueError(
@@ -92,22 +92,29 @@ def select(x: np.ndarray, labels: np.ndarray, classes: Sequence[int]) -> tuple[n
     return x[keep], np.array([position[c] for c in labels[keep].tolist()])
 
 
-def split(x: np.ndarray, labels: np.ndarray, N: int, rng: int | np.random.Generator, dtype: type = np.float64) -> Data:
+def split(
+    x: np.ndarray,
+    labels: np.ndarray,
+    N: int,
+    rng: int | np.random.Generator,
+    dtype: type = np.float64,
+    one_hot: bool = False,
+) -> Data:
     """N random samples to train on and the others to test on: inputs of unit norm, targets as above."""
     if not 1 <= N < len(x):
         raise ValueError(f"N is {N}; expected 1 <= N < {len(x)}, the number of samples, to leave some to test on")
     order = np.random.default_rng(rng).permutation(len(x))
-    x, y = unit_norm(x).astype(dtype), targets(labels).astype(dtype)
+    x, y = unit_norm(x).astype(dtype), targets(labels, one_hot).astype(dtype)
     train, test = order[:N], order[N:]
     return Data(x[train], y[train], x[test], y[test])
 
 
-def targets(labels: np.ndarray) -> np.ndarray:
-    """-1/2 and +1/2 (n, 1) for labels 0 and 1; one-hot (n, C) for labels 0..C-1 with C > 2. Raises ValueError."""
+def targets(labels: np.ndarray, one_hot: bool = False) -> np.ndarray:
+    """-1/2 and +1/2 (n, 1) for labels 0 and 1; one-hot (n, C) for C > 2 of them, or if asked for. Raises ValueError."""
     if labels.dtype.kind not in "iu" or labels.min() < 0:
         raise ValueError(f"labels are {labels.min()}..{labels.max()}; expected integers 0, 1, ..")
     C = int(labels.max()) + 1
-    return labels[:, None] - 0.5 if C <= 2 else np.eye(C)[labels]
+    return labels[:, None] - 0.5 if C <= 2 and not one_hot else np.eye(max(C, 2))[labels]
 
 
 def accuracy(f: Array, y: Array) -> float:

@@ -9,6 +9,7 @@ gradient, and (16), (18), (21). Where Theta_bar = alpha I it reads f_t = y + (1 
 """
 
 import math
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,9 +45,16 @@ def isotropy(Theta_bar: Array) -> Isotropy:
 def optimal_rate(Theta_bar: Array) -> float:
     """1 / lambda_max of a symmetric Theta_bar: K&O's rate for gradient descent, and 1 / alpha where it is alpha I (17).
 
-    Raises ValueError if no eigenvalue is positive.
+    Raises ValueError if no eigenvalue is positive; warns if one is negative, since no rate converges along it.
     """
-    largest = float(isotropy(Theta_bar).eigenvalues[-1])
+    w = isotropy(Theta_bar).eigenvalues
+    smallest, largest = float(w[0]), float(w[-1])
+    if smallest < -cutoff(len(w), w.dtype) * abs(w).max():
+        warnings.warn(
+            f"Theta_bar has a negative eigenvalue, {smallest:.3g}: training diverges along it at any learning rate",
+            RuntimeWarning,
+            stacklevel=2,
+        )
     if not largest > 0:
         raise ValueError(
             f"Theta_bar has no positive eigenvalue (the largest is {largest:.3g}): no learning rate converges"
@@ -57,20 +65,26 @@ def optimal_rate(Theta_bar: Array) -> float:
 class Dynamics:
     """The linearised training of f_0 (N, C) towards y (N, C) with a symmetric Theta_bar (NC, NC) and learning rate eta.
 
+    A Theta_bar (N, N), as at infinite width, acts on every output alike.
+
     Raises ValueError for shapes that do not match, a Theta_bar that is not symmetric, and eta <= 0.
     """
 
     def __init__(self, Theta_bar: Array, f0: Array, y: Array, eta: float) -> None:
-        if y.shape != f0.shape or Theta_bar.shape != (f0.size, f0.size):
+        n = len(Theta_bar)
+        if y.shape != f0.shape or Theta_bar.shape != (n, n) or n not in (f0.size, len(f0)):
             raise ValueError(
                 f"Theta_bar has shape {Theta_bar.shape}, f0 {f0.shape} and y {y.shape}; "
-                "expected (NC, NC), (N, C) and (N, C)"
+                "expected (NC, NC) or (N, N), (N, C) and (N, C)"
             )
         if not (math.isfinite(eta) and eta > 0):
             raise ValueError(f"eta is {eta}; expected a finite number > 0")
+        for name, array in (("f0", f0), ("y", y)):
+            if not array_module(array).isfinite(array).all():
+                raise ValueError(f"{name} has non-finite entries; expected finite numbers")
         self.f0, self.eta = f0, float(eta)
         self.w, self.V = eigen(symmetric(Theta_bar, "Theta_bar"))
-        self.error = self.V.T @ (y - f0).reshape(-1, 1)
+        self.error = self.V.T @ (y - f0).reshape(n, -1)
 
     def accumulated(self, t: float) -> Array:
         """R_t (N, C) after t = 0, 1, 2, .. steps, or its limit at t = inf (where the null space of Theta_bar stays).
@@ -98,8 +112,8 @@ class Dynamics:
         return (self.V @ (gain[:, None] * self.error)).reshape(self.f0.shape)
 
     def predict(self, cross: Array, f0: Array, t: float) -> Array:
-        """f_t(x') (N', C) from Theta_bar(x', x) (N'C, NC) and f_0(x') (N', C); K&O (10)."""
-        return f0 + (cross @ self.accumulated(t).reshape(-1, 1)).reshape(f0.shape)
+        """f_t(x') (N', C) from Theta_bar(x', x) (N'C, NC), or (N', N), and f_0(x') (N', C); K&O (10)."""
+        return f0 + (cross @ self.accumulated(t).reshape(cross.shape[1], -1)).reshape(f0.shape)
 
 
 def linearized(s: Signals, W0: list[Array], W: list[Array]) -> Array:

@@ -5,26 +5,38 @@
     Theta_l        = B_l * A_{l-1} / N                      (N'C, NC)    (S.68), A repeated over outputs
     Theta          = sum_l Theta_l = J(x') J(x)^T / N                    K&O (6)
 
-N is the number of training samples, the second argument, in the cross kernels too.
+N is the number of training samples, the second argument, in the cross kernels too. At infinite width, A_{l-1} is the
+covariance Q_l of the pre-activations u_l (S.175), and outputs decouple, so that N' x N matrices serve all, B_l (x) I_C:
+
+    Q_1 = sigma_w^2 X' X^T / M_0 + sigma_b^2,    Q_{l+1} = sigma_w^2 E[phi(u_l) phi(u_l)^T] + sigma_b^2       (S.171)
+    B_L = 1 1^T,                                 B_l     = sigma_w^2 E[phi'(u_l) phi'(u_l)^T] * B_{l+1}       (S.172)
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 
-from .arrays import Array
+import numpy as np
+
+from .arrays import Array, array_module, batches, require_memory, to_device
 from .network import Network, Signals
 from .spectral import gram
 
 
 @dataclass(frozen=True)
 class Kernels:
-    """`A[l-1]` is A_{l-1} (N', N) and `B[l-1]` is B_l (N'C, NC), for l = 1..L."""
+    """`A[l-1]` is A_{l-1} (N', N) and `B[l-1]` is B_l (N'C, NC), for l = 1..L; `bias` is that of the signals.
+
+    At infinite width B_l is (N', N), the same for every output.
+    """
 
     A: list[Array]
     B: list[Array]
+    bias: float = 0.0
 
     @property
     def Theta(self) -> list[Array]:
-        """Theta_1, .., Theta_L (N'C, NC)."""
+        """Theta_1, .., Theta_L (N'C, NC), or (N', N) at infinite width."""
         return [hadamard(B, A) / A.shape[1] for A, B in zip(self.A, self.B, strict=True)]
 
 
@@ -35,9 +47,9 @@ def empirical_kernels(test: Signals, train: Signals) -> Kernels:
     """
     rows, columns = ([d.reshape(-1, d.shape[2]) for d in s.delta] for s in (test, train))
     if test is train:
-        return Kernels([gram(h, 1) for h in train.h], [gram(d, 1) for d in columns])
+        return Kernels([gram(h, 1) for h in train.h], [gram(d, 1) for d in columns], train.bias)
     A = [h1 @ h.T for h1, h in zip(test.h, train.h, strict=True)]
-    return Kernels(A, [d1 @ d.T for d1, d in zip(rows, columns, strict=True)])
+    return Kernels(A, [d1 @ d.T for d1, d in zip(rows, columns, strict=True)], train.bias)
 
 
 def ntk(test: Signals, train: Signals) -> Array:
@@ -51,10 +63,99 @@ def hadamard(B: Array, A: Array) -> Array:
     return (B.reshape(N1, C1, N, C) * A[:, None, :, None]).reshape(B.shape)
 
 
-def order_parameters(net: Network) -> list[float]:
-    """q_1, .., q_L: the variance of u_l in the wide limit, for inputs of unit norm (S.138), (S.176)."""
-    q, mean_square = [], 1 / net.widths[0]
+def order_parameters(net: Network, norm: float = 1.0) -> list[float]:
+    """q_1, .., q_L: the variance of u_l in the wide limit, for an input of that norm ||x|| (S.138), (S.176)."""
+    q, mean_square = [], norm**2 / net.widths[0]
     for _ in net.widths[1:]:
         q.append(net.sigma_w**2 * mean_square + net.sigma_b**2)
         mean_square = net.activation.mean_square(q[-1])
     return q
+
+
+def analytic_kernels(net: Network, test: Array, train: Array) -> Kernels:
+    """A and B at infinite width for inputs (N', M_0) and (N, M_0); with `test is train`, exact on the diagonal.
+
+    Raises as `analytic_ntk`.
+    """
+    xp, L = array_module(train), len(net.shapes)
+    _check_inputs(net, test, train, 2 * L)
+    A, B = ([xp.empty((len(test), len(train)), train.dtype) for _ in range(L)] for _ in "AB")
+    for rows, columns, Q, Xi in _blocks(net, test, train):
+        Bs = accumulate(Xi[::-1], lambda B_next, Xi_l: B_next * Xi_l * net.sigma_w**2, initial=xp.ones_like(Q[0]))
+        for kernels, blocks in ((A, Q), (B, list(Bs)[::-1])):
+            for kernel, block in zip(kernels, blocks, strict=True):
+                _put(kernel, rows, columns, block, test is train)
+    return Kernels(A, B, net.sigma_b)
+
+
+def analytic_ntk(net: Network, test: Array, train: Array) -> Array:
+    """Theta(x', x) (N', N) at infinite width, the same for every output; with `test is train`, of the training set.
+
+    In blocks of rows that stay in cache, and only half of it where it is symmetric; nothing else of its size is formed.
+    Raises ValueError for a `standard` network, whose kernel has no limit, and for inputs that do not fit or are zero;
+    MemoryError; ArithmeticError where the activation has no `dual` to rounding.
+    """
+    _check_inputs(net, test, train, 1)
+    Theta = array_module(train).empty((len(test), len(train)), train.dtype)
+    for rows, columns, (block, *Qs), Xi in _blocks(net, test, train):
+        for Q, Xi_l in zip(Qs, Xi, strict=True):  # Horner's rule for sum_l Q_l B_l
+            Xi_l *= net.sigma_w**2
+            block *= Xi_l
+            block += Q
+        block /= len(train)
+        _put(Theta, rows, columns, block, test is train)
+    return Theta
+
+
+def _blocks(net: Network, test: Array, train: Array) -> Iterator[tuple[slice, slice, list[Array], list[Array]]]:
+    """Q_1, .., Q_L and Xi_1, .., Xi_{L-1}, some rows at a time; on and above the diagonal where `test is train`."""
+    xp, same = array_module(train), test is train
+    test_layers, train_layers = (_layers(net, x) for x in (test, train))
+    for rows in batches(len(test), len(train), limit=2**18):
+        columns = slice(rows.start if same else 0, len(train))
+        Q, Xi = [_covariance(net, test[rows] @ train[columns].T / net.widths[0])], []
+        for a, b in zip(test_layers, train_layers, strict=True):
+            a, b = a[rows] if len(a) > 1 else a, b[columns] if len(b) > 1 else b
+            r = xp.clip(Q[-1] / (a[:, :1] * b[:, 0]), -1, 1)
+            if same:
+                i = xp.arange(len(r))
+                r[i, i] = 1  # or Xi would be wrong by the root of a rounding error
+            A, Xi_l = net.activation.dual(r, a, b)
+            Q.append(_covariance(net, A))
+            Xi.append(Xi_l)
+        yield rows, columns, Q, Xi
+
+
+def _covariance(net: Network, A: Array) -> Array:
+    A *= net.sigma_w**2
+    A += net.sigma_b**2
+    return A
+
+
+def _put(kernel: Array, rows: slice, columns: slice, block: Array, symmetric: bool) -> None:
+    kernel[rows, columns] = block
+    if symmetric:
+        kernel[columns, rows] = block.T
+
+
+def _layers(net: Network, x: Array) -> list[Array]:
+    """`features` of the scales sqrt(q_l) of the hidden layers: (n, k), or (1, k) if all norms agree up to rounding."""
+    xp = array_module(x)
+    norms = to_device(xp.linalg.norm(x, axis=1), "cpu").astype(float)
+    if not norms.all():
+        raise ValueError(f"sample {int(norms.argmin())} of the inputs is zero; expected inputs of positive norm")
+    if np.ptp(norms) <= 4 * float(np.finfo(x.dtype).eps) * norms.max():
+        norms = norms.mean(keepdims=True)
+    q = np.array([order_parameters(net, norm) for norm in norms.tolist()])
+    return [xp.asarray(net.activation.features(q_l**0.5), dtype=x.dtype) for q_l in q.T[:-1]]
+
+
+def _check_inputs(net: Network, test: Array, train: Array, count: int) -> None:
+    if net.parameterization != "ntk":
+        raise ValueError(f"parameterization is {net.parameterization!r}; expected 'ntk': the other has no wide limit")
+    net.check_inputs(test)
+    net.check_inputs(train)
+    if array_module(test) is not array_module(train) or test.dtype != train.dtype:
+        raise ValueError("test and train differ in device or dtype; expected the same")
+    nbytes = count * len(test) * len(train) * train.dtype.itemsize
+    require_memory(array_module(train), nbytes, f"{count} kernels {len(test)} x {len(train)}", "take fewer samples")

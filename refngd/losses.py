@@ -1,24 +1,106 @@
-"""Losses: the value, and the residual e whose pull-back J^T e / N is the gradient."""
+"""Losses L = (1/N) sum_n loss(f_n, y_n), in the form in which every Fisher approximation takes them.
 
-from collections.abc import Callable
-from dataclasses import dataclass
+With the output Hessian H_n = R_n^T R_n (C, C) of a loss, the Fisher matrix is J^T H J / N, and the gradient J^T g / N.
+So `whiten` hands over delta' = R delta and e = R^{-T} g, with which they are J'^T J' / N and J'^T e / N:
+
+    mean squared error    g = f - y,   H_n = I                                         K&O (3)
+    cross-entropy         g = p - y,   H_n = Lambda_n + rho I,   p = softmax(f)        (S.158), (S.159)
+                          Lambda_n = diag(p_n) - p_n p_n^T
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .arrays import Array
+from .arrays import Array, array_module
+from .network import Signals
+from .spectral import checked_damping, eigen_power
+
+
+class Loss(ABC):
+    """A loss of outputs f (N, C) and targets y (N, C)."""
+
+    @abstractmethod
+    def value(self, f: Array, y: Array) -> float:
+        """The loss; inf where it overflows."""
+
+    @abstractmethod
+    def residual(self, f: Array, y: Array) -> Array:
+        """g (N, C): N times the derivative of the loss with respect to f."""
+
+    def whiten(self, s: Signals, y: Array) -> tuple[Signals, Array]:
+        """The signals and the residual e (N, C) to hand to a Fisher approximation."""
+        return s, self.residual(s.f, y)
+
+    def check(self, y: Array) -> None:  # noqa: B027
+        """Raise ValueError unless y (N, C) can be a target."""
 
 
 @dataclass(frozen=True)
-class Loss:
-    """value(f, y) is a float, residual(f, y) (N, C) is N times the derivative with respect to f; y (N, C)."""
+class MSE(Loss):
+    """||f - y||^2 / (2N), K&O (3)."""
 
-    value: Callable[[Array, Array], float]
-    residual: Callable[[Array, Array], Array]
+    def value(self, f: Array, y: Array) -> float:
+        with np.errstate(over="ignore"):  # inf is for the caller to judge
+            return float(((f - y) ** 2).sum()) / (2 * len(f))
+
+    def residual(self, f: Array, y: Array) -> Array:
+        return f - y
 
 
-def _mean_squared_error(f: Array, y: Array) -> float:
-    with np.errstate(over="ignore"):  # inf is for the caller to judge
-        return float(((f - y) ** 2).sum()) / (2 * len(f))
+@dataclass(frozen=True)
+class CrossEntropy(Loss):
+    """-(1/N) sum y log softmax(f), for C >= 2 classes and one-hot y.  K&O, section D of the supplement.
+
+    rho: the damping of Lambda, rho~ in (S.159); Lambda is singular, since its rows sum to 0, and rho = 0 means its
+    pseudo-inverse, which loses nothing of p - y. Raises ValueError if rho is not a finite number >= 0.
+    """
+
+    rho: float = 0.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rho", checked_damping(self.rho, 1)[0])
+
+    def value(self, f: Array, y: Array) -> float:
+        xp = array_module(f)
+        f = f - f.max(1, keepdims=True)
+        return float((xp.log(xp.exp(f).sum(1)) - (f * y).sum(1)).mean())
+
+    def residual(self, f: Array, y: Array) -> Array:
+        return softmax(f) - y
+
+    def whiten(self, s: Signals, y: Array) -> tuple[Signals, Array]:
+        xp = array_module(s.f)
+        V, inverse_root = eigen_power(output_hessian(s.f), self.rho, 2, None)
+        root = inverse_root > 0
+        root = xp.where(root, 1 / xp.where(root, inverse_root, 1), 0)
+        g = self.residual(s.f, y)[:, :, None]
+        delta = [(V * root) @ (V.mT @ d) for d in s.delta]
+        return replace(s, delta=delta), ((V * inverse_root) @ (V.mT @ g))[:, :, 0]
+
+    def velocity(self, f: Array, y: Array, alpha: float = 1.0) -> Array:
+        """dp/dt (N, C) for eta = 1: alpha Lambda (Lambda + rho I)^{-1} (y - p), where Theta_bar = alpha I (S.168)."""
+        Lambda = output_hessian(f)
+        V, inverse = eigen_power(Lambda, self.rho, 1, None)
+        return -alpha * (Lambda @ ((V * inverse) @ (V.mT @ self.residual(f, y)[:, :, None])))[:, :, 0]
+
+    def check(self, y: Array) -> None:
+        one_hot = y.shape[1] >= 2 and bool((((y == 0) | (y == 1)).all(1) & (y.sum(1) == 1)).all())
+        if not one_hot:
+            raise ValueError(f"y is not one-hot with C = {y.shape[1]}; expected one 1 in each row, else 0, and C >= 2")
 
 
-mse = Loss(_mean_squared_error, lambda f, y: f - y)  # K&O (3)
+mse, cross_entropy = MSE(), CrossEntropy()
+
+
+def softmax(f: Array) -> Array:
+    """p (N, C), rows of which sum to 1."""
+    p = array_module(f).exp(f - f.max(1, keepdims=True))
+    return p / p.sum(1, keepdims=True)
+
+
+def output_hessian(f: Array) -> Array:
+    """Lambda_n (N, C, C) of the cross-entropy."""
+    p = softmax(f)
+    return p[:, :, None] * (array_module(f).eye(p.shape[1], dtype=p.dtype) - p[:, None])

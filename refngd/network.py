@@ -83,9 +83,9 @@ class Network:
             widths = ()
         if len(widths) < 2:
             raise ValueError(f"widths is {self.widths}; expected at least two positive integers (M_0, .., M_L)")
-        if not (math.isfinite(self.sigma_w) and self.sigma_w > 0):
+        if not 1e-100 < self.sigma_w < 1e100:  # its square is a float then
             raise ValueError(f"sigma_w is {self.sigma_w}; expected a finite number > 0")
-        if not (math.isfinite(self.sigma_b) and self.sigma_b >= 0):
+        if not (self.sigma_b == 0 or 1e-100 < self.sigma_b < 1e100):
             raise ValueError(f"sigma_b is {self.sigma_b}; expected a finite number >= 0")
         if self.parameterization not in ("ntk", "standard"):
             raise ValueError(f"parameterization is {self.parameterization!r}; expected 'ntk' or 'standard'")
@@ -180,11 +180,7 @@ class Network:
         """Raise ValueError unless W and x (N, M_0) fit this network, and are on one device and of one dtype."""
         if [getattr(w, "shape", None) for w in W] != self.shapes:
             raise ValueError(f"W has shapes {[getattr(w, 'shape', None) for w in W]}; expected {self.shapes}")
-        if getattr(x, "ndim", None) != 2 or x.shape[0] < 1 or x.shape[1] != self.widths[0]:
-            came = f"has shape {x.shape}" if hasattr(x, "shape") else f"is a {type(x).__name__}"
-            raise ValueError(f"x {came}; expected an array of shape (N, {self.widths[0]}) with N >= 1")
-        if x.dtype not in FLOATS:
-            raise ValueError(f"x has dtype {x.dtype}; expected float32 or float64")
+        self.check_inputs(x)
         xp = array_module(x)
         for l, w in enumerate(W):
             if array_module(w) is not xp or w.dtype != x.dtype:
@@ -192,5 +188,13 @@ class Network:
                     f"W[{l}] is {array_module(w).__name__} {w.dtype} but x is {xp.__name__} {x.dtype}; "
                     "expected one device and one dtype"
                 )
-        if not xp.isfinite(x).all():
+
+    def check_inputs(self, x: Array) -> None:
+        """Raise ValueError unless x is a finite array (N, M_0), float32 or float64, with N >= 1."""
+        if getattr(x, "ndim", None) != 2 or x.shape[0] < 1 or x.shape[1] != self.widths[0]:
+            came = f"has shape {x.shape}" if hasattr(x, "shape") else f"is a {type(x).__name__}"
+            raise ValueError(f"x {came}; expected an array of shape (N, {self.widths[0]}) with N >= 1")
+        if x.dtype not in FLOATS:
+            raise ValueError(f"x has dtype {x.dtype}; expected float32 or float64")
+        if not array_module(x).isfinite(x).all():
             raise ValueError("x has non-finite entries; expected finite numbers")

@@ -46,21 +46,21 @@ def solve(
     `product`, X -> K X computed from a factor of K = J J^T, buys one step of iterative refinement when q = 1: the
     error falls from u cond(J)^2, which forming K costs, to about u cond(J).
     """
-    inverse = _inverse_map(K, rho, q, rcond)
+    return refined(_inverse_map(K, rho, q, rcond), B, product if q == 1 else None, rho)
+
+
+def refined(inverse: LinearMap, B: Array, product: LinearMap | None, rho: float = 0.0) -> Array:
+    """inverse(B), improved by one step of iterative refinement with `product`, if there is one."""
     X = inverse(B)
-    if product is not None and q == 1:
-        X = X + inverse(B - product(X) - rho * X)
-    return X
+    return X if product is None else X + inverse(B - product(X) - rho * X)
 
 
 def gram(X: Array, n: int) -> Array:
-    """X X^T / n (r, r) of X (r, m). Raises FloatingPointError if it overflows, or a row's square underflows."""
-    xp = array_module(X)
+    """X X^T / n (r, r) of X (r, m). Raises FloatingPointError if it overflows, or all of it underflows."""
     with np.errstate(all="ignore"):  # reported below
         K = X @ X.T / n
-    squares = K.diagonal()
-    tiny = float(np.finfo(K.dtype).tiny)
-    if not (xp.isfinite(squares) & ((squares >= tiny) | (X == 0).all(1))).all():
+    largest = float(K.diagonal().max())
+    if not (float(np.finfo(K.dtype).tiny) <= largest < math.inf or (X == 0).all()):
         raise FloatingPointError(f"a Gram matrix leaves the range of {K.dtype}: rescale the inputs or the weights")
     return K
 

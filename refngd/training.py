@@ -3,14 +3,17 @@
 import math
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import count, islice
 
 from .arrays import Array, array_module
 from .datasets import Data, accuracy
 from .dynamics import Dynamics, Isotropy, isotropy, optimal_rate
 from .fisher import Fisher
+from .fisher.layerwise import Layers
+from .jacobian import push
 from .losses import Loss, mse
-from .network import Network, whole
+from .network import Network, Signals, whole
 from .spectral import checked_damping
 
 
@@ -46,6 +49,8 @@ def train(
     steps, (rho, q) = whole("steps", steps, 0), checked_damping(rho, q)
     if not isinstance(fisher, Fisher):
         raise ValueError(f"fisher is {fisher!r}; expected a Fisher such as refngd.Exact()")
+    if not isinstance(loss, Loss):
+        raise ValueError(f"loss is {loss!r}; expected a Loss such as refngd.mse")
     fisher.require(len(net.shapes), net.sigma_b > 0, q)
     net.check(W, x)
     given = (array_module(y).__name__, str(getattr(y, "dtype", None)), getattr(y, "shape", None))
@@ -54,6 +59,7 @@ def train(
         raise ValueError(f"y is {given}; expected {expected}")
     if not array_module(y).isfinite(y).all():
         raise ValueError("y has non-finite entries; expected finite numbers")
+    loss.check(y)
     return _steps(net, W, x, y, fisher, float(eta), steps, rho, q, loss)
 
 
@@ -70,11 +76,28 @@ def _steps(net, W, x, y, fisher, eta, steps, rho, q, loss) -> Iterator[Step]:
             raise FloatingPointError(f"training diverged at t = {t}: the loss is {value}; lower eta = {eta:.3g}")
         yield Step(t, W, s.f, value)
         if t < steps:
-            dW = fisher.direction(s, loss.residual(s.f, y), rho, q)
+            dW = fisher.direction(*loss.whiten(s, y), rho, q)
             for w, dw in zip(W, dW, strict=True):  # in place: W and dW are the memory of a step
                 dw *= -eta
                 dw += w
             W = dW
+
+
+def linearized_training(
+    s: list[Signals], y: Array, fisher: Fisher, eta: float, rho: float = 0.0, q: float = 1, loss: Loss = mse
+) -> Iterator[list[Array]]:
+    """Outputs at t = 0, 1, .. of the network linearised at s[0], of the training samples, and at s[1:], of others.
+
+    Literally (S.24), for any loss: J stays what it is, e and the output Hessian follow the outputs.
+    Raises FloatingPointError once they are not finite.
+    """
+    f = [signals.f for signals in s]
+    while True:
+        if not array_module(f[0]).isfinite(f[0]).all():
+            raise FloatingPointError("the linearised training diverges")
+        yield f
+        dW = fisher.direction(*loss.whiten(replace(s[0], f=f[0]), y), rho, q)
+        f = [f_k - eta * push(signals, dW) for f_k, signals in zip(f, s, strict=True)]
 
 
 @dataclass
@@ -82,8 +105,9 @@ class Comparison:
     """One approximation, trained and predicted. Lists run over t = 0, 1, .., and end early where the numbers overflow.
 
     rho: damping; eta: learning rate; alpha: theory's isotropy constant, None if there is none or rho > 0 or q > 1;
-    isotropy: of Theta_bar at initialisation; loss, accuracy: measured on the training and the test set; theory_loss,
-    theory_accuracy: predicted by K&O (10); diverged: why training ended early, or None.
+    isotropy: of Theta_bar at initialisation, of the whitened outputs (`losses`); loss, accuracy: measured on the
+    training and the test set; theory_loss, theory_accuracy: of the linearised network, for the MSE loss by K&O (10);
+    stopped: why training ended early, or None.
     """
 
     rho: float
@@ -94,7 +118,7 @@ class Comparison:
     theory_loss: list[float] = field(default_factory=list)
     accuracy: list[float] = field(default_factory=list)
     theory_accuracy: list[float] = field(default_factory=list)
-    diverged: str | None = None
+    stopped: str | None = None
 
 
 def compare(
@@ -106,25 +130,31 @@ def compare(
     factor: float = 1.0,
     rho: float = 0.0,
     q: float = 1,
+    loss: Loss = mse,
 ) -> Comparison:
     """Train from W with eta = factor / lambda_max(Theta_bar), that is factor / alpha where isotropic, and predict.
 
-    Raises as `Fisher.coefficient` and `train`; divergence is reported in the result.
+    Raises as `Fisher.coefficient` and `train`; a FloatingPointError in training is reported in the result.
     """
     s, s_test = net.signals(W, data.x), net.signals(W, data.x_test)
-    Theta_bar, cross = fisher.coefficient(s, s, rho, q), fisher.coefficient(s_test, s, rho, q)
-    alpha = fisher.alpha(net, len(data.x)) if rho == 0 and q == 1 else None
+    whitened, _ = loss.whiten(s, data.y)
+    Theta_bar = fisher.coefficient(whitened, whitened, rho, q)
+    known = rho == 0 and q == 1 and (loss == mse or isinstance(fisher, Layers))
+    alpha = fisher.alpha(net, len(data.x)) if known else None
     result = Comparison(rho, factor * optimal_rate(Theta_bar), alpha, isotropy(Theta_bar))
-    dynamics = Dynamics(Theta_bar, s.f, data.y, result.eta)
+    if loss == mse:
+        cross, dynamics = fisher.coefficient(s_test, s, rho, q), Dynamics(Theta_bar, s.f, data.y, result.eta)
+        outputs = ([dynamics.predict(Theta_bar, s.f, t), dynamics.predict(cross, s_test.f, t)] for t in count())
+    else:
+        outputs = linearized_training([s, s_test], data.y, fisher, result.eta, rho, q, loss)
     with suppress(FloatingPointError):
-        for t in range(steps + 1):
-            f, f_test = dynamics.predict(Theta_bar, s.f, t), dynamics.predict(cross, s_test.f, t)
-            result.theory_loss.append(mse.value(f, data.y))
+        for f, f_test in islice(outputs, steps + 1):
+            result.theory_loss.append(loss.value(f, data.y))
             result.theory_accuracy.append(accuracy(f_test, data.y_test))
     try:
-        for step in train(net, W, data.x, data.y, fisher, result.eta, steps, rho, q):
+        for step in train(net, W, data.x, data.y, fisher, result.eta, steps, rho, q, loss):
             result.loss.append(step.loss)
             result.accuracy.append(accuracy(net.forward(step.W, data.x_test), data.y_test))
     except FloatingPointError as error:
-        result.diverged = str(error)
+        result.stopped = str(error)
     return result

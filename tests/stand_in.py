@@ -13,9 +13,11 @@ import scipy.special
 
 FUNCTIONS = [
     "arange",
+    "arcsin",
     "asarray",
     "asnumpy",
     "broadcast_to",
+    "clip",
     "concatenate",
     "diag",
     "empty",
@@ -24,6 +26,7 @@ FUNCTIONS = [
     "expm1",
     "eye",
     "isfinite",
+    "log",
     "log1p",
     "matmul",
     "maximum",

@@ -91,7 +91,7 @@ DEFAULT = {"classes": [0, 7], "N": 8, "depth": 3, "width": 64, "activation": "re
         (["--depth", "1"], [64, 1], {"depth": 1}),
         (["--depth", "5", "--width", "20"], [64, 20, 20, 20, 20, 1], {"depth": 5, "width": 20}),
         (["--dtype", "float32"], [64, 64, 64, 1], {"dtype": "float32"}),
-        (["--factor", "0.5", "--steps", "0"], [64, 64, 64, 1], {"factor": "0.5", "steps": 0}),
+        (["--factor", "0.5", "--steps", "0"], [64, 64, 64, 1], {"factor": 0.5, "steps": 0}),
         (["--seed", "1"], [64, 64, 64, 1], {"seed": 1}),
     ],
     ids=lambda a: " ".join(map(str, a)) if isinstance(a, list) else None,
@@ -103,7 +103,7 @@ def test_each_option_changes_what_it_says(run, arguments, widths, changed):
     assert changed.items() <= record["settings"].items()
     assert DEFAULT.items() <= (record["settings"] | {key: DEFAULT[key] for key in DEFAULT.keys() & changed}).items()
     for name, r in record["results"].items():
-        assert r["diverged"] is None
+        assert r["stopped"] is None
         assert len(r["loss"]) == record["settings"]["steps"] + 1
         assert np.isfinite(r["loss"]).all()
         assert len(r["isotropy"]["eigenvalues"]) == record["settings"]["N"] * widths[-1]
@@ -138,8 +138,8 @@ def test_power_between_natural_gradient_and_gradient_descent(run):
 
 def test_divergence_is_reported_not_hidden(run):
     out, record = run("--factor", "50", "--steps", "300", "--fisher", "Identity", "--activation", "linear")
-    assert "diverged" in out
-    assert "training diverged" in record["results"]["Identity"]["diverged"]
+    assert "stopped" in out
+    assert "training diverged" in record["results"]["Identity"]["stopped"]
 
 
 def test_own_data(run, tmp_path):

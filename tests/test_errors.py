@@ -221,7 +221,11 @@ def test_dynamics_arguments():
         with pytest.raises(ValueError, match=f"t is {t}; expected 0, 1, 2, .. or inf"):
             rn.Dynamics(K, f, f, 0.1).accumulated(t)
     with pytest.raises(ValueError, match="Theta_bar has no positive eigenvalue"):
-        rn.optimal_rate(-K)
+        rn.optimal_rate(0 * K)
+    with pytest.warns(RuntimeWarning, match="Theta_bar has a negative eigenvalue, -1: training diverges along it"):
+        rn.optimal_rate(on(np.diag([-1.0, 2.0])))
+    with pytest.raises(ValueError, match="y has non-finite entries"):
+        rn.Dynamics(K, f, f * np.nan, 0.1)
 
 
 def test_device():

@@ -20,7 +20,7 @@ from itertools import pairwise
 from ..activations import linear
 from ..arrays import Array, array_module, require_memory
 from ..jacobian import jacobian, pull, push
-from ..kernels import ntk
+from ..kernels import Kernels, empirical_kernels, ntk
 from ..network import Network, Signals, whole
 from ..spectral import checked_damping, checked_rcond
 
@@ -110,7 +110,23 @@ class GramFisher(Fisher):
         self.rcond, self.refine = checked_rcond(rcond), refine
 
 
-class Identity(Fisher):
+class KernelFisher(Fisher):
+    """An approximation whose Theta_bar is made of the kernels A_l, B_l alone, so that it exists at infinite width."""
+
+    def kernel_coefficient(self, cross: Kernels, train: Kernels, rho: float = 0.0, q: float = 1) -> Array:
+        """Theta_bar(x', x) (N'C, NC) from the kernels of (x', x) and (x, x), or (N', N) from those of infinite width."""
+        rho, q = checked_damping(rho, q)
+        self.require(len(train.A), bool(train.bias), q)
+        return sum(cross.Theta) if math.isinf(q) else self._kernel_coefficient(cross, train, rho, q)
+
+    @abstractmethod
+    def _kernel_coefficient(self, cross: Kernels, train: Kernels, rho: float, q: float) -> Array: ...
+
+    def _coefficient(self, test, train, rho, q):
+        return self._kernel_coefficient(empirical_kernels(test, train), empirical_kernels(train, train), rho, q)
+
+
+class Identity(KernelFisher):
     """G = (1 + rho) I: gradient descent, K&O (4), whose Theta_bar is the NTK (5)."""
 
     def _matrix(self, s, rho):
@@ -119,8 +135,8 @@ class Identity(Fisher):
     def _direction(self, s, e, rho, q):
         return pull(s, e / (len(e) * (1 + rho) ** (1 / q)))
 
-    def _coefficient(self, test, train, rho, q):
-        return ntk(test, train) / (1 + rho) ** (1 / q)
+    def _kernel_coefficient(self, cross, train, rho, q):
+        return sum(cross.Theta) / (1 + rho) ** (1 / q)
 
 
 def fisher_information(s: Signals) -> Array:

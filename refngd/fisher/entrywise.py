@@ -59,9 +59,9 @@ class QuasiDiagonal(Fisher):
             raise ValueError(f"q is {q:g}; expected 1 or inf: the quasi-diagonal has no other power in closed form")
 
     def _matrix(self, s, rho):
-        G = Entrywise()._matrix(s, rho)
+        xp, F = array_module(s.f), fisher_information(s)
+        G = xp.diag(F.diagonal() + rho)
         if s.bias:
-            xp, F = array_module(G), fisher_information(s)
             for unit in unit_slices(s):  # its bias is last
                 a_0 = F[unit, unit.stop - 1].copy()
                 a_00 = float(G[unit.stop - 1, unit.stop - 1])

@@ -2,14 +2,14 @@
 
     G_l         = (B*_l + rho I) (x) (A*_{l-1} + rho I)                                         K&O (20)
     A*_{l-1}    = h_{l-1}^T h_{l-1} / N,    B*_l = delta_l^T delta_l / N summed over outputs,   (S.95)
-    B*_L        = I / N (last="identity"), or as the others, which is I (last="gram")
+    B*_L        = I / N (last="identity"), or as the others, which is I for the MSE loss (last="gram")
     direction_l = (B*_l + rho I)^{-1/q} delta_l^T E h_{l-1} (A*_{l-1} + rho I)^{-1/q} / N,      E[(n,c), n] = e[n,c]
     Theta_bar   = sum_l [B'_l (B_l / N + rho I)^{-1/q}] * [A'_{l-1} (A_{l-1} / N + rho I)^{-1/q}] / N       (21), (S.96)
 
-with A' = A(x', x), B' = B(x', x), and B'_L (B*_L + rho I)^{-1/q} as the first factor of the last layer. Each factor is
-formed on its smaller side, of the samples or of the width. bias="augmented" treats the bias as one more input;
-bias="separate" gives it the block b^2 delta_l^T delta_l / N^2 + rho I of (S.123), b the bias column of h, and K-FAC the
-weights alone. The damping is on each factor, not on the product.
+with A' = A(x', x), B' = B(x', x), and B'_L / (1/N + rho)^{1/q} as the first factor of a last layer with B*_L = I / N.
+In `direction` each factor is formed on its smaller side, of the samples or of the width. bias="augmented" treats the
+bias as one more input; bias="separate" gives it the block b^2 delta_l^T delta_l / N^2 + rho I of (S.123), b the bias
+column of h, and K-FAC the weights alone. The damping is on each factor, not on the product.
 """
 
 from dataclasses import replace
@@ -17,13 +17,13 @@ from functools import partial
 
 from ..activations import linear
 from ..arrays import Array, array_module
-from ..kernels import Kernels, empirical_kernels, hadamard
+from ..kernels import hadamard
 from ..network import Network, Signals
-from ..spectral import checked_damping, damped, gram, solve
-from .base import GramFisher, has_full_rank
+from ..spectral import damped, gram, solve
+from .base import GramFisher, KernelFisher, has_full_rank
 
 
-class KFAC(GramFisher):
+class KFAC(GramFisher, KernelFisher):
     """G of K&O (20), for any number of outputs; alpha = N L, or N (L-1) + 1 with last="gram".
 
     bias, last: see above. rcond, refine: see `GramFisher`; they hold for each factor. Raises ValueError.
@@ -47,8 +47,8 @@ class KFAC(GramFisher):
         for l, (h, delta, (M, k)) in enumerate(zip(inputs.h, s.delta, s.shapes, strict=True), 1):
             delta = delta.reshape(N * C, M)
             A, B = h.T @ h / N, delta.T @ delta / N
-            if l == len(s.h):
-                B = self._last(N) * xp.eye(C, dtype=B.dtype)
+            if self._is_fixed(l, s.h):
+                B = xp.eye(C, dtype=B.dtype) / N
             m = len(A)
             G_l = xp.zeros((M, k, M, k), G.dtype)
             G_l[:, :m, :, :m] = damped(B, rho)[:, None, :, None] * damped(A, rho)[:, None, :]
@@ -65,15 +65,15 @@ class KFAC(GramFisher):
         for l, (h, delta) in enumerate(zip(inputs.h, s.delta, strict=True), 1):
             rows = delta.reshape(e.size, -1)  # (NC, M_l)
             left = (e[:, None, :] @ delta)[:, 0].T / N  # delta_l^T E / N (M_l, N)
-            if l == len(s.h):
-                left /= (self._last(N) + rho) ** (1 / q)
+            if self._is_fixed(l, s.h):
+                left /= (1 / N + rho) ** (1 / q)
             elif _is_wide(rows):
                 left = rows.T @ solve(rows, _sample_columns(e) / N, N)
             # transposed: refinement makes h^T times a column accurate, not h^T times a row
             dw = left @ (solve(h, xp.eye(N, dtype=e.dtype), N).T @ h if _is_wide(h) else h)
             if not _is_wide(h):
                 dw = solve(h.T, dw.T, N).T
-            if l < len(s.h) and not _is_wide(rows):
+            if not (self._is_fixed(l, s.h) or _is_wide(rows)):
                 dw = solve(rows.T, dw, N)
             if b:
                 rows, e_column = b * rows, e.reshape(-1, 1) / N
@@ -88,19 +88,15 @@ class KFAC(GramFisher):
         product = (lambda Y: X @ (X.T @ Y) / n) if self.refine else None
         return solve(gram(X, n), B, rho, q, product=product, rcond=self.rcond)
 
-    def _coefficient(self, test, train, rho, q):
-        (test, _), (train, b) = self._split(test), self._split(train)
-        return self.kernel_coefficient(empirical_kernels(test, train), empirical_kernels(train, train), rho, q, b)
-
-    def kernel_coefficient(
-        self, cross: Kernels, train: Kernels, rho: float = 0.0, q: float = 1, b: float = 0.0
-    ) -> Array:
-        """Theta_bar(x', x) (N'C, NC) from the kernels alone; b != 0: the bias is in a block of its own, not in A."""
-        rho, q = checked_damping(rho, q)
-        N, L = len(train.A[0]), len(train.A)
+    def _kernel_coefficient(self, cross, train, rho, q):
+        N, b = len(train.A[0]), train.bias if self.bias == "separate" else 0.0
         Theta_bar = 0
         for l, (A1, B1, A, B) in enumerate(zip(cross.A, cross.B, train.A, train.B, strict=True), 1):
-            left = solve(B / N, B1.T, rho, q, rcond=self.rcond).T if l < L else B1 / (self._last(N) + rho) ** (1 / q)
+            A1, A = A1 - b * b, A - b * b  # the bias has a block of its own
+            if self._is_fixed(l, train.A):
+                left = B1 / (1 / N + rho) ** (1 / q)
+            else:
+                left = solve(B / N, B1.T, rho, q, rcond=self.rcond).T
             right = solve(A / N, A1.T, rho, q, rcond=self.rcond).T
             Theta_bar = Theta_bar + hadamard(left, right) / N
             if b:
@@ -112,9 +108,9 @@ class KFAC(GramFisher):
         separate = self.bias == "separate" and s.bias
         return (replace(s, h=[h[:, :-1] for h in s.h]), s.bias) if separate else (s, 0.0)
 
-    def _last(self, N: int) -> float:
-        """B*_L is this multiple of I_C."""
-        return 1 / N if self.last == "identity" else 1.0
+    def _is_fixed(self, l: int, layers: list[Array]) -> bool:
+        """Whether B*_l is I / N."""
+        return l == len(layers) and self.last == "identity"
 
     def _alpha(self, net: Network, n: int) -> float | None:
         # all samples of a linear network share one delta_l: the projector on its range has 1 / n on the diagonal
@@ -124,7 +120,7 @@ class KFAC(GramFisher):
             return None
         if self.bias == "separate" and net.sigma_b:
             return None  # the output bias adds 1 1^T
-        return float(hidden * (len(net.shapes) - 1)) + 1 / self._last(n)
+        return float(hidden * (len(net.shapes) - 1)) + (n if self.last == "identity" else 1.0)
 
 
 def _is_wide(X: Array) -> bool:

@@ -17,6 +17,7 @@ with a non-singular C (p, p) and 1 = Q y, so that a singular Sigma brings no nul
 
 import warnings
 from abc import abstractmethod
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -24,24 +25,24 @@ from numpy.typing import ArrayLike
 
 from ..arrays import Array, array_module
 from ..jacobian import pull_layer, push_layer
-from ..kernels import Kernels, empirical_kernels
+from ..kernels import empirical_kernels
 from ..network import Network
 from ..spectral import (
     LinearMap,
-    checked_damping,
     cutoff,
     damped,
-    eigen_power,
+    eigen,
     eigenvalues,
     inverse_power,
     is_regular,
     lu_solve,
+    refined,
     solve,
 )
-from .base import GramFisher, fisher_information, has_full_rank
+from .base import GramFisher, KernelFisher, fisher_information, has_full_rank
 
 
-class _Layers(GramFisher):
+class Layers(GramFisher, KernelFisher):
     """What all Sigma share."""
 
     @abstractmethod
@@ -67,12 +68,7 @@ class _Layers(GramFisher):
         lam = self._multipliers(empirical_kernels(s, s).Theta, e.reshape(-1, 1), rho, q, products)
         return [pull_layer(h, d, v.reshape(e.shape) / N) for h, d, v in zip(s.h, s.delta, lam, strict=True)]
 
-    def _coefficient(self, test, train, rho, q):
-        return self.kernel_coefficient(empirical_kernels(test, train), empirical_kernels(train, train), rho, q)
-
-    def kernel_coefficient(self, cross: Kernels, train: Kernels, rho: float = 0.0, q: float = 1) -> Array:
-        """Theta_bar(x', x) (N'C, NC) from the kernels alone."""
-        rho, q = checked_damping(rho, q)
+    def _kernel_coefficient(self, cross, train, rho, q):
         Theta = train.Theta
         I = array_module(Theta[0]).eye(len(Theta[0]), dtype=Theta[0].dtype)
         lam = self._multipliers(Theta, I, rho, q, None)
@@ -88,9 +84,8 @@ class _Layers(GramFisher):
             C, _, y = _factors(Sigma)
             if rho or len(C) < len(Sigma) or not all(is_regular(T, self.rcond) for T in Theta):
                 return _coupled_multipliers(Sigma, Theta, E, rho, products, self.rcond)
-            w = np.linalg.solve(C, y).tolist()
-            inverses = zip(w, Theta, products or [None] * len(w), strict=True)
-            return [w_l * solve(T, E, 0.0, 1, product=product, rcond=self.rcond) for w_l, T, product in inverses]
+            layers = zip(np.linalg.solve(C, y).tolist(), Theta, products or [None] * len(Theta), strict=True)
+            return [w_l * refined(partial(lu_solve, T), E, product) for w_l, T, product in layers]
         lam = [E] * len(Theta)
         for group in groups:
             product = products and (lambda X, group=group: sum(products[l](X) for l in group))
@@ -110,7 +105,7 @@ class _Layers(GramFisher):
         return float(w.sum()) if all(full | idle) else None  # 1^T Sigma^{-1} 1, Theorem 4.1
 
 
-class Layerwise(_Layers):
+class Layerwise(Layers):
     """G of K&O (15) for a symmetric Sigma (L, L), which may be indefinite, or singular with 1 in its range.
 
     rcond, refine: see `GramFisher`.
@@ -129,21 +124,21 @@ class Layerwise(_Layers):
         return self._Sigma
 
 
-class Exact(_Layers):
+class Exact(Layers):
     """The exact Fisher matrix: Sigma = 1 1^T.  K&O (8), (9), (13); alpha = 1. rcond, refine: see `GramFisher`."""
 
     def Sigma(self, L: int) -> np.ndarray:
         return np.ones((L, L))
 
 
-class BlockDiagonal(_Layers):
+class BlockDiagonal(Layers):
     """One block a layer: Sigma = I.  K&O (18); alpha = L. rcond, refine: see `GramFisher`."""
 
     def Sigma(self, L: int) -> np.ndarray:
         return np.eye(L)
 
 
-class BlockTridiagonal(_Layers):
+class BlockTridiagonal(Layers):
     """Neighbouring layers coupled: Sigma_lm = 1 for |l - m| <= 1.  K&O (19); alpha = floor((L + 2) / 3).
 
     rcond, refine: see `GramFisher`.
@@ -225,10 +220,12 @@ def _coupled_inverse(C: Array, M: Array, rho: float, rcond: float | None) -> Lin
     if is_regular(K, well_conditioned) or (is_regular(M, rcond) and is_regular(K, rcond)):
         return lambda R: lu_solve(K, R.reshape(len(K), -1)).reshape(R.shape)  # LU: K is not symmetric
     # T / sqrt(N) = root U^T, with U^T U = I: G = U root^T (C (x) I) root U^T + rho I on the range of T^T
-    V, power = eigen_power(M, 0.0, 2, rcond)
-    root = V * xp.where(power > 0, 1 / xp.where(power > 0, power, 1), 0)
+    w, V = eigen(M)
+    live = w > cutoff(len(M), M.dtype, rcond) * w.max()
+    w = xp.where(live, w, 1) ** 0.5
+    root = V * (live * w)
     middle = inverse_power(root.T @ times_C(root), rho, rcond=rcond)
-    K_inverse = (V * power) @ middle @ root.T
+    K_inverse = (V * (live / w)) @ middle @ root.T
     return lambda R: (K_inverse @ R.reshape(len(K), -1)).reshape(R.shape)
 
 
