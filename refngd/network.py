@@ -13,7 +13,7 @@ file needs to know sigma_w, sigma_b or the parameterization.
 
 import math
 import operator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,13 @@ def whole(name: str, value: Any, least: int) -> int:
     if number < least:
         raise ValueError(f"{name} is {value}; expected an integer >= {least}")
     return number
+
+
+def checked_frozen(frozen: int, L: int) -> int:
+    """frozen, the number of first layers that are kept fixed, or ValueError unless 0 <= frozen < L."""
+    if whole("frozen", frozen, 0) >= L:
+        raise ValueError(f"frozen is {frozen}; expected an integer < L = {L}, since one layer at least is trained")
+    return int(frozen)
 
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
@@ -59,6 +66,15 @@ class Signals:
     def P(self) -> int:
         """The number of parameters."""
         return sum(M * k for M, k in self.shapes)
+
+    def above(self, frozen: int) -> "Signals":
+        """The signals of layers frozen + 1, .., L alone: h and delta have L - frozen entries, f is the same.
+
+        With them everything is about the training of those layers, W_1, .., W_frozen being fixed: J (N*C, P) has only
+        their columns, and every `Fisher` only their blocks. Raises ValueError unless 0 <= frozen < L.
+        """
+        frozen = checked_frozen(frozen, len(self.h))
+        return replace(self, h=self.h[frozen:], delta=self.delta[frozen:])
 
 
 @dataclass(frozen=True)

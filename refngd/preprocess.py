@@ -1,6 +1,13 @@
-"""Preprocessing of inputs x (N, M_0), on the host or the device."""
+"""Preprocessing of inputs x (N, M_0), on the host or the device.
+
+The Forster transform is `A = forster(x)`, then `unit_norm(x @ A)` and, with the same A, `unit_norm(x_test @ A)`.
+"""
+
+import numpy as np
 
 from .arrays import Array, array_module
+from .network import FLOATS, whole
+from .spectral import eigen_power
 
 
 def unit_norm(x: Array) -> Array:
@@ -18,3 +25,74 @@ def unit_norm(x: Array) -> Array:
         )
     x = x / largest  # squares neither overflow nor underflow then
     return x / xp.linalg.norm(x, axis=1, keepdims=True)
+
+
+def forster(x: Array, tolerance: float | None = None, steps: int = 10_000) -> Array:
+    """A (M_0, M_0) of the Forster transform Y = unit_norm(x A), Y^T Y = (N / M_0) I, for x (N, M_0) with N >= M_0.
+
+    K&O B.3, below (S.109): on Y the first layer of K-FAC is isotropic although M_0 < N, (S.111). It iterates
+    A <- A S^{-1/2}, S = (M_0 / N) Y^T Y, until ||S - I||_F <= tolerance; None stands for 4 eps ||A||_F ||A^{-1}||_F,
+    which is what rounding leaves. Convergence is linear, and slow for N just above M_0. The work is done in float64,
+    for S squares the condition number of x, and A is rounded to the dtype of x in the end.
+
+    A solution needs every subspace of k dimensions to hold at most k N / M_0 samples. Raises ValueError for bad
+    arguments and N < M_0; LinAlgError, saying what to do, if x has not rank M_0, if a subspace holds too many samples
+    (A diverges), and if `steps` do not suffice.
+    """
+    xp, (N, M_0) = array_module(x), _checked(x)
+    steps = whole("steps", steps, 1)
+    if tolerance is not None and not tolerance > 0:
+        raise ValueError(f"tolerance is {tolerance}; expected None or a number > 0")
+    X, I = x.astype(np.float64), xp.eye(M_0, dtype=np.float64)
+    A, eps = I, float(np.finfo(X.dtype).eps)
+    for _ in range(steps + 1):
+        Y = unit_norm(X @ A)
+        S = Y.T @ Y * (M_0 / N)
+        V, power = eigen_power(S, 0.0, 2, None)
+        rank = int((power > 0).sum())
+        if rank < M_0:
+            raise xp.linalg.LinAlgError(_deficient(rank, M_0))
+        residual, rounding = float(xp.linalg.norm(S - I)), 4 * eps * float(xp.linalg.cond(A, "fro"))
+        if not rounding < eps ** (1 / 3):  # X A is losing its digits: A runs away from a crowded subspace
+            raise xp.linalg.LinAlgError(_crowded(power, N))
+        if residual <= (rounding if tolerance is None else tolerance):
+            return A.astype(x.dtype)
+        A = A @ ((V * power) @ V.T)
+    raise xp.linalg.LinAlgError(
+        f"no Forster transform of x in {steps} steps: ||(M_0 / N) Y^T Y - I|| is still {residual:.3g}. Raise steps or "
+        f"tolerance, add samples (N = {N}, M_0 = {M_0}), or keep fewer principal components"
+    )
+
+
+def _checked(x: Array) -> tuple[int, int]:
+    """(N, M_0) of x, or ValueError."""
+    if getattr(x, "ndim", None) != 2 or x.dtype not in FLOATS:
+        given = f"{x.dtype} {x.shape}" if hasattr(x, "shape") else f"a {type(x).__name__}"
+        raise ValueError(f"x is {given}; expected float32 or float64 of shape (N, M_0)")
+    if not 1 <= x.shape[1] <= x.shape[0]:
+        raise ValueError(f"x has shape {x.shape}; expected N >= M_0 >= 1: with N <= M_0 K-FAC needs no transform")
+    if not array_module(x).isfinite(x).all():
+        raise ValueError("x has non-finite entries; expected finite numbers")
+    return x.shape
+
+
+def _deficient(rank: int, M_0: int) -> str:
+    """Why S is singular."""
+    return (
+        f"x has rank {rank}, not M_0 = {M_0}: {M_0 - rank} of its directions are dead, or far smaller than the others. "
+        f"Drop them, e.g. keep the first {rank} principal components, x @ Vh[:{rank}].T with Vh of numpy.linalg.svd(x)"
+    )
+
+
+def _crowded(power: Array, N: int) -> str:
+    """Why A diverges: in the limit, the eigenvalues of S above 1 are those of the crowded subspace."""
+    w = power**-2
+    M_0, excess = w.size, w - 1
+    crowded = excess > 1e-4 * abs(excess).max()  # not > 0: a balanced rest has w = 1 up to rounding
+    k = int(crowded.sum())
+    samples = round(float((w * crowded).sum()) * N / M_0)
+    return (
+        f"x has no Forster transform: about {samples} of the {N} samples lie in (or next to) a subspace of {k} of the "
+        f"{M_0} dimensions, which may hold {k * N / M_0:.4g} at most. Drop duplicate samples, and inputs that few "
+        "samples use, e.g. by keeping fewer principal components"
+    )

@@ -13,7 +13,7 @@ from .fisher import Fisher
 from .fisher.layerwise import Layers
 from .jacobian import push
 from .losses import Loss, mse
-from .network import Network, Signals, whole
+from .network import Network, Signals, checked_frozen, whole
 from .spectral import checked_damping
 
 
@@ -38,9 +38,11 @@ def train(
     rho: float = 0.0,
     q: float = 1,
     loss: Loss = mse,
+    frozen: int = 0,
 ) -> Iterator[Step]:
     """Steps t = 0 (the initial state), 1, .., `steps`; W is not changed. x (N, M_0), y (N, C).
 
+    frozen: the first layers W_1, .., W_frozen that are kept fixed (see `Signals.above`); Step.W has all L.
     eta multiplies `fisher.direction`; its optimum is 1 / alpha where there is one, 1 / lambda_max(NTK) for `Identity`.
     Raises ValueError for bad arguments, at once; FloatingPointError if the loss stops being finite, on the way.
     """
@@ -51,7 +53,8 @@ def train(
         raise ValueError(f"fisher is {fisher!r}; expected a Fisher such as refngd.Exact()")
     if not isinstance(loss, Loss):
         raise ValueError(f"loss is {loss!r}; expected a Loss such as refngd.mse")
-    fisher.require(len(net.shapes), net.sigma_b > 0, q)
+    frozen = checked_frozen(frozen, len(net.shapes))
+    fisher.require(len(net.shapes) - frozen, net.sigma_b > 0, q)
     net.check(W, x)
     given = (array_module(y).__name__, str(getattr(y, "dtype", None)), getattr(y, "shape", None))
     expected = (array_module(x).__name__, str(x.dtype), (len(x), net.widths[-1]))
@@ -60,13 +63,13 @@ def train(
     if not array_module(y).isfinite(y).all():
         raise ValueError("y has non-finite entries; expected finite numbers")
     loss.check(y)
-    return _steps(net, W, x, y, fisher, float(eta), steps, rho, q, loss)
+    return _steps(net, W, x, y, fisher, float(eta), steps, rho, q, loss, frozen)
 
 
-def _steps(net, W, x, y, fisher, eta, steps, rho, q, loss) -> Iterator[Step]:
+def _steps(net, W, x, y, fisher, eta, steps, rho, q, loss, frozen) -> Iterator[Step]:
     for t in range(steps + 1):
         try:
-            s = net.signals(W, x)
+            s = net.signals(W, x).above(frozen)
         except (FloatingPointError, ValueError) as error:
             if t == 0:
                 raise
@@ -77,10 +80,10 @@ def _steps(net, W, x, y, fisher, eta, steps, rho, q, loss) -> Iterator[Step]:
         yield Step(t, W, s.f, value)
         if t < steps:
             dW = fisher.direction(*loss.whiten(s, y), rho, q)
-            for w, dw in zip(W, dW, strict=True):  # in place: W and dW are the memory of a step
+            for w, dw in zip(W[frozen:], dW, strict=True):  # in place: W and dW are the memory of a step
                 dw *= -eta
                 dw += w
-            W = dW
+            W = [*W[:frozen], *dW]
 
 
 def linearized_training(

@@ -42,6 +42,7 @@ def results(to, dtype, sigma_b, name):
         rn.Dynamics(Theta_bar, s.f, y, 0.1).predict(fisher.coefficient(test, s), test.f, 3),
     ]
     out += [step.W[0] for step in rn.train(net, W, x, y, fisher, 1e-3, 2, rho=20.0)]
+    out += [*fisher.direction(s.above(1), y), *list(rn.train(net, W, x, y, fisher, 1e-3, 2, rho=20.0, frozen=1))[-1].W]
     report = rn.isotropy(Theta_bar)
     numbers = [report.alpha, report.deviation, report.condition, *report.eigenvalues.tolist()]
     numbers += [rn.optimal_rate(Theta_bar), rn.mse.value(s.f, y), datasets.accuracy(s.f, y)]
@@ -68,6 +69,18 @@ def test_every_activation_runs_on_the_device(device, activation):
     u = generator().standard_normal((3, 4))
     for f in (activation.phi, activation.derivative):
         assert (host(f(rn.to_device(u, "gpu"))) == f(u)).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_the_forster_transform_runs_on_the_device_and_never_leaves_it(device, dtype):
+    x = generator().standard_normal((9, 4)).astype(dtype)
+    A = preprocess.forster(rn.to_device(x, "gpu"))
+    assert (type(A), A.dtype) == (device.ndarray, np.dtype(dtype))
+    assert (host(A) == preprocess.forster(x)).all()
+    x[:7, :2] = 0
+    for inputs, steps, message in ((x, 100, "about 7 of the 9"), (x, 1, "in 1 steps"), (0 * x + 1, 100, "has rank 1")):
+        with pytest.raises(np.linalg.LinAlgError, match=message):
+            preprocess.forster(rn.to_device(inputs, "gpu"), steps=steps)
 
 
 def test_mixing_host_and_device_is_an_error_that_names_the_argument(device):

@@ -6,7 +6,7 @@ from support import FISHERS, host, on, problem
 
 import refngd as rn
 from refngd import datasets
-from refngd.preprocess import unit_norm
+from refngd.preprocess import forster, unit_norm
 
 
 @pytest.mark.parametrize(
@@ -244,6 +244,57 @@ def test_data_sets(tmp_path):
         datasets.gaussian(0, 3, 2, 0)
     with pytest.raises(ValueError, match="x has 2 rows of zeros"):
         unit_norm(on(np.array([[0.0, 0], [1, 1], [0, 0]])))
+
+
+@pytest.mark.parametrize(
+    ("x", "options", "message"),
+    [
+        (np.ones((3, 4)), {}, r"x has shape \(3, 4\); expected N >= M_0 >= 1: with N <= M_0 K-FAC needs no transform"),
+        (np.ones((3, 0)), {}, r"x has shape \(3, 0\); expected N >= M_0 >= 1"),
+        (np.ones(3), {}, r"x is float64 \(3,\); expected float32 or float64 of shape \(N, M_0\)"),
+        (np.ones((3, 2), int), {}, r"x is int64 \(3, 2\); expected float32 or float64"),
+        ([[1.0]], {}, "x is a list; expected float32 or float64"),
+        (np.full((3, 2), np.nan), {}, "x has non-finite entries; expected finite numbers"),
+        (np.array([[1.0, 0], [0, 1], [0, 0]]), {}, "x has 1 rows of zeros"),
+        (np.eye(2), {"steps": 0}, "steps is 0; expected an integer >= 1"),
+        (np.eye(2), {"tolerance": 0}, "tolerance is 0; expected None or a number > 0"),
+        (np.eye(2), {"tolerance": np.nan}, "tolerance is nan; expected None or a number > 0"),
+    ],
+)
+def test_forster_arguments(x, options, message):
+    with pytest.raises(ValueError, match=message):
+        forster(on(x) if isinstance(x, np.ndarray) else x, **options)
+
+
+@pytest.mark.parametrize(
+    ("frozen", "message"),
+    [
+        (-1, "frozen is -1; expected an integer >= 0"),
+        (0.5, "frozen is 0.5; expected an integer >= 0"),
+        (2, "frozen is 2; expected an integer < L = 2, since one layer at least is trained"),
+    ],
+)
+def test_frozen_layers(frozen, message):
+    p = problem((4, 5, 1))
+    for call in (
+        lambda: p.s.above(frozen),
+        lambda: rn.Exact().alpha(p.net, 4, frozen),
+        lambda: rn.train(p.net, p.W, p.x, p.e, rn.Exact(), 0.1, 1, frozen=frozen),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
+def test_sigma_is_that_of_the_trained_layers():
+    p = problem((4, 5, 5, 1))
+    assert rn.Layerwise(np.eye(2)).alpha(p.net, 4, frozen=1) == 2
+    for call in (
+        lambda fisher: fisher.direction(p.s.above(1), p.e),
+        lambda fisher: fisher.alpha(p.net, 4, frozen=1),
+        lambda fisher: rn.train(p.net, p.W, p.x, p.e, fisher, 0.1, 1, frozen=1),
+    ):
+        with pytest.raises(ValueError, match="Sigma is 3 x 3; expected 2 x 2 for L = 2 layers"):
+            call(rn.Layerwise(np.eye(3)))
 
 
 @pytest.mark.parametrize(

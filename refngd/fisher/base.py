@@ -21,7 +21,7 @@ from ..activations import linear
 from ..arrays import Array, array_module, require_memory
 from ..jacobian import jacobian, pull, push
 from ..kernels import Kernels, empirical_kernels, ntk
-from ..network import Network, Signals, whole
+from ..network import Network, Signals, checked_frozen, whole
 from ..spectral import checked_damping, checked_rcond
 
 
@@ -64,18 +64,19 @@ class Fisher(ABC):
             raise ValueError(f"test belongs to weights {kinds[0]}; expected {kinds[1]} as train")
         return ntk(test, train) if math.isinf(q) else self._coefficient(test, train, rho, q)
 
-    def alpha(self, net: Network, n: int) -> float | None:
+    def alpha(self, net: Network, n: int, frozen: int = 0) -> float | None:
         """The isotropy constant (12) for n training samples at rho = 0, q = 1, or None where there is none.
 
+        frozen: the first layers that are kept fixed; it is then the constant for `Signals.above(frozen)`.
         It presumes generic weights, and inputs in general position in every layer: samples alive (and for K-FAC with
         activation patterns of their own) and no rank lost but where a layer is too narrow, which gives None.
         """
-        n = whole("n", n, 1)
-        self.require(len(net.shapes), net.sigma_b > 0)
-        return self._alpha(net, n)
+        n, frozen = whole("n", n, 1), checked_frozen(frozen, len(net.shapes))
+        self.require(len(net.shapes) - frozen, net.sigma_b > 0)
+        return self._alpha(net, n, frozen)
 
     def require(self, L: int, bias: bool, q: float = 1) -> None:  # noqa: B027
-        """Raise ValueError if G, or its power -1/q, is not defined for networks of L layers, with or without bias."""
+        """Raise ValueError if G, or its power -1/q, is not defined for L trained layers, with or without bias."""
 
     def __repr__(self) -> str:
         options = ", ".join(f"{key.strip('_')}={value!r}" for key, value in vars(self).items())
@@ -93,7 +94,7 @@ class Fisher(ABC):
         basis = xp.eye(train.f.size, dtype=train.f.dtype).reshape(-1, *train.f.shape)  # (NC, N, C)
         return xp.stack([push(test, self._direction(train, e, rho, q)).ravel() for e in basis], axis=1)
 
-    def _alpha(self, net: Network, n: int) -> float | None:
+    def _alpha(self, net: Network, n: int, frozen: int) -> float | None:
         return None
 
 
@@ -114,7 +115,7 @@ class KernelFisher(Fisher):
     """An approximation whose Theta_bar is made of the kernels A_l, B_l alone, so that it exists at infinite width."""
 
     def kernel_coefficient(self, cross: Kernels, train: Kernels, rho: float = 0.0, q: float = 1) -> Array:
-        """Theta_bar(x', x) (N'C, NC) from the kernels of (x', x) and (x, x), or (N', N) from those of infinite width."""
+        """Theta_bar(x', x) (N'C, NC) from the kernels of both pairs, or (N', N) from those of infinite width."""
         rho, q = checked_damping(rho, q)
         self.require(len(train.A), bool(train.bias), q)
         return sum(cross.Theta) if math.isinf(q) else self._kernel_coefficient(cross, train, rho, q)

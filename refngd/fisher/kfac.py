@@ -26,6 +26,19 @@ from .base import GramFisher, KernelFisher, has_full_rank
 class KFAC(GramFisher, KernelFisher):
     """G of K&O (20), for any number of outputs; alpha = N L, or N (L-1) + 1 with last="gram".
 
+    If N exceeds the k inputs of the first layer (k = M_0, or M_0 + 1 with bias="augmented") and L >= 2, Theta_bar has
+    N diag(X (X^T X)^{-1} X^T) for that layer instead of N I, X = h_0 (N, k): (S.109). After the Forster transform of X
+    (`preprocess.forster`) that is k I, and alpha is
+
+        bias             last="identity"                  last="gram"
+        none             N (L-1) + M_0           (S.111)  N (L-2) + M_0 + 1
+        "augmented"      N (L-1) + M_0 + 1                N (L-2) + M_0 + 2
+        "separate"       N (2L-2) + M_0          (S.123)  N (2L-3) + M_0 + 1     + 1 1^T of the output bias
+
+    "augmented" would have to transform the extended [sigma_w x / sqrt(M_0) ; sigma_b]; its last column then varies,
+    which no `Network` has. The method `alpha` cannot see the inputs, and returns None in these cases. The other way
+    out is not to train the first layer (`Signals.above`).
+
     bias, last: see above. rcond, refine: see `GramFisher`; they hold for each factor. Raises ValueError.
     """
 
@@ -112,15 +125,16 @@ class KFAC(GramFisher, KernelFisher):
         """Whether B*_l is I / N."""
         return l == len(layers) and self.last == "identity"
 
-    def _alpha(self, net: Network, n: int) -> float | None:
+    def _alpha(self, net: Network, n: int, frozen: int) -> float | None:
         # all samples of a linear network share one delta_l: the projector on its range has 1 / n on the diagonal
         hidden = 1 if net.activation == linear else n
-        spans = all(k >= n and has_full_rank(net, l, n) for l, (_, k) in enumerate(net.shapes))
-        if not spans or any(hidden * net.widths[-1] > M for M in net.widths[1:-1]):
+        layers = range(frozen, len(net.shapes))
+        spans = all(net.shapes[l][1] >= n and has_full_rank(net, l, n) for l in layers)
+        if not spans or any(hidden * net.widths[-1] > M for M in net.widths[frozen + 1 : -1]):
             return None
         if self.bias == "separate" and net.sigma_b:
             return None  # the output bias adds 1 1^T
-        return float(hidden * (len(net.shapes) - 1)) + (n if self.last == "identity" else 1.0)
+        return float(hidden * (len(layers) - 1)) + (n if self.last == "identity" else 1.0)
 
 
 def _is_wide(X: Array) -> bool:

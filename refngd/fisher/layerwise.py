@@ -47,7 +47,7 @@ class Layers(GramFisher, KernelFisher):
 
     @abstractmethod
     def Sigma(self, L: int) -> np.ndarray:
-        """The (L, L) matrix that couples the layers."""
+        """The (L, L) matrix that couples the L layers, those that are frozen left out."""
 
     def require(self, L, bias, q=1):
         if _groups(self.Sigma(L)) is None and q not in (1, np.inf):
@@ -94,9 +94,10 @@ class Layers(GramFisher, KernelFisher):
                 lam[l] = v
         return lam
 
-    def _alpha(self, net: Network, n: int) -> float | None:
-        Sigma = self.Sigma(len(net.shapes))
-        groups, full = _groups(Sigma), [has_full_rank(net, l, n) for l in range(len(Sigma))]
+    def _alpha(self, net: Network, n: int, frozen: int) -> float | None:
+        full = [has_full_rank(net, l, n) for l in range(frozen, len(net.shapes))]
+        Sigma = self.Sigma(len(full))
+        groups = _groups(Sigma)
         if groups:  # the Theta_l of a group add up
             return float(len(groups)) if all(any(full[l] for l in group) for group in groups) else None
         C, Q, y = _factors(Sigma)

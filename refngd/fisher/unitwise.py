@@ -29,6 +29,7 @@ from .base import GramFisher, fisher_information, has_full_rank, unit_slices
 class Unitwise(GramFisher):
     """G of K&O (23). Wide random networks have alpha = sum_{l<L} gamma_l M_l / C + 1 for inputs of unit norm (S.128).
 
+    Needs inputs of full rank N in every trained layer: where M_0 < N, freeze the first (`Signals.above`, K&O C.2.2).
     At rho = 0 the step is heavy-tailed, as 1 / delta: training wants a small damping, such as 1e-8.
     refine: see `GramFisher`. rcond: likewise, but only where the inputs of a layer are linearly dependent or q > 1;
     else a sample is dead if the sum of its delta^2 is below the smallest normal number, and all others count.
@@ -62,10 +63,10 @@ class Unitwise(GramFisher):
                 Theta_bar += d1[:, :, i] @ xp.tensordot(K1, mu, (1, 1))
         return Theta_bar.reshape(test.f.size, N * C)
 
-    def _alpha(self, net: Network, n: int) -> float | None:
+    def _alpha(self, net: Network, n: int, frozen: int) -> float | None:
         """The wide limit: at finite width Theta_bar counts live units, alpha on average."""
-        wide = all(k >= n and has_full_rank(net, l, n) for l, (_, k) in enumerate(net.shapes))
-        hidden = zip(net.widths[1:-1], order_parameters(net), strict=False)
+        wide = all(net.shapes[l][1] >= n and has_full_rank(net, l, n) for l in range(frozen, len(net.shapes)))
+        hidden = list(zip(net.widths[1:-1], order_parameters(net), strict=False))[frozen:]
         return sum(net.activation.gamma(q) * M for M, q in hidden) / net.widths[-1] + 1.0 if wide else None
 
 
