@@ -50,6 +50,7 @@ METHODS = [
     "min",
     "ravel",
     "reshape",
+    "std",
     "sum",
     "tolist",
     "transpose",
