@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import io
+import json
 import socket
 import struct
 import sys
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 
 from refngd import datasets
+from refngd.cli import main
 from refngd.preprocess import standardise
 
 IMAGES, LABELS, ARCHIVE = "train-images-idx3-ubyte", "train-labels-idx1-ubyte", "cifar-10-binary.tar.gz"
@@ -345,7 +347,7 @@ def test_without_pooch_the_extra_is_named(monkeypatch):
             load()
 
 
-# Preprocessing
+# Preprocessing and the command
 
 
 def test_standardise_takes_one_mean_and_one_deviation_from_the_training_data(rng):
@@ -384,3 +386,21 @@ def test_draw_trains_on_one_part_tests_on_the_other_and_looks_only_at_the_traini
             datasets.draw(train, test, N, 5, 0)
     with pytest.raises(ValueError, match="N_test is 0; expected an integer >= 1"):
         datasets.draw(train, test, 3, 0, 0)
+
+
+@pytest.mark.parametrize(("name", "classes", "count"), [("mnist", [0, 7], 6), ("cifar10", [0, 1], 4)])
+def test_the_command_reads_them_from_a_folder(mnist, cifar10, tmp_path, capsys, name, classes, count):
+    write(tmp_path, mnist | cifar10)
+    arguments = ["run", "--data", name, "--data-dir", str(tmp_path), "--out", str(tmp_path / "out")]
+    small = ["-N", "6", "--width", "64", "--steps", "1", "--fisher", "Exact", "BlockDiagonal"]
+    main([*arguments, *small])
+    M_0 = {"mnist": 784, "cifar10": 3072}[name]
+    out = capsys.readouterr().out
+    assert out.startswith(f"{name}: N = 6 to train, {count} to test; widths ({M_0}, 64, 64, 1)")
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert record["settings"]["classes"] == classes
+    assert record["settings"]["data_dir"] == str(tmp_path)
+    assert record["results"]["BlockDiagonal"]["alpha"] == pytest.approx(3)
+    with pytest.raises(SystemExit):
+        main([*arguments, "-N", "1000"])
+    assert f"{name}: N is 1000; expected 1 <= N <= " in capsys.readouterr().err
