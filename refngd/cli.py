@@ -34,6 +34,8 @@ FISHERS: dict[str, Callable[[], fisher.Fisher]] = {
     "KFAC-gram": lambda: fisher.KFAC(last="gram"),
     "KFAC-separate": lambda: fisher.KFAC(bias="separate"),
 }
+PUBLISHED = {"mnist": (datasets.mnist, [0, 7]), "cifar10": (datasets.cifar10, [0, 1])}  # and their default classes
+N_HELP = "training samples (32); to test: the others, 1000 for gaussian, 1000 of the test part of mnist and cifar10"
 UNITWISE_RHO = 1e-8  # at rho = 0 the unit-wise step is heavy-tailed, as 1 / delta
 
 
@@ -150,9 +152,13 @@ def _problem(args: argparse.Namespace) -> tuple[Network, list, datasets.Data]:
     if not (math.isfinite(args.factor) and args.factor > 0):
         raise ValueError(f"--factor is {args.factor}; expected a finite number > 0")
     data_rng, weight_rng = np.random.default_rng(args.seed).spawn(2)
-    x, labels = _load(args, data_rng)
+    parts = _load(args, data_rng)
     try:
-        data = datasets.split(x, labels, args.N, data_rng, args.dtype, args.loss == "cross-entropy")
+        one_hot = args.loss == "cross-entropy"
+        if args.data in PUBLISHED:
+            data = datasets.draw(*parts, args.N, 1000, data_rng, args.dtype, one_hot)
+        else:
+            data = datasets.split(*parts, args.N, data_rng, args.dtype, one_hot)
     except ValueError as error:
         raise ValueError(f"{args.data}: {error}") from error
     widths = (data.x.shape[1], *[args.width] * (args.depth - 1), data.y.shape[1])
@@ -161,10 +167,16 @@ def _problem(args: argparse.Namespace) -> tuple[Network, list, datasets.Data]:
     return net, to_device(net.init(weight_rng, args.dtype), args.device), datasets.Data(*arrays)
 
 
-def _load(args: argparse.Namespace, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """(x, labels) of --data; fills in --classes and --inputs."""
+def _load(args: argparse.Namespace, rng: np.random.Generator) -> tuple:
+    """(x, labels) of --data, or of its training and its test part; fills in --classes and --inputs."""
     if args.data != "gaussian" and args.inputs is not None:
         raise ValueError(f"--inputs is {args.inputs}; expected only with --data gaussian, other data have their own")
+    if args.data not in PUBLISHED and args.data_dir is not None:
+        raise ValueError(f"--data-dir is {args.data_dir}; expected only with --data mnist or cifar10")
+    if args.data in PUBLISHED:
+        load, classes = PUBLISHED[args.data]
+        args.classes = args.classes or classes
+        return tuple(load(part, args.data_dir, args.classes) for part in ("train", "test"))
     if args.data == "digits":
         args.classes = args.classes or [0, 7]
         return datasets.digits(args.classes)
@@ -178,7 +190,7 @@ def _load(args: argparse.Namespace, rng: np.random.Generator) -> tuple[np.ndarra
         x, labels = datasets.load_npz(args.data)
         args.classes = args.classes or sorted(set(labels.tolist()))
         return datasets.select(x, labels, args.classes)
-    raise ValueError(f"--data is {args.data!r}; expected digits, gaussian or a .npz file")
+    raise ValueError(f"--data is {args.data!r}; expected digits, mnist, cifar10, gaussian or a .npz file")
 
 
 def _defined(args: argparse.Namespace, net: Network) -> tuple[list[str], list[str]]:
@@ -261,11 +273,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     options = {
         "--data": dict(
-            default="digits", metavar="NAME", help="digits (default), gaussian, or a .npz with x and labels"
+            default="digits",
+            metavar="NAME",
+            help="digits (default), mnist, cifar10, gaussian, or a .npz with x and labels",
         ),
-        "--classes": dict(type=int, nargs="+", metavar="K", help="digits: 0 7; gaussian: 0 1; a file: all (defaults)"),
+        "--data-dir": dict(type=Path, metavar="DIR", help="with the files of mnist or cifar10 (default: fetch them)"),
+        "--classes": dict(
+            type=int,
+            nargs="+",
+            metavar="K",
+            help="defaults: digits and mnist 0 7; cifar10 and gaussian 0 1; a file: all",
+        ),
         "--inputs": dict(type=int, metavar="M_0", help="dimension of the gaussian data (784)"),
-        "-N": dict(type=int, default=32, help="training samples (32); the others, 1000 of gaussian, test"),
+        "-N": dict(type=int, default=32, help=N_HELP),
         "--depth": dict(type=int, default=3, metavar="L", help="layers of weights (3)"),
         "--width": dict(type=int, default=1024, metavar="M", help="units of each hidden layer (1024)"),
         "--activation": dict(default="relu", metavar="PHI", help="relu (default), tanh, erf, linear, shifted_relu:S"),

@@ -1,12 +1,16 @@
-"""Data for classification: the 8 x 8 digits that ship with the package, Gaussian inputs, and your own .npz files.
+"""Data for classification: the 8 x 8 digits that ship with it, MNIST, CIFAR-10, Gaussian inputs, your own .npz.
 
-A data set is (x, labels): x (n, M_0) and labels 0, 1, .. (n,). `split` turns it into a `Data` for training: inputs of
-unit norm, targets -1/2 and +1/2 for two classes (C = 1), one-hot for more (C = number of classes).
+A data set is (x, labels): x (n, M_0) and labels 0, 1, .. (n,). `split` turns it, and `draw` the two parts of MNIST or
+CIFAR-10, into a `Data` for training: inputs of unit norm, targets -1/2 and +1/2 for two classes (C = 1), one-hot for
+more (C = number of classes).
 """
 
 import gzip
 import hashlib
 import io
+import math
+import os
+import tarfile
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -17,9 +21,21 @@ from pathlib import Path
 import numpy as np
 
 from .arrays import Array
-from .preprocess import unit_norm
+from .preprocess import standardise, unit_norm
 
 DIGITS_SHA256 = "09f66e6debdee2cd2b5ae59e0d6abbb73fc2b0e0185d2e1957e9ebb51e23aa22"
+SHA256 = {  # of the files that are fetched
+    "train-images-idx3-ubyte.gz": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+    "train-labels-idx1-ubyte.gz": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+    "t10k-images-idx3-ubyte.gz": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+    "t10k-labels-idx1-ubyte.gz": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+    "cifar-10-binary.tar.gz": "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+}
+MNIST = {"train": ("train", 60_000), "test": ("t10k", 10_000)}  # the part's file names begin so; its images
+MNIST_MIRRORS = "https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/"
+CIFAR10 = {"train": [f"data_batch_{k}.bin" for k in range(1, 6)], "test": ["test_batch.bin"]}
+CIFAR10_BATCH = 10_000  # images in each of these files
+CIFAR10_MIRRORS = ("https://www.cs.toronto.edu/~kriz/",)
 
 
 @dataclass(frozen=True)
@@ -44,6 +60,47 @@ def digits(classes: Sequence[int] = range(10)) -> tuple[np.ndarray, np.ndarray]:
         )
     table = np.loadtxt(io.BytesIO(gzip.decompress(packed)), delimiter=",")
     return select(table[:, :-1], table[:, -1].astype(int), classes)
+
+
+def mnist(
+    part: str = "train", folder: str | Path | None = None, classes: Sequence[int] = range(10)
+) -> tuple[np.ndarray, np.ndarray]:
+    """The 60,000 training or 10,000 test images of MNIST (data/README.md), pixels 0..255 row by row, M_0 = 784.
+
+    From the IDX files in `folder`, unpacked or .gz; without a folder they are fetched, once, by pooch (the extra
+    refngd[data]). labels index into `classes`. Raises ValueError, naming the file, if one is missing, cannot be
+    fetched, is truncated or corrupt, or is another file.
+    """
+    name, n = _part(MNIST, part)
+    x, labels = (
+        read_idx(_file((f"{name}-{kind}-ubyte", f"{name}-{kind}-ubyte.gz"), folder, MNIST_MIRRORS), shape)
+        for kind, shape in (("images-idx3", (n, 28, 28)), ("labels-idx1", (n,)))
+    )
+    _require_labels(labels, f"{name}-labels-idx1-ubyte")
+    x, labels = select(x.reshape(n, -1), labels, classes)
+    return x.astype(float), labels
+
+
+def cifar10(
+    part: str = "train", folder: str | Path | None = None, classes: Sequence[int] = range(10)
+) -> tuple[np.ndarray, np.ndarray]:
+    """The 50,000 training or 10,000 test images of CIFAR-10, pixels 0..255: 32 x 32 red, green, blue; M_0 = 3072.
+
+    From the .bin files in `folder`, or the archive of them there, or fetched: see `mnist`, also for the errors.
+    """
+    names, archive = _part(CIFAR10, part), "cifar-10-binary.tar.gz"
+    path = _file((names[0], archive), folder, CIFAR10_MIRRORS)
+    size = CIFAR10_BATCH * (1 + 3072)
+    if path.name == archive:
+        contents = _members(path, names, size)
+    else:
+        contents = [_content(path.with_name(name), size) for name in names]
+    batches = [np.frombuffer(content, np.uint8).reshape(CIFAR10_BATCH, -1) for content in contents]
+    for name, batch in zip(names, batches, strict=True):
+        _require_labels(batch[:, 0], name)
+    records = np.concatenate(batches)
+    x, labels = select(records[:, 1:], records[:, 0], classes)
+    return x.astype(float), labels
 
 
 def gaussian(n: int, M_0: int, classes: int, rng: int | np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -79,6 +136,17 @@ def load_npz(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     return x.astype(float), labels
 
 
+def read_idx(path: str | Path, shape: tuple[int, ...]) -> np.ndarray:
+    """The bytes, an array of `shape`, of an IDX file, .gz or not. Raises ValueError, naming it, for any other file."""
+    start = 4 * (1 + len(shape))
+    content = _content(path, start + math.prod(shape))
+    header = np.frombuffer(content[:start], ">u4").tolist()
+    expected = [0x800 + len(shape), *shape]  # 8: unsigned bytes
+    if header != expected:
+        raise ValueError(f"{path} starts with {header}; expected {expected}: IDX magic number, then the shape")
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+
+
 def select(x: np.ndarray, labels: np.ndarray, classes: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """The samples of `classes`, relabelled by their position there."""
     classes = list(classes)
@@ -109,6 +177,31 @@ def split(
     return Data(x[train], y[train], x[test], y[test])
 
 
+def draw(
+    train: tuple[np.ndarray, np.ndarray],
+    test: tuple[np.ndarray, np.ndarray],
+    N: int,
+    N_test: int,
+    rng: int | np.random.Generator,
+    dtype: type = np.float64,
+    one_hot: bool = False,
+) -> Data:
+    """N random samples of `train`, an (x, labels), to train on and N_test, or all if fewer, of `test` to test on.
+
+    Inputs of both are standardised by the N training inputs, then scaled to unit norm; targets as above.
+    """
+    (x, labels), (x_test, labels_test) = train, test
+    if not 1 <= N <= len(x):
+        raise ValueError(f"N is {N}; expected 1 <= N <= {len(x)}, the number of training samples there are")
+    if N_test < 1:
+        raise ValueError(f"N_test is {N_test}; expected an integer >= 1")
+    rng = np.random.default_rng(rng)
+    order, order_test = rng.permutation(len(x))[:N], rng.permutation(len(x_test))[:N_test]
+    raw, y, y_test = x[order], targets(labels, one_hot)[order], targets(labels_test, one_hot)[order_test]
+    x, x_test = (unit_norm(standardise(a, raw)) for a in (raw, x_test[order_test]))
+    return Data(*(a.astype(dtype) for a in (x, y, x_test, y_test)))
+
+
 def targets(labels: np.ndarray, one_hot: bool = False) -> np.ndarray:
     """-1/2 and +1/2 (n, 1) for labels 0 and 1; one-hot (n, C) for C > 2 of them, or if asked for. Raises ValueError."""
     if labels.dtype.kind not in "iu" or labels.min() < 0:
@@ -128,3 +221,75 @@ def _shipped(name: str) -> Path:
     package = Path(str(resources.files(__package__)))
     installed = package / "_data" / name
     return installed if installed.exists() else package.parent / "data" / name
+
+
+def _part(parts: dict, part: str):
+    if part not in parts:
+        raise ValueError(f"part is {part!r}; expected 'train' or 'test'")
+    return parts[part]
+
+
+def _file(names: Sequence[str], folder: str | Path | None, mirrors: Sequence[str]) -> Path:
+    """The first of `names` that `folder` has; without a folder the last of them, fetched."""
+    if folder is None:
+        return _fetched(names[-1], mirrors)
+    for name in names:
+        if os.path.isfile(Path(folder, name)):
+            return Path(folder, name)
+    raise ValueError(f"folder {folder} is missing, or has neither {' nor '.join(names)}")
+
+
+def _fetched(name: str, mirrors: Sequence[str]) -> Path:
+    """The file in the user's cache, where need be from the first mirror that has it. Raises ValueError."""
+    try:
+        import pooch
+    except ImportError as error:
+        raise ValueError(f"to fetch {name} needs pooch, the extra refngd[data]; or give its folder: {error}") from error
+    failures = []
+    for mirror in mirrors:
+        try:
+            cache = pooch.os_cache("refngd")
+            return Path(pooch.retrieve(mirror + name, f"sha256:{SHA256[name]}", fname=name, path=cache))
+        except (OSError, ValueError) as error:  # no connection, no such file; a wrong checksum
+            failures.append(f"{mirror}: {' '.join(str(error).split())}")
+    raise ValueError(f"cannot fetch {name}; get it elsewhere and give its folder. " + "; ".join(failures))
+
+
+def _content(path: str | Path, size: int) -> bytes:
+    """The `size` bytes of a file, unpacked if it is a .gz. Raises ValueError for fewer, or more, which stay unread."""
+    try:
+        with gzip.open(path) if Path(path).suffix == ".gz" else open(path, "rb") as file:
+            content = file.read(size + 1)  # to the end, so that gzip compares its checksum
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"cannot read {path}: {error}") from error
+    return _require_size(content, size, path)
+
+
+def _members(path: Path, names: Sequence[str], size: int) -> list[bytes]:
+    """The files `names`, of `size` bytes each, of the published archive. Raises ValueError for any other archive."""
+    try:
+        with open(path, "rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error}") from error
+    if found != SHA256[path.name]:  # so nothing else is ever unpacked
+        raise ValueError(f"{path} is corrupt or another file: its SHA-256 sum is {found}; expected {SHA256[path.name]}")
+    with tarfile.open(path, "r|gz") as archive:  # one pass: the files lie in no order
+        contents = {
+            name: _require_size(archive.extractfile(member).read(size + 1), size, f"{name} in {path}")
+            for member in archive
+            if (name := Path(member.name).name) in names
+        }
+    return [contents[name] for name in names]
+
+
+def _require_size(content: bytes, size: int, file: str | Path) -> bytes:
+    if len(content) != size:
+        holds = f"{len(content)}" if len(content) < size else f"more than {size}"
+        raise ValueError(f"{file} holds {holds} bytes; expected {size}: it is truncated, corrupt or another file")
+    return content
+
+
+def _require_labels(labels: np.ndarray, file: str) -> None:
+    if labels.max() > 9:
+        raise ValueError(f"{file} has the label {labels.max()}; expected 0..9")

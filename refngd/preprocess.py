@@ -3,11 +3,26 @@
 The Forster transform is `A = forster(x)`, then `unit_norm(x @ A)` and, with the same A, `unit_norm(x_test @ A)`.
 """
 
+from math import inf
+
 import numpy as np
 
 from .arrays import Array, array_module
 from .network import FLOATS, whole
 from .spectral import eigen_power
+
+
+def standardise(x: Array, train: Array | None = None) -> Array:
+    """x less the mean of all entries of `train` (default: x), over their standard deviation.
+
+    K&O's published code does so before `unit_norm`; their text asks for unit norm alone. It is one mean and one
+    deviation for all inputs, so pixels that never change need no care; test data take those of the training data.
+    Raises ValueError if `train` is constant or not finite.
+    """
+    train = x if train is None else train
+    if not -inf < train.min() < train.max() < inf:  # not ==, or this passes nan
+        raise ValueError(f"train is constant or not finite, from {train.min()} to {train.max()}: it has no scale")
+    return (x - train.mean()) / train.std()
 
 
 def unit_norm(x: Array) -> Array:

@@ -53,6 +53,7 @@ METHODS = [
     "min",
     "ravel",
     "reshape",
+    "std",
     "sum",
     "tolist",
     "transpose",

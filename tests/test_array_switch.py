@@ -30,7 +30,7 @@ def results(to, dtype, sigma_b, name):
     net = rn.Network((6, 9, 9, 2), rn.relu, 2**0.5, sigma_b)
     W = to(net.init(rng, dtype))
     x, x_test, y = (to(rng.standard_normal(shape).astype(dtype)) for shape in ((4, 6), (3, 6), (4, 2)))
-    x = preprocess.unit_norm(x)
+    x = preprocess.unit_norm(preprocess.standardise(x))
     s, test, fisher = net.signals(W, x), net.signals(W, x_test), FISHERS[name]
     out = [net.forward(W, x), *s.h, *s.delta, rn.jacobian(s), rn.push(s, W), *rn.pull(s, y), rn.ntk(test, s)]
     out += [*rn.unflatten(net, rn.flatten(W)), rn.fisher_information(s), rn.linearized(s, W, W)]

@@ -153,7 +153,17 @@ def test_own_data(run, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--data", "mnist"], "--data is 'mnist'; expected digits, gaussian or a .npz file"),
+        (["--data", "imagenet"], "--data is 'imagenet'; expected digits, mnist, cifar10, gaussian or a .npz file"),
+        (["--data-dir", "."], "--data-dir is .; expected only with --data mnist or cifar10"),
+        (["--data", "mnist", "--inputs", "3"], "--inputs is 3; expected only with --data gaussian"),
+        (
+            ["--data", "mnist", "--data-dir", "absent"],
+            "folder absent is missing, or has neither train-images-idx3-ubyte",
+        ),
+        (
+            ["--data", "cifar10", "--data-dir", "absent"],
+            "folder absent is missing, or has neither data_batch_1.bin nor",
+        ),
         (["--data", "absent.npz"], "cannot read absent.npz"),
         (["--classes", "0", "12"], "classes is [0, 12]; expected two or more different ones"),
         (["-N", "400"], "N is 400; expected 1 <= N < 357"),

@@ -15,7 +15,8 @@ ROOT = Path(__file__).parent.parent
 def test_import_is_lean():
     code = (
         "import sys, refngd; print([m for m in sys.modules "
-        "if m in ('scipy.integrate', 'matplotlib', 'cupy', 'tqdm', 'scipy.special', 'scipy.linalg', 'argparse')])"
+        "if m in ('scipy.integrate', 'matplotlib', 'cupy', 'tqdm', 'pooch', 'scipy.special', 'scipy.linalg', "
+        "'argparse')])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
