@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import arrays
-from .arrays import Array, array_module
+from .arrays import Array, array_module, to_device
 
 
 class Activation(ABC):
@@ -66,9 +66,9 @@ class Smooth(Activation):
         return float(np.exp(-z * z / 2) @ self.phi(math.sqrt(q) * z) ** 2 * step / math.sqrt(2 * math.pi))
 
     def features(self, scale: np.ndarray) -> np.ndarray:
-        """(n, K+1): the standard deviation a and a_0, .., a_{K-1}, until n a_n^2 falls below rounding.
+        """(n, 2001): the standard deviation a and a_0, a_1, ..
 
-        Raises ArithmeticError if K > 2000: phi has a kink, or a is too large.
+        Raises ArithmeticError if they are too few: phi has a kink, or a is too large.
         """
         z, step = np.linspace(-13, 13, 801, retstep=True)  # the trapezoid rule resolves the waves of these polynomials
         root_pdf = np.exp(-z * z / 4) / (2 * math.pi) ** 0.25
@@ -81,12 +81,13 @@ class Smooth(Activation):
             raise ArithmeticError(
                 f"2000 polynomials do not resolve {self}(a z) for a = {scale.max():.3g}: a kink, or a is too large"
             )
-        K = int(np.flatnonzero(size > 1e-19 * size.max()).max(initial=0)) + 1
-        return np.column_stack([scale, coefficients[:K].T])
+        return np.column_stack([scale, coefficients.T])
 
     def dual(self, r: Array, a: Array, b: Array) -> tuple[Array, Array]:
+        size = np.arange(2000) * to_device(abs(a).max(0) * abs(b).max(0), "cpu")[1:]
+        last = int(np.flatnonzero(size > 1e-19 * size.max()).max(initial=0))  # the others are below rounding
         A, Xi = 0 * r, 0 * r
-        for n in range(min(a.shape[1], b.shape[1]) - 2, -1, -1):  # Horner's rule
+        for n in range(last, -1, -1):  # Horner's rule
             term = a[:, n + 1, None] * b[:, n + 1]
             A *= r
             A += term

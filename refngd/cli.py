@@ -7,7 +7,7 @@ import os
 import platform
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from itertools import cycle
 from pathlib import Path
@@ -18,7 +18,8 @@ import numpy as np
 from . import __version__, activations, datasets, fisher
 from .arrays import to_device
 from .losses import MSE, CrossEntropy
-from .network import Network, whole
+from .network import Network, checked_frozen, whole
+from .preprocess import forster, unit_norm
 from .spectral import checked_damping
 from .training import Comparison, compare
 
@@ -64,7 +65,7 @@ def run(args: argparse.Namespace) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for name in _progress(names):
-            settings = (args.steps, args.factor, _rho(args, name), args.q, loss)
+            settings = (args.steps, args.factor, _rho(args, name), args.q, loss, args.frozen)
             try:
                 results[name] = compare(net, W, data, FISHERS[name](), *settings)
             except (ValueError, ArithmeticError) as error:
@@ -146,6 +147,7 @@ def _problem(args: argparse.Namespace) -> tuple[Network, list, datasets.Data]:
     """The network, its weights and the data of the arguments, on their device."""
     whole("--depth", args.depth, 1)
     whole("--steps", args.steps, 0)
+    checked_frozen(args.frozen, args.depth)
     whole("--seed", args.seed, 0)
     checked_damping(args.rho or 0.0, args.q)
     CrossEntropy(args.loss_rho)
@@ -161,6 +163,9 @@ def _problem(args: argparse.Namespace) -> tuple[Network, list, datasets.Data]:
             data = datasets.split(*parts, args.N, data_rng, args.dtype, one_hot)
     except ValueError as error:
         raise ValueError(f"{args.data}: {error}") from error
+    if args.forster:
+        A = forster(data.x)
+        data = replace(data, x=unit_norm(data.x @ A), x_test=unit_norm(data.x_test @ A))
     widths = (data.x.shape[1], *[args.width] * (args.depth - 1), data.y.shape[1])
     net = Network(widths, activations.named(args.activation), args.sigma_w, args.sigma_b, args.parameterization)
     arrays = to_device([data.x, data.y, data.x_test, data.y_test], args.device)
@@ -198,7 +203,7 @@ def _defined(args: argparse.Namespace, net: Network) -> tuple[list[str], list[st
     names, notes = [], []
     for name in args.fisher:
         try:
-            FISHERS[name]().require(args.depth, net.sigma_b > 0, args.q)
+            FISHERS[name]().require(args.depth - args.frozen, net.sigma_b > 0, args.q)
             names.append(name)
         except ValueError as error:
             notes.append(f"{name} left out: {error}")
@@ -297,6 +302,8 @@ def _parser() -> argparse.ArgumentParser:
         "--loss-rho": dict(
             type=float, default=1e-3, metavar="RHO", help="damping of the cross-entropy's output Hessian (0.001)"
         ),
+        "--frozen": dict(type=int, default=0, metavar="K", help="first layers that are not trained (0)"),
+        "--forster": dict(action="store_true", help="Forster transform of the inputs, for K-FAC with N > M_0"),
         "--rho": dict(type=float, help=f"damping (0, but {UNITWISE_RHO:g} for Unitwise)"),
         "-q": dict(type=float, default=1.0, help="power (1): the step is G^{-1/q} grad L, so inf is gradient descent"),
         "--factor": dict(type=float, default=1.0, metavar="F", help="learning rate in units of the optimal one (1)"),

@@ -133,9 +133,11 @@ def _covariance(net: Network, A: Array) -> Array:
 
 
 def _put(kernel: Array, rows: slice, columns: slice, block: Array, symmetric: bool) -> None:
-    kernel[rows, columns] = block
     if symmetric:
+        n = len(block)
+        block[:, :n] = (block[:, :n] + block[:, :n].T) / 2  # up to rounding it is
         kernel[columns, rows] = block.T
+    kernel[rows, columns] = block
 
 
 def _layers(net: Network, x: Array) -> list[Array]:

@@ -6,6 +6,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import count, islice
 
+import numpy as np
+
 from .arrays import Array, array_module
 from .datasets import Data, accuracy
 from .dynamics import Dynamics, Isotropy, isotropy, optimal_rate
@@ -100,7 +102,8 @@ def linearized_training(
             raise FloatingPointError("the linearised training diverges")
         yield f
         dW = fisher.direction(*loss.whiten(replace(s[0], f=f[0]), y), rho, q)
-        f = [f_k - eta * push(signals, dW) for f_k, signals in zip(f, s, strict=True)]
+        with np.errstate(all="ignore"):  # reported above
+            f = [f_k - eta * push(signals, dW) for f_k, signals in zip(f, s, strict=True)]
 
 
 @dataclass
@@ -134,16 +137,17 @@ def compare(
     rho: float = 0.0,
     q: float = 1,
     loss: Loss = mse,
+    frozen: int = 0,
 ) -> Comparison:
     """Train from W with eta = factor / lambda_max(Theta_bar), that is factor / alpha where isotropic, and predict.
 
     Raises as `Fisher.coefficient` and `train`; a FloatingPointError in training is reported in the result.
     """
-    s, s_test = net.signals(W, data.x), net.signals(W, data.x_test)
+    s, s_test = (net.signals(W, x).above(frozen) for x in (data.x, data.x_test))
     whitened, _ = loss.whiten(s, data.y)
     Theta_bar = fisher.coefficient(whitened, whitened, rho, q)
     known = rho == 0 and q == 1 and (loss == mse or isinstance(fisher, Layers))
-    alpha = fisher.alpha(net, len(data.x)) if known else None
+    alpha = fisher.alpha(net, len(data.x), frozen) if known else None
     result = Comparison(rho, factor * optimal_rate(Theta_bar), alpha, isotropy(Theta_bar))
     if loss == mse:
         cross, dynamics = fisher.coefficient(s_test, s, rho, q), Dynamics(Theta_bar, s.f, data.y, result.eta)
@@ -155,7 +159,7 @@ def compare(
             result.theory_loss.append(loss.value(f, data.y))
             result.theory_accuracy.append(accuracy(f_test, data.y_test))
     try:
-        for step in train(net, W, data.x, data.y, fisher, result.eta, steps, rho, q, loss):
+        for step in train(net, W, data.x, data.y, fisher, result.eta, steps, rho, q, loss, frozen):
             result.loss.append(step.loss)
             result.accuracy.append(accuracy(net.forward(step.W, data.x_test), data.y_test))
     except FloatingPointError as error:

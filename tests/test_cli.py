@@ -7,7 +7,9 @@ import sys
 import numpy as np
 import pytest
 
+import refngd as rn
 from refngd.cli import main
+from refngd.training import compare
 
 SMALL = ["-N", "8", "--width", "64", "--steps", "3"]
 
@@ -115,6 +117,46 @@ def test_each_option_changes_what_it_says(run, arguments, widths, changed):
             assert r["loss"][0] == pytest.approx(before["loss"][0], rel=1e-5)
 
 
+def test_more_samples_than_inputs_by_the_forster_transform_or_with_the_first_layer_fixed(run):
+    few = ["--data", "gaussian", "--inputs", "4", "-N", "8", "--width", "100"]
+    kfac = run(*few, "--fisher", "KFAC")[1]["results"]["KFAC"]["isotropy"]
+    assert kfac["condition"] > 1.1
+    kfac = run(*few, "--fisher", "KFAC", "--forster")[1]["results"]["KFAC"]["isotropy"]
+    assert (kfac["alpha"], kfac["condition"]) == (pytest.approx(8 * 2 + 4), pytest.approx(1))  # (S.111)
+    unit = run(*few, "--fisher", "Unitwise", "KFAC", "--frozen", "1", "--rho", "0")[1]["results"]
+    assert unit["Unitwise"]["alpha"] == pytest.approx(100 / 2 + 1)
+    assert unit["KFAC"]["alpha"] == 8 * 2
+    assert unit["KFAC"]["isotropy"]["condition"] == pytest.approx(1)
+
+
+def test_cross_entropy(run):
+    _, record = run("--loss", "cross-entropy", "--loss-rho", "0.01", "--classes", "1", "2", "3", "--width", "256")
+    assert record["settings"]["loss"] == "cross-entropy"
+    assert record["widths"][-1] == 3
+    results = record["results"]
+    assert results["BlockDiagonal"]["alpha"] == 3
+    for name, r in results.items():
+        assert r["loss"][0] == pytest.approx(r["theory_loss"][0])
+        assert r["loss"][-1] < (0.95 if name == "Identity" else 0.5) * r["loss"][0], name
+    assert run("--loss", "cross-entropy")[1]["widths"][-1] == 2  # one-hot with two classes too
+
+
+def test_one_approximation_that_fails_leaves_the_others(run, monkeypatch, capsys):
+    def fail_for_kfac(net, W, data, fisher, *settings):
+        if isinstance(fisher, rn.KFAC):
+            raise FloatingPointError("a Gram matrix leaves the range")
+        return compare(net, W, data, fisher, *settings)
+
+    monkeypatch.setattr("refngd.cli.compare", fail_for_kfac)
+    out, record = run("--fisher", "KFAC", "Exact")
+    assert list(record["results"]) == ["Exact"]
+    assert "KFAC left out: a Gram matrix leaves the range" in out
+    monkeypatch.undo()
+    with pytest.raises(SystemExit):
+        run("--width", "1", "--depth", "12", "--fisher", "Exact")  # ReLU: no sample gets through
+    assert "Exact left out: Theta_bar has no positive eigenvalue" in capsys.readouterr().err
+
+
 def test_damping_and_the_variants_of_kfac(run):
     biased = ["--sigma-b", "0.5", "--fisher", "KFAC", "KFAC-gram", "KFAC-separate"]
     record = run(*biased)[1]["results"]
@@ -178,6 +220,9 @@ def test_own_data(run, tmp_path):
         (["--rho", "-1"], "rho is -1.0; expected a finite number >= 0"),
         (["-q", "0.5"], "q is 0.5; expected a number in [1, inf]"),
         (["--fisher", "BlockTridiagonal", "-q", "2"], "BlockTridiagonal left out: q is 2; expected 1 or inf"),
+        (["--frozen", "3"], "frozen is 3; expected an integer < L = 3"),
+        (["--loss-rho", "-1"], "rho is -1.0; expected a finite number >= 0"),
+        (["--forster", "-N", "20"], "x has shape (20, 64); expected N >= M_0 >= 1"),
         (["--seed", "-1"], "--seed is -1; expected an integer >= 0"),
     ],
     ids=lambda a: " ".join(a) if isinstance(a, list) else None,

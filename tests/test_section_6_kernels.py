@@ -1,0 +1,306 @@
+"""SPEC 6: the kernels at infinite width against independent quadrature and wide networks, and predictions from them."""
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from scipy.integrate import quad
+from scipy.stats import norm
+from support import ACTIVATIONS, generator, host, on, relative
+
+import refngd as rn
+from refngd import activations
+
+SMOOTH = [rn.tanh, rn.erf, rn.linear]
+KINKED = [rn.relu, rn.shifted_relu(0.6), rn.shifted_relu(-0.7), rn.shifted_relu(2.0)]
+SCALES = [(1.0, 1.0), (0.7, 1.6), (2.2, 2.2), (1.5, 0.2)]
+
+
+class Softplus(activations.Smooth):
+    """A user's own activation."""
+
+    def phi(self, u):
+        return np.logaddexp(0, u)
+
+    def derivative(self, u):
+        return 1 / (1 + np.exp(-u))
+
+
+def dual(activation, r, a, b):
+    """(A, Xi) for floats."""
+    features = (on(activation.features(np.array([scale]))) for scale in (a, b))
+    return tuple(float(host(k)[0, 0]) for k in activation.dual(on(np.array([[r]])), *features))
+
+
+def trapezoid(activation, r, a, b):
+    """E[phi(u) phi(v)], E[phi'(u) phi'(v)] of a smooth activation by a two-dimensional trapezoid rule."""
+    z, step = np.linspace(-12, 12, 1201, retstep=True)
+    u, v = a * z[:, None], b * (r * z[:, None] + math.sqrt(1 - r * r) * z)
+    weight = norm.pdf(z) * step
+    return [weight @ (f(u) * f(v)) @ weight for f in (activation.phi, activation.derivative)]
+
+
+def split_at_the_kink(activation, r, a, b):
+    """The same for a shifted ReLU: v given u is Gaussian, and the integral over u is cut at the kink."""
+    s, width = activation.s, b * math.sqrt(1 - r * r)
+
+    def above(u):  # E[(v + s)_+ | u], P(v > -s | u)
+        m = b * r * u / a + s
+        return (
+            (m * norm.cdf(m / width) + width * norm.pdf(m / width), norm.cdf(m / width))
+            if width
+            else (max(m, 0), m > 0)
+        )
+
+    points = dict(epsabs=1e-13, epsrel=1e-13, limit=400)
+    cuts = sorted({-14 * a, *(c for c in (-s, -s * a / (b * r) if r else -s) if abs(c) < 14 * a), 14 * a})
+
+    def integrate(f):
+        return sum(quad(lambda u: f(u) * norm.pdf(u / a) / a, *ends, **points)[0] for ends in pairwise(cuts))
+
+    return integrate(lambda u: max(u, -s) * (above(u)[0] - s)), integrate(lambda u: (u > -s) * above(u)[1])
+
+
+@pytest.mark.parametrize(("a", "b"), SCALES)
+@pytest.mark.parametrize("r", [-0.95, -0.3, 0.0, 0.3, 0.999])
+def test_duals_of_smooth_activations_are_the_gaussian_averages(r, a, b):
+    for activation in [*SMOOTH, Softplus()]:
+        np.testing.assert_allclose(dual(activation, r, a, b), trapezoid(activation, r, a, b), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore::scipy.integrate.IntegrationWarning")
+@pytest.mark.parametrize("activation", KINKED, ids=str)
+@pytest.mark.parametrize(("a", "b"), SCALES)
+@pytest.mark.parametrize("r", [-0.95, -0.3, 0.3, 0.99])
+def test_duals_of_shifted_relu_are_the_gaussian_averages(activation, r, a, b):
+    np.testing.assert_allclose(
+        dual_on_the_host(activation, r, a, b), split_at_the_kink(activation, r, a, b), atol=2e-12
+    )
+
+
+def dual_on_the_host(activation, r, a, b):
+    """`dual` for floats with NumPy arrays, since Owen's T function is SciPy's."""
+    features = (activation.features(np.array([scale])) for scale in (a, b))
+    return [float(k[0, 0]) for k in activation.dual(np.array([[r]]), *features)]
+
+
+@pytest.mark.parametrize("activation", [*SMOOTH, *KINKED], ids=str)
+@pytest.mark.parametrize("a", [0.2, 1.0, 2.2])
+def test_duals_at_full_correlation_are_the_one_sample_averages(activation, a):
+    A, Xi = dual_on_the_host(activation, 1.0, a, a)
+    np.testing.assert_allclose(A, activation.mean_square(a * a), rtol=1e-12)
+    derivative = {"linear": 1.0, "erf": 4 / math.pi / math.sqrt(1 + 4 * a * a)}
+    if isinstance(activation, activations.ShiftedReLU):
+        assert Xi == pytest.approx(activation.gamma(a * a), rel=1e-13)
+    elif str(activation) in derivative:
+        assert Xi == pytest.approx(derivative[str(activation)], rel=1e-13)
+
+
+@pytest.mark.parametrize("activation", KINKED[1:], ids=str)
+def test_parallel_inputs_of_different_norms_have_the_limits_of_the_duals(activation):
+    for r in (1.0, -1.0):
+        near = dual_on_the_host(activation, r * (1 - 1e-12), 0.7, 1.6)
+        np.testing.assert_allclose(dual_on_the_host(activation, r, 0.7, 1.6), near, atol=1e-5)
+
+
+def test_closed_form_and_series_agree_for_erf():
+    series = type("Series", (activations.Smooth,), {"phi": rn.erf.phi, "derivative": rn.erf.derivative})()
+    for r, (a, b) in zip((-0.5, 0.2, 1.0, 0.9), SCALES, strict=True):
+        np.testing.assert_allclose(dual_on_the_host(series, r, a, b), dual_on_the_host(rn.erf, r, a, b), rtol=1e-12)
+
+
+def test_a_series_that_does_not_converge_is_refused():
+    kinked = type("Kinked", (activations.Smooth,), {"phi": rn.relu.phi, "derivative": rn.relu.derivative})()
+    with pytest.raises(ArithmeticError, match=r"2000 polynomials do not resolve kinked\(a z\) for a = 1: a kink"):
+        kinked.features(np.ones(1))
+
+
+def test_relu_kernels_have_the_golden_values():
+    """SPEC 13.1 and 13.2."""
+    np.testing.assert_allclose(dual(rn.relu, 0.3, 1.0, 1.0), (0.2413721419177438, 0.2984933420103392), rtol=1e-15)
+    np.testing.assert_allclose(dual(rn.erf, 0.3, 1.0, 1.0), (0.12818843369795, 0.43316488957426), rtol=3e-14)
+    net, x = rn.Network((4, 9, 9, 1), rn.relu, 2**0.5, 0.5**0.5), on(np.array([[1.0, 0, 0, 0], [0.3, 0.91**0.5, 0, 0]]))
+    Theta = [2 * host(T) for T in rn.analytic_kernels(net, x, x).Theta]
+    np.testing.assert_allclose(
+        [T[0, 1] for T in Theta], [0.37708092925126, 0.97053480791767, 1.75128263485490], rtol=3e-14
+    )
+    np.testing.assert_allclose(np.diag(sum(Theta)), 4.5, rtol=1e-15)
+    assert rn.order_parameters(net)[:2] == pytest.approx([1, 1.5], rel=1e-15)
+
+
+def inputs(seed=0, unit=False, N=5, N_test=3, M_0=10):
+    rng = generator(seed)
+    x, x_test = rng.standard_normal((N, M_0)), rng.standard_normal((N_test, M_0))
+    scale = [np.linalg.norm(v, axis=1, keepdims=True) if unit else 1 for v in (x, x_test)]
+    return x / scale[0], x_test / scale[1]
+
+
+@pytest.mark.parametrize("unit", [True, False], ids=["unit norm", "any norm"])
+@pytest.mark.parametrize("activation", ACTIVATIONS, ids=str)
+def test_wide_networks_approach_the_analytic_kernels(activation, unit):
+    """Every A_l and B_l, train and test, within M^-1/2, and half of the error at four times the width."""
+    x, x_test = inputs(unit=unit)
+    errors = []
+    for M in (500, 2000):
+        net, squares = rn.Network((10, M, M, M, 1), activation, 1.3, 0.4), []
+        for seed in range(4):
+            W = on(net.init(seed))
+            s, test = net.signals(W, on(x)), net.signals(W, on(x_test))
+            for pair, arrays in (((test, s), (x_test, x)), ((s, s), (x, x))):
+                finite, limit = rn.empirical_kernels(*pair), rn.analytic_kernels(net, *arrays)
+                kernels = zip(finite.A + finite.B, limit.A + limit.B, strict=True)
+                squares.append([relative(K, K_limit) ** 2 for K, K_limit in kernels])
+        errors.append(np.sqrt(np.mean(squares)))
+        assert errors[-1] < 4 / M**0.5
+    assert errors[1] < 0.7 * errors[0]
+
+
+@pytest.mark.parametrize("C", [1, 2])
+def test_outputs_decouple_at_infinite_width(C):
+    x, _ = inputs()
+    net = rn.Network((10, 4000, 4000, C), rn.relu)
+    s = net.signals(on(net.init(0)), on(x))
+    limit = np.kron(host(rn.analytic_ntk(net, on(x), on(x))), np.eye(C))
+    assert relative(rn.ntk(s, s), limit) < 0.1
+
+
+@pytest.mark.parametrize("unit", [True, False], ids=["unit norm", "any norm"])
+@pytest.mark.parametrize("activation", ACTIVATIONS, ids=str)
+@pytest.mark.parametrize("L", [1, 2, 4])
+def test_ntk_in_blocks_is_the_sum_of_the_kernels(activation, L, unit, monkeypatch):
+    x, x_test = inputs(unit=unit, N=13)
+    net = rn.Network((10, *[9] * (L - 1), 1), activation, 1.3, 0.4)
+    whole = [rn.analytic_kernels(net, *pair) for pair in ((x, x), (x_test, x))]
+    monkeypatch.setattr(
+        "refngd.kernels.batches", lambda n, each, limit: [slice(i, min(i + 2, n)) for i in range(0, n, 2)]
+    )
+    for kernels, pair in zip(whole, ((x, x), (x_test, x)), strict=True):
+        np.testing.assert_allclose(rn.analytic_ntk(net, *pair), sum(kernels.Theta), rtol=1e-13, atol=1e-16)
+    own = whole[0]
+    assert all((K == K.T).all() for K in [*own.A, *own.B])
+    copy = rn.analytic_kernels(net, x.copy(), x)  # two sets of samples: the diagonal carries rounding
+    for K, K_copy in zip(own.A, copy.A, strict=True):
+        np.testing.assert_allclose(K, K_copy, rtol=1e-7)
+    for l, q in enumerate(np.transpose([rn.order_parameters(net, size) for size in np.linalg.norm(x, axis=1)])):
+        np.testing.assert_allclose(np.diag(own.A[l]), q, rtol=1e-12)
+
+
+FISHERS_AT_INFINITE_WIDTH = [
+    rn.Identity(),
+    rn.Exact(),
+    rn.BlockDiagonal(),
+    rn.BlockTridiagonal(),
+    rn.Layerwise([[2, 0.5, 0], [0.5, 1.5, -0.3], [0, -0.3, 1]]),
+    rn.KFAC(),
+    rn.KFAC(last="gram"),
+    rn.KFAC(bias="separate"),
+]
+
+
+COUPLED = (rn.BlockTridiagonal, rn.Layerwise)  # no power, and 0.5 lies among its negative eigenvalues
+
+
+@pytest.mark.parametrize(
+    ("fisher", "rho", "q"),
+    [
+        pytest.param(fisher, rho, q, id=f"{fisher}-{rho}-{q}")
+        for fisher in FISHERS_AT_INFINITE_WIDTH
+        for rho, q in [(0.0, 1), (0.5, 1), (0.01, 2), (0.01, math.inf)]
+        if not isinstance(fisher, COUPLED) or (rho, q) in [(0.0, 1), (0.01, math.inf)]
+    ],
+)
+@pytest.mark.parametrize("C", [1, 2])
+def test_coefficients_of_wide_networks_approach_those_of_the_analytic_kernels(fisher, rho, q, C):
+    x, x_test = (on(v) for v in inputs(unit=True, M_0=30))
+    errors = []
+    for M in (150, 1200):
+        net, squares = rn.Network((30, M, M, C), rn.tanh, 1.3, 0.4), []
+        for seed in range(3):
+            W = on(net.init(seed))
+            s, test = net.signals(W, x), net.signals(W, x_test)
+            cross, own = rn.analytic_kernels(net, x_test, x), rn.analytic_kernels(net, x, x)
+            limit = np.kron(host(fisher.kernel_coefficient(cross, own, rho, q)), np.eye(C))
+            squares.append(relative(fisher.coefficient(test, s, rho, q), limit) ** 2)
+        errors.append(np.sqrt(np.mean(squares)))
+    assert errors[1] < 0.6 * errors[0]
+
+
+def test_kernel_coefficient_checks_the_power_as_coefficient_does():
+    x, _ = inputs()
+    net = rn.Network((10, 20, 20, 1), rn.tanh)
+    k = rn.analytic_kernels(net, x, x)
+    with pytest.raises(ValueError, match="q is 2; expected 1 or inf"):
+        rn.BlockTridiagonal().kernel_coefficient(k, k, 0.1, 2)
+    np.testing.assert_allclose(rn.BlockTridiagonal().kernel_coefficient(k, k, 0.1, math.inf), sum(k.Theta))
+
+
+@pytest.mark.parametrize("fisher", [rn.Exact(), rn.BlockDiagonal(), rn.BlockTridiagonal(), rn.KFAC()], ids=str)
+def test_isotropy_holds_at_infinite_width(fisher):
+    x, _ = inputs(unit=True, M_0=30)
+    net = rn.Network((30, 5000, 5000, 1), rn.relu)
+    k = rn.analytic_kernels(net, x, x)
+    np.testing.assert_allclose(fisher.kernel_coefficient(k, k), fisher.alpha(net, 5) * np.eye(5), atol=1e-9)
+
+
+def test_predictions_for_all_outputs_from_one_kernel_are_those_of_the_full_one():
+    rng, (x, x_test) = generator(1), inputs()
+    net = rn.Network((10, 50, 50, 3), rn.tanh, 1.3, 0.4)
+    K, cross = host(rn.analytic_ntk(net, on(x), on(x))), host(rn.analytic_ntk(net, on(x_test), on(x)))
+    f0, y, f0_test = (rng.standard_normal(shape) for shape in ((5, 3), (5, 3), (3, 3)))
+    eta = rn.optimal_rate(on(K))
+    one = rn.Dynamics(on(K), on(f0), on(y), eta)
+    all_outputs = rn.Dynamics(on(np.kron(K, np.eye(3))), on(f0), on(y), eta)
+    for t in (0, 1, 10, math.inf):
+        desired = host(all_outputs.predict(on(np.kron(cross, np.eye(3))), on(f0_test), t))
+        np.testing.assert_allclose(host(one.predict(on(cross), on(f0_test), t)), desired, rtol=1e-8)
+
+
+def test_predictions_of_wide_networks_approach_those_at_infinite_width():
+    """The error falls as M^-1/2, given the f_0 of each network."""
+    x, x_test = (on(v) for v in inputs(unit=True, M_0=30))
+    y, errors = on(generator(2).standard_normal((5, 1))), []
+    for M in (200, 1600):
+        net, squares = rn.Network((30, M, M, 1), rn.relu), []
+        for seed in range(5):
+            W = on(net.init(seed))
+            *_, last = rn.train(net, W, x, y, rn.BlockDiagonal(), 0.2, 10)
+            cross, own = rn.analytic_kernels(net, x_test, x), rn.analytic_kernels(net, x, x)
+            Theta_bar, Theta_bar_test = (rn.BlockDiagonal().kernel_coefficient(k, own) for k in (own, cross))
+            theory = rn.Dynamics(Theta_bar, net.forward(W, x), y, 0.2)
+            squares.append(
+                relative(net.forward(last.W, x_test), theory.predict(Theta_bar_test, net.forward(W, x_test), 10)) ** 2
+            )
+        errors.append(np.sqrt(np.mean(squares)))
+    assert errors[1] < 0.6 * errors[0]
+
+
+def test_float32_kernels_stay_float32():
+    x, x_test = (on(v.astype(np.float32)) for v in inputs())
+    for activation in (rn.relu, rn.tanh, rn.erf, rn.linear):
+        net = rn.Network((10, 20, 20, 1), activation, np.float64(1.3), np.float64(0.4))
+        k = rn.analytic_kernels(net, x_test, x)
+        assert {K.dtype for K in [*k.A, *k.B, rn.analytic_ntk(net, x, x)]} == {np.dtype(np.float32)}
+        double = rn.analytic_ntk(net, *(on(host(v).astype(float)) for v in (x_test, x)))
+        assert relative(rn.analytic_ntk(net, x_test, x), double) < 1e-5
+
+
+def test_bad_input_to_the_analytic_kernels():
+    x, x_test = inputs()
+    net = rn.Network((10, 20, 1), rn.relu)
+    zero = x.copy()
+    zero[2] = 0
+    for call in (rn.analytic_kernels, rn.analytic_ntk):
+        with pytest.raises(ValueError, match="sample 2 of the inputs is zero; expected inputs of positive norm"):
+            call(net, x_test, zero)
+        with pytest.raises(ValueError, match=r"x has shape \(5, 9\); expected an array of shape \(N, 10\)"):
+            call(net, x[:, :9], x)
+        with pytest.raises(
+            ValueError, match="parameterization is 'standard'; expected 'ntk': the other has no wide limit"
+        ):
+            call(rn.Network((10, 20, 1), parameterization="standard"), x, x)
+        with pytest.raises(ValueError, match="test and train differ in device or dtype"):
+            call(net, x_test.astype(np.float32), x)
+    many = np.broadcast_to(x[:1], (10**7, 10))
+    with pytest.raises(MemoryError, match=r"kernels .* would take .* GiB"):
+        rn.analytic_ntk(net, many, many)

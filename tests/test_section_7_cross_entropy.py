@@ -1,0 +1,226 @@
+"""SPEC 7, the cross-entropy: whitened signals hand every approximation the Fisher matrix of section D."""
+
+from itertools import islice
+
+import numpy as np
+import pytest
+from support import FISHERS, assert_close, condition, generator, host, on, problem, relative
+
+import refngd as rn
+from refngd import datasets
+from refngd.training import compare
+
+LOSSES = [rn.cross_entropy, rn.CrossEntropy(0.1)]
+N, C = 4, 3
+
+
+def classification(widths=(6, 9, 9, C), sigma_b=0.5, **options):
+    """A problem and one-hot targets."""
+    p = problem(widths, rn.tanh, sigma_b, N=N, **options)
+    y = np.eye(C)[generator(7).integers(0, C, N)]
+    return p, on(y.astype(options.get("dtype", float)))
+
+
+def literal_hessian(f, rho):
+    """Lambda_n + rho I, sample by sample."""
+    p = np.exp(f) / np.exp(f).sum(1, keepdims=True)
+    return [np.diag(p_n) - np.outer(p_n, p_n) + rho * np.eye(len(p_n)) for p_n in p], p
+
+
+def block_hessian(f, rho):
+    """The same as one matrix (NC, NC)."""
+    hessian = np.zeros((f.size, f.size))
+    for n, block in enumerate(literal_hessian(f, rho)[0]):
+        hessian[n * C : (n + 1) * C, n * C : (n + 1) * C] = block
+    return hessian
+
+
+def test_value_and_residual_are_the_mean_and_its_derivative():
+    f, y = generator().standard_normal((N, C)), np.eye(C)[[0, 2, 1, 1]]
+    _, p = literal_hessian(f, 0)
+    assert rn.cross_entropy.value(on(f), on(y)) == pytest.approx(-np.log(p[y == 1]).mean(), rel=1e-14)
+    for n, c in ((0, 0), (2, 1), (3, 2)):
+        d = np.zeros((N, C))
+        d[n, c] = 1e-6
+        up, down = (rn.cross_entropy.value(on(f + v), on(y)) for v in (d, -d))
+        residual = host(rn.cross_entropy.residual(on(f), on(y)))
+        assert N * (up - down) / 2e-6 == pytest.approx(residual[n, c], rel=1e-7)
+
+
+def test_large_logits_neither_overflow_nor_lose_the_loss():
+    f, y = on(np.array([[1e4, 0.0], [-1e4, 3e4]])), on(np.eye(2))
+    assert rn.cross_entropy.value(f, y) == 0
+    assert rn.cross_entropy.value(f, on(np.eye(2)[::-1].copy())) == pytest.approx(2.5e4)
+    np.testing.assert_array_equal(host(rn.cross_entropy.residual(f, y)), 0)
+
+
+def test_velocity_has_the_golden_values():
+    """SPEC 13.4."""
+    golden = (0.50517571874405, -0.06276119900086, -0.44241451974319)
+    velocity = rn.CrossEntropy(0.1).velocity(on(np.array([[1.0, 2, 3]])), on(np.array([[1.0, 0, 0]])))
+    np.testing.assert_allclose(host(velocity)[0], golden, rtol=0, atol=5e-15)
+    undamped = rn.cross_entropy.velocity(on(np.array([[1.0, 2, 3]])), on(np.array([[1.0, 0, 0]])))
+    _, p = literal_hessian(np.array([[1.0, 2, 3]]), 0)
+    np.testing.assert_allclose(host(undamped), [[1, 0, 0]] - p, atol=1e-14)  # y - p: rows sum to 0
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=str)
+def test_whitening_takes_the_root_of_the_hessian_and_keeps_the_gradient(loss):
+    p, y = classification()
+    s, e = loss.whiten(p.s, y)
+    R = host(s.delta[-1])  # delta_L was the identity
+    np.testing.assert_allclose(R.transpose(0, 2, 1) @ R, literal_hessian(host(p.s.f), loss.rho)[0], atol=1e-15)
+    desired = rn.flatten(rn.pull(p.s, loss.residual(p.s.f, y)))
+    assert_close(rn.flatten(rn.pull(s, e)), host(desired), 10)
+    assert_close(rn.jacobian(s), root_of(p, loss) @ p.J, 10)
+
+
+def root_of(p, loss):
+    """The symmetric root of the block-diagonal Hessian."""
+    w, V = np.linalg.eigh(block_hessian(host(p.s.f), loss.rho))
+    return (V * np.sqrt(np.where(w > 1e-14, w, 0))) @ V.T
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=str)
+@pytest.mark.parametrize("name", FISHERS)
+def test_fisher_matrix_is_the_definition(name, loss):
+    """(S.158), (S.159), (S.164): blocks of J^T (Lambda + rho~) J / N, and K-FAC's factors with it in B*."""
+    p, y = classification((3, 4, 4, C))
+    s, _ = loss.whiten(p.s, y)
+    F = p.J.T @ block_hessian(host(p.s.f), loss.rho) @ p.J / N
+    index = [(l, i, j) for l, (M, k) in enumerate(p.net.shapes) for i in range(M) for j in range(k)]
+    l, i = (np.array([a[k] for a in index]) for k in (0, 1))
+    same = {
+        "Exact": l[:, None] >= 0 * l,
+        "BlockDiagonal": l[:, None] == l,
+        "BlockTridiagonal": abs(l[:, None] - l) <= 1,
+        "Unitwise": (l[:, None] == l) & (i[:, None] == i),
+        "Entrywise": np.eye(len(l), dtype=bool),
+    }
+    G = host(FISHERS[name].matrix(s))
+    if name in same:
+        assert_close(G, F * same[name])
+    elif name == "QuasiDiagonal":
+        assert_close(np.diag(G), np.diag(F))
+    elif name == "Identity":
+        assert_close(G, np.eye(len(F)))
+    else:
+        h, delta = host(p.s.h[1]), host(p.s.delta[1])  # a hidden layer; "separate" has its bias apart
+        B = sum(d.T @ H @ d for d, H in zip(delta, literal_hessian(host(p.s.f), loss.rho)[0], strict=True)) / N
+        size = [M * k for M, k in p.net.shapes]
+        block = G[size[0] : size[0] + size[1], size[0] : size[0] + size[1]].reshape(4, 5, 4, 5)
+        assert_close(block[:, :4, :, :4], np.einsum("ik,jm->ijkm", B, h[:, :4].T @ h[:, :4] / N))
+        last = G[size[0] + size[1] :, size[0] + size[1] :].reshape(C, 5, C, 5)[:, :4, :, :4]
+        B_L = np.eye(C) / N if name != "KFAC-gram" else sum(literal_hessian(host(p.s.f), loss.rho)[0]) / N
+        h = host(p.s.h[2])[:, :4]
+        assert_close(last, np.einsum("ik,jm->ijkm", B_L, h.T @ h / N))
+
+
+@pytest.mark.parametrize("rho", [0.0, 10.0])
+@pytest.mark.parametrize("loss", LOSSES, ids=str)
+@pytest.mark.parametrize("name", FISHERS)
+def test_factored_direction_is_that_of_the_dense_matrix(name, loss, rho):
+    p, y = classification()
+    s, e = loss.whiten(p.s, y)
+    G = host(FISHERS[name].matrix(s, rho))
+    gradient = p.J.T @ host(loss.residual(p.s.f, y)).ravel() / N
+    desired = host(rn.inverse_power(on(G), rcond=1e-11)) @ gradient
+    assert relative(rn.flatten(FISHERS[name].direction(s, e, rho)), desired) < 30 * 2**-52 * condition(G)
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=str)
+@pytest.mark.parametrize(
+    "fisher", [rn.Exact(), rn.BlockDiagonal(), rn.BlockTridiagonal(), rn.Layerwise(np.diag([1.0, 2, 4]))], ids=str
+)
+def test_dynamics_in_function_space_are_equation_s168(fisher, loss):
+    """dp/dt = alpha Lambda (Lambda + rho~)^{-1} (y - p), for exact and layer-wise alike."""
+    p, y = classification((8, 40, 40, C))
+    s, e = loss.whiten(p.s, y)
+    df = -host(rn.push(p.s, fisher.direction(s, e)))
+    dp = np.stack([H @ d for H, d in zip(literal_hessian(host(p.s.f), 0)[0], df, strict=True)])
+    desired = host(loss.velocity(p.s.f, y, fisher.alpha(p.net, N)))
+    np.testing.assert_allclose(dp, desired, atol=1e-8)
+
+
+def test_small_steps_of_training_follow_the_predicted_velocity():
+    p, y = classification((8, 400, 400, C))
+    *_, last = rn.train(p.net, p.W, p.x, y, rn.BlockDiagonal(), 1e-4 / 3, 1, loss=rn.CrossEntropy(0.1))
+    dp = literal_hessian(host(last.f), 0)[1] - literal_hessian(host(p.s.f), 0)[1]
+    assert relative(dp / 1e-4, rn.CrossEntropy(0.1).velocity(p.s.f, y)) < 1e-2
+
+
+@pytest.mark.parametrize("name", FISHERS)
+def test_training_lowers_the_cross_entropy(name):
+    p, y = classification((8, 100, 100, C))
+    loss, fisher, rho = rn.CrossEntropy(0.01), FISHERS[name], 1e-8 if name == "Unitwise" else 0.0
+    s, _ = loss.whiten(p.s, y)
+    eta = 0.5 * rn.optimal_rate(fisher.coefficient(s, s, rho))
+    losses = [step.loss for step in rn.train(p.net, p.W, p.x, y, fisher, eta, 4, rho, loss=loss)]
+    assert losses[0] == pytest.approx(rn.cross_entropy.value(p.s.f, y))
+    assert losses[-1] < losses[0] * (0.95 if name == "Identity" else 0.5)
+
+
+@pytest.mark.parametrize("name", FISHERS)
+def test_linearised_training_is_the_closed_form_for_the_mean_squared_error(name):
+    p, fisher, rho = problem((8, 40, 40, 2), rn.tanh, 0.5), FISHERS[name], 1e-3
+    y, Theta_bar = on(generator(5).standard_normal((4, 2))), fisher.coefficient(p.s, p.s, rho)
+    eta = 0.7 * rn.optimal_rate(Theta_bar)
+    dynamics = rn.Dynamics(Theta_bar, p.s.f, y, eta)
+    for t, (f, f_test) in enumerate(islice(rn.linearized_training([p.s, p.test], y, fisher, eta, rho), 4)):
+        np.testing.assert_allclose(host(f), host(dynamics.predict(Theta_bar, p.s.f, t)), atol=1e-8)
+        cross = fisher.coefficient(p.test, p.s, rho)
+        np.testing.assert_allclose(host(f_test), host(dynamics.predict(cross, p.test.f, t)), atol=1e-8)
+
+
+def test_wide_networks_train_as_the_linearised_ones():
+    errors = []
+    for M in (100, 1600):
+        p, y = classification((8, M, M, C))
+        settings = dict(fisher=rn.BlockDiagonal(), eta=0.1, loss=rn.CrossEntropy(0.1))
+        *_, last = rn.train(p.net, p.W, p.x, y, steps=5, **settings)
+        theory = next(islice(rn.linearized_training([p.s], y, **settings), 5, None))[0]
+        errors.append(relative(last.f, theory))
+    assert errors[1] < errors[0] / 2
+    assert errors[1] < 0.1
+
+
+def test_compare_reports_the_isotropy_of_the_whitened_outputs():
+    data = datasets.split(*datasets.digits((0, 7)), 8, 0, one_hot=True)
+    net = rn.Network((64, 60, 60, 2))
+    data = datasets.Data(*on(list(vars(data).values())))
+    W = on(net.init(0))
+    result = compare(net, W, data, rn.BlockDiagonal(), 3, loss=rn.CrossEntropy(0.01))
+    assert (result.alpha, result.eta) == (3, pytest.approx(1 / 3))
+    assert result.isotropy.condition == pytest.approx(1)
+    assert result.loss[-1] < 0.2 * result.loss[0]
+    assert compare(net, W, data, rn.KFAC(), 0, loss=rn.cross_entropy).alpha is None  # B*_L is not the output Hessian
+
+
+def test_float32_stays_float32():
+    p, y = classification(dtype=np.float32)
+    loss = rn.CrossEntropy(np.float64(0.1))
+    s, e = loss.whiten(p.s, y)
+    *_, last = rn.train(p.net, p.W, p.x, y, rn.Exact(), 0.1, 2, loss=loss)
+    arrays = [e, *s.delta, loss.velocity(p.s.f, y), last.f, *last.W]
+    assert {a.dtype for a in arrays} == {np.dtype(np.float32)}
+
+
+@pytest.mark.parametrize(
+    "y", [np.full((4, 3), 1 / 3), np.eye(3)[[0, 1, 2, 0]] * 2, np.eye(3)[[0, 1, 2, 0]] - 0.5, np.zeros((4, 3))]
+)
+def test_targets_have_to_be_one_hot(y):
+    p, _ = classification()
+    with pytest.raises(ValueError, match="y is not one-hot with C = 3; expected one 1 in each row, else 0, and C >= 2"):
+        rn.train(p.net, p.W, p.x, on(y), rn.Exact(), 0.1, 1, loss=rn.cross_entropy)
+
+
+def test_bad_arguments():
+    p = problem((6, 9, 1))
+    with pytest.raises(ValueError, match="y is not one-hot with C = 1"):
+        rn.train(p.net, p.W, p.x, on(np.ones((4, 1))), rn.Exact(), 0.1, 1, loss=rn.cross_entropy)
+    with pytest.raises(ValueError, match="rho is -1; expected a finite number >= 0"):
+        rn.CrossEntropy(-1)
+    with pytest.raises(ValueError, match=r"loss is 'mse'; expected a Loss such as refngd\.mse"):
+        rn.train(p.net, p.W, p.x, p.e, rn.Exact(), 0.1, 1, loss="mse")
+    with pytest.raises(FloatingPointError, match="the linearised training diverges"):
+        list(islice(rn.linearized_training([p.s], p.e, rn.Identity(), 1e200), 5))
