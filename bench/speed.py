@@ -45,38 +45,42 @@ class Problem:
     def step(self, fisher: rn.Fisher) -> None:
         fisher.direction(self.net.signals(self.W, self.x), self.e)
 
-    def seconds(self, runs: dict, rounds: int) -> dict:
-        """The best time of each of `runs`, name -> function, taken in turn."""
-        best = dict.fromkeys(runs, math.inf)
-        for _ in range(rounds):
-            for name, run in runs.items():
-                start = time.perf_counter()
-                run()
-                if self.xp is not np:
-                    self.xp.cuda.Device().synchronize()
-                best[name] = min(best[name], time.perf_counter() - start)
-        return best
-
     def peak(self, run) -> float:
         """Peak memory of a run, the weights included, over the bytes of the weights."""
-        weights = sum(w.nbytes for w in self.W)
-        if self.xp is np:
-            tracemalloc.start()
+        return 1 + peak_bytes(self.xp, run) / sum(w.nbytes for w in self.W)
+
+
+def peak_bytes(xp, run) -> int:
+    """The most memory that a run holds at once, beyond what there was."""
+    if xp is np:
+        tracemalloc.start()
+        run()
+        used = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return used
+    pool = xp.get_default_memory_pool()
+    pool.free_all_blocks()
+    before = pool.total_bytes()
+    run()
+    return pool.total_bytes() - before
+
+
+def best_seconds(runs: dict, xp, rounds: int) -> dict:
+    """The best time of each of `runs`, name -> function, taken in turn."""
+    best = dict.fromkeys(runs, math.inf)
+    for _ in range(rounds):
+        for name, run in runs.items():
+            start = time.perf_counter()
             run()
-            used = tracemalloc.get_traced_memory()[1]
-            tracemalloc.stop()
-        else:
-            pool = self.xp.get_default_memory_pool()
-            pool.free_all_blocks()
-            before = pool.total_bytes()
-            run()
-            used = pool.total_bytes() - before
-        return 1 + used / weights
+            if xp is not np:
+                xp.cuda.Device().synchronize()
+            best[name] = min(best[name], time.perf_counter() - start)
+    return best
 
 
 def table(title: str, problem: Problem, fishers: list, rounds: int) -> None:
     runs = {"floor": problem.floor} | {f: (lambda f=f: problem.step(f)) for f in fishers}
-    seconds = problem.seconds(runs, rounds)
+    seconds = best_seconds(runs, problem.xp, rounds)
     print(f"\n{title}: floor {seconds['floor']:.4f} s")
     print(f"{'':34} time / floor   peak memory / weights")
     for f in fishers:
@@ -90,7 +94,7 @@ def growth(fisher: rn.Fisher, device: str, Ms: list[int], Ns: list[int]) -> None
         times = []
         for size in sizes:
             p = Problem(*at(size), 1, device)
-            times.append(p.seconds({0: lambda p=p: p.step(fisher)}, 3)[0])
+            times.append(best_seconds({0: lambda p=p: p.step(fisher)}, p.xp, 3)[0])
         slopes = ", ".join(f"{p:.2f}" for p in np.diff(np.log(times)) / np.diff(np.log(sizes)))
         print(f"{type(fisher).__name__:20} time ~ {letter}^p, {letter} = {sizes}: p = {slopes}")
 

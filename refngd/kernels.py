@@ -111,9 +111,9 @@ def _blocks(net: Network, test: Array, train: Array) -> Iterator[tuple[slice, sl
     """Q_1, .., Q_L and Xi_1, .., Xi_{L-1}, some rows at a time; on and above the diagonal where `test is train`."""
     xp, same = array_module(train), test is train
     test_layers, train_layers = (_layers(net, x) for x in (test, train))
-    for rows in batches(len(test), len(train), limit=2**18):
-        columns = slice(rows.start if same else 0, len(train))
-        Q, Xi = [_covariance(net, test[rows] @ train[columns].T / net.widths[0])], []
+    for rows, columns, A in _products(test, train):
+        A /= net.widths[0]
+        Q, Xi = [_covariance(net, A)], []
         for a, b in zip(test_layers, train_layers, strict=True):
             a, b = a[rows] if len(a) > 1 else a, b[columns] if len(b) > 1 else b
             r = xp.clip(Q[-1] / (a[:, :1] * b[:, 0]), -1, 1)
@@ -124,6 +124,17 @@ def _blocks(net: Network, test: Array, train: Array) -> Iterator[tuple[slice, sl
             Q.append(_covariance(net, A))
             Xi.append(Xi_l)
         yield rows, columns, Q, Xi
+
+
+def _products(test: Array, train: Array) -> Iterator[tuple[slice, slice, Array]]:
+    """X' X^T in blocks of rows that stay in cache, cut from larger ones, which matrix products are faster on."""
+    for panel in batches(len(test), 1, limit=512):
+        start = panel.start if test is train else 0
+        product = test[panel] @ train[start:].T
+        for block in batches(len(product), len(train), limit=2**18):
+            rows = slice(panel.start + block.start, panel.start + block.stop)
+            columns = slice(rows.start if test is train else 0, len(train))
+            yield rows, columns, product[block, columns.start - start :]
 
 
 def _covariance(net: Network, A: Array) -> Array:

@@ -43,9 +43,18 @@ def results(to, dtype, sigma_b, name):
     ]
     out += [step.W[0] for step in rn.train(net, W, x, y, fisher, 1e-3, 2, rho=20.0)]
     out += [*fisher.direction(s.above(1), y), *list(rn.train(net, W, x, y, fisher, 1e-3, 2, rho=20.0, frozen=1))[-1].W]
+    labels = to(np.eye(2, dtype=dtype)[[0, 1, 1, 0]])
+    whitened, e = rn.CrossEntropy(0.1).whiten(s, labels)
+    out += [e, *whitened.delta, rn.cross_entropy.velocity(s.f, labels), *fisher.direction(whitened, e, 20.0)]
+    out += next(rn.linearized_training([s, test], labels, fisher, 1e-3, 20.0, loss=rn.cross_entropy))
+    for activation in (rn.relu, rn.tanh, rn.erf, rn.linear):
+        wide = rn.Network((6, 9, 9, 2), activation, 2**0.5, sigma_b)
+        k = rn.analytic_kernels(wide, x_test, x)
+        out += [*k.A, *k.B, rn.analytic_ntk(wide, x, x), rn.Identity().kernel_coefficient(k, k)]
     report = rn.isotropy(Theta_bar)
     numbers = [report.alpha, report.deviation, report.condition, *report.eigenvalues.tolist()]
     numbers += [rn.optimal_rate(Theta_bar), rn.mse.value(s.f, y), datasets.accuracy(s.f, y)]
+    numbers += [rn.cross_entropy.value(s.f, labels)]
     run = compare(net, W, datasets.Data(x, y, x_test, y[:3]), fisher, 2, rho=20.0)
     numbers += [run.eta, *run.loss, *run.theory_loss, *run.accuracy, *run.theory_accuracy]
     assert all(type(number) is float for number in numbers)
@@ -81,6 +90,12 @@ def test_the_forster_transform_runs_on_the_device_and_never_leaves_it(device, dt
     for inputs, steps, message in ((x, 100, "about 7 of the 9"), (x, 1, "in 1 steps"), (0 * x + 1, 100, "has rank 1")):
         with pytest.raises(np.linalg.LinAlgError, match=message):
             preprocess.forster(rn.to_device(inputs, "gpu"), steps=steps)
+
+
+def test_owens_function_is_the_hosts(device):
+    net, x = rn.Network((3, 4, 1), rn.shifted_relu(0.5)), rn.to_device(generator().standard_normal((2, 3)), "gpu")
+    with pytest.raises(ValueError, match=r"shifted_relu\(0.5\): r is on the GPU; expected a NumPy array"):
+        rn.analytic_ntk(net, x, x)
 
 
 def test_mixing_host_and_device_is_an_error_that_names_the_argument(device):
