@@ -113,17 +113,22 @@ def ko2_verdicts(settings: dict, results: dict[str, dict]) -> list[tuple[str, bo
 
 def _panel_verdicts(panel: dict, runs: list[tuple[int, dict]]) -> Iterator[tuple[str, bool]]:
     title, (first, start), (last, end) = panel["title"], runs[0], runs[-1]
-    mean = {name: float(np.mean(r["accuracy"])) for name, r in end["methods"].items()}
-    listed = ", ".join(f"{name} {value:.3f}" for name, value in mean.items())
-    gap, low = max(mean.values()) - min(mean.values()), min(mean.values())
-    yield f"{title}: at N = {last} the approximations are comparable, within 0.05: {listed}", gap < 0.05
+    means = {N: {name: float(np.mean(m["accuracy"])) for name, m in r["methods"].items()} for N, r in runs}
+    gaps = {N: max(mean.values()) - min(mean.values()) for N, mean in means.items()}
+    widest, low = max(gaps, key=gaps.get), min(means[last].values())
+    listed = ", ".join(f"{name} {value:.3f}" for name, value in means[last].items())
+    yield (
+        f"{title}: the approximations are comparable, within 0.05, at N = {last}: {listed}. The largest gap at any N: "
+        f"{gaps[widest]:.3f} at N = {widest}, {min(means[widest], key=means[widest].get)} the lowest",
+        gaps[last] < 0.05,
+    )
     error = 1 - 1 / len(panel["classes"])
     enough = 1 - 2 / 3 * error
     yield f"{title}: all do well, at most 2/3 of the errors of guessing: {low:.3f}, needed {enough:.3f}", low > enough
     growth, noise = {}, {}
     for name in end["methods"]:
         early, late = (np.array(s["methods"][name]["accuracy"]) for s in (start, end))
-        growth[name], noise[name] = late.mean() - early.mean(), math.hypot(early.std(), late.std())
+        growth[name], noise[name] = float(late.mean() - early.mean()), math.hypot(early.std(), late.std())
     least = min(growth, key=lambda name: growth[name] - 2 * noise[name])
     yield (
         f"{title}: accuracy grows from N = {first} to {last} by more than two standard deviations over f_0: by "
@@ -270,10 +275,10 @@ def ko3_draw(settings: dict, results: dict[str, dict], path: Path) -> None:
 
 
 def _largest_normal(n: int) -> float:
-    """The mean of the largest of n standard normal numbers (the trapezoid rule for the integral of P(max > z))."""
-    z = np.linspace(-8, 8, 1601)
+    """The mean of the largest of n standard normal numbers: the integral of P(max > z) - P(0 > z), midpoint rule."""
+    z = (np.arange(-800, 800) + 0.5) / 100
     below = np.array([0.5 * math.erfc(-v / math.sqrt(2)) for v in z]) ** n
-    return float(np.sum((z > 0) - below) * (z[1] - z[0]))
+    return float(((z > 0) - below).sum() / 100)
 
 
 # -------------------------------------------------------------------------------------- Fig. S.2: alpha of shifted ReLU
@@ -284,7 +289,7 @@ def kos2_parts(settings: dict) -> list[str]:
 
 
 def kos2_compute(settings: dict, part: str, device: str, data: str | None) -> dict:
-    """alpha_n / M of every seed and sample: the diagonal of Theta_bar, and (S.157) for ||x_n||; the largest entry off it."""
+    """alpha_n / M of every seed and sample: the diagonal of Theta_bar, and (S.157) for ||x_n||; the largest off it."""
     s = dict(zip(kos2_parts(settings), settings["s"], strict=True))[part]
     M, activation = settings["M"], rn.shifted_relu(s)
     measured, formula, off = [], [], 0.0
