@@ -59,7 +59,7 @@ def ko2_compute(settings: dict, part: str, device: str, data: str | None) -> dic
     f0[:, :n] = rn.gaussian_outputs(kernels.A[-1], n * C, rng).reshape(-1, n, C)
     del kernels
     limits = {"gradient descent": _limit(rn.Identity(), train, cross, f0, d.y)}
-    numbers = {"rank": int(xp.linalg.matrix_rank(d.x)), "methods": {}}
+    numbers = {"rank": int(np.linalg.matrix_rank(rn.to_device(d.x, "cpu"))), "methods": {}}
     for name, fisher in PREDICTORS.items():
         if name == "K-FAC" and C > 1:
             continue  # as in the paper
