@@ -89,7 +89,7 @@ def _limit(fisher, train: rn.Kernels, cross: rn.Kernels, f0, y) -> tuple:
     xp, (N, C), n = rn.arrays.array_module(y), y.shape, f0.shape[1]
     flat = f0.reshape(len(f0), n * C)
     Theta_bar = fisher.kernel_coefficient(train, train)
-    dynamics = rn.Dynamics(Theta_bar, flat[:N], xp.tile(y, (1, n)), rn.optimal_rate(Theta_bar))
+    dynamics = rn.Dynamics(Theta_bar, flat[:N], xp.concatenate([y] * n, axis=1), rn.optimal_rate(Theta_bar))
     residual = abs(dynamics.predict(Theta_bar, flat[:N], math.inf).reshape(N, n, C) - y[:, None]).max()
     f = dynamics.predict(fisher.kernel_coefficient(cross, train), flat[N:], math.inf)
     return f.reshape(-1, n, C), float(residual)
