@@ -5,7 +5,7 @@ Karakida & Osawa (2020), "K&O" in all docstrings. See README.md for ten lines th
 
 from .activations import Activation, erf, linear, relu, shifted_relu, tanh
 from .arrays import to_device
-from .dynamics import Dynamics, Isotropy, isotropy, linearized, optimal_rate
+from .dynamics import Dynamics, Isotropy, gaussian_outputs, isotropy, linearized, optimal_rate
 from .fisher import (
     KFAC,
     BlockDiagonal,
@@ -54,6 +54,7 @@ __all__ = [
     "erf",
     "fisher_information",
     "flatten",
+    "gaussian_outputs",
     "inverse_power",
     "isotropy",
     "jacobian",

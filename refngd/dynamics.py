@@ -16,7 +16,7 @@ import numpy as np
 
 from .arrays import Array, array_module, to_device
 from .jacobian import push
-from .network import Signals
+from .network import Signals, whole
 from .spectral import cutoff, eigen, eigenvalues, symmetric
 
 
@@ -119,3 +119,19 @@ class Dynamics:
 def linearized(s: Signals, W0: list[Array], W: list[Array]) -> Array:
     """f_0(x') + J_0(x') (theta - theta_0) (N', C), with s the signals of x' at W0; (S.23)."""
     return s.f + push(s, [w - w0 for w, w0 in zip(W, W0, strict=True)])
+
+
+def gaussian_outputs(K: Array, C: int, rng: int | np.random.Generator) -> Array:
+    """A sample of N(0, K (x) I_C) (n, C), K (n, n): f_0 of an infinitely wide random network with C outputs.
+
+    There K = Q_L (S.171), i.e. `A[-1]` of the `analytic_kernels` of the n inputs, those to test on among them. The
+    draw is the host's, and the root of K its symmetric one, so that every device has the same sample up to rounding.
+    Raises ValueError if K is not symmetric, or has a negative eigenvalue beyond rounding.
+    """
+    C, n = whole("C", C, 1), len(symmetric(K, "K"))
+    w, V = eigen(K)
+    smallest, largest = float(w[0]), float(w[-1])
+    if smallest < -cutoff(n, K.dtype) * largest or largest < 0:
+        raise ValueError(f"K has a negative eigenvalue, {smallest:.3g}; expected a covariance")
+    xp, normal = array_module(K), np.random.default_rng(rng).standard_normal((n, C))
+    return (V * xp.where(w > 0, w, 0) ** 0.5) @ (V.T @ xp.asarray(normal, dtype=K.dtype))

@@ -40,6 +40,7 @@ def results(to, dtype, sigma_b, name):
     out += [
         rn.inverse_power(Theta_bar, 0.1),
         rn.Dynamics(Theta_bar, s.f, y, 0.1).predict(fisher.coefficient(test, s), test.f, 3),
+        rn.gaussian_outputs(Theta_bar @ Theta_bar.T, 2, 0),
     ]
     out += [step.W[0] for step in rn.train(net, W, x, y, fisher, 1e-3, 2, rho=20.0)]
     out += [*fisher.direction(s.above(1), y), *list(rn.train(net, W, x, y, fisher, 1e-3, 2, rho=20.0, frozen=1))[-1].W]

@@ -182,3 +182,37 @@ def test_finite_networks_approach_the_theory_as_they_widen(activation, expected)
             theory = y + 0.5**5 * (host(net.forward(W, on(x))) - y)
             measured.append(np.linalg.norm(host(last.f) - theory) / np.linalg.norm(theory - y))
         assert np.median(measured) < 3 * error
+
+
+def test_gaussian_outputs_have_their_covariance():
+    """Over C = 40,000 independent outputs the mean of products is within 5 standard deviations, also for singular K."""
+    root = generator().standard_normal((5, 3))
+    K, C = root @ root.T, 40_000
+    f = host(rn.gaussian_outputs(on(K), C, 1))
+    assert f.shape == (5, C)
+    deviation = np.sqrt((K**2 + np.outer(K.diagonal(), K.diagonal())) / C)
+    assert (abs(f @ f.T / C - K) < 5 * deviation).all()
+    assert abs(np.linalg.svd(root)[0][:, 3:].T @ f).max() < 1e-6  # nothing outside the range of K
+
+
+def test_gaussian_outputs_are_those_of_wide_networks():
+    net, x = rn.Network((6, 500, 500, 30), rn.relu, 2**0.5, 0.5), generator().standard_normal((4, 6))
+    K = rn.analytic_kernels(net, x, x).A[-1]
+    f = np.concatenate([net.forward(net.init(seed), x) for seed in range(40)], axis=1)
+    deviation = np.sqrt((K**2 + np.outer(K.diagonal(), K.diagonal())) / f.shape[1])
+    assert (abs(f @ f.T / f.shape[1] - K) < 5 * deviation).all()
+
+
+@pytest.mark.parametrize(
+    ("K", "C", "message"),
+    [
+        (np.diag([1.0, -0.1]), 1, "negative eigenvalue"),
+        (-np.eye(2), 1, "negative eigenvalue"),
+        (np.array([[1.0, 0.5], [0.0, 1.0]]), 1, "not symmetric"),
+        (np.ones((2, 3)), 1, "square"),
+        (np.eye(2), 0, "C is 0"),
+    ],
+)
+def test_gaussian_outputs_of_no_covariance_are_refused(K, C, message):
+    with pytest.raises(ValueError, match=message):
+        rn.gaussian_outputs(on(K), C, 0)
