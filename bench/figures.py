@@ -9,6 +9,8 @@ status is 1 if a claim fails, 2 if an argument is bad.
 
 import argparse
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from refngd.cli import _json, _progress, _replace, _versions
@@ -46,7 +48,8 @@ def make(name: str, scale: str, device: str, data: str | None, out: Path) -> boo
     run = {"settings": settings, "data": data or settings.get("data"), "device": device, "versions": _versions()}
     results = {}
     for part in _progress(figure.parts(settings)):
-        results[part] = _part(folder / f"{part}.json", run, lambda part=part: figure.compute(settings, part, device, data))
+        compute = partial(figure.compute, settings, part, device, data)
+        results[part] = _part(folder / f"{part}.json", run, compute)
     verdicts = [(claim, bool(holds)) for claim, holds in figure.verdicts(settings, results)]
     record = {"figure": name, "scale": scale, "caption": figure.caption, **run, "results": results}
     record["verdicts"] = [{"claim": claim, "holds": holds} for claim, holds in verdicts]
@@ -57,7 +60,7 @@ def make(name: str, scale: str, device: str, data: str | None, out: Path) -> boo
     return all(holds for _, holds in verdicts)
 
 
-def _part(path: Path, run: dict, compute) -> dict:
+def _part(path: Path, run: dict, compute: Callable[[], dict]) -> dict:
     """The numbers of a part, as JSON has them: from its file if that is of the same run, else computed and kept."""
     try:
         kept = json.loads(path.read_text())
@@ -90,10 +93,11 @@ def _write(path: Path, record: dict) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="bench.figures", description=__doc__.splitlines()[0], allow_abbrev=False)
-    parser.add_argument("names", nargs="+", choices=[*FIGURES, "all"], metavar="NAME", help=", ".join([*FIGURES, "all"]))
-    parser.add_argument("--scale", choices=("small", "paper"), default="small", help="small (default): minutes; or paper")
+    names = [*FIGURES, "all"]
+    parser.add_argument("names", nargs="+", choices=names, metavar="NAME", help=", ".join(names))
+    parser.add_argument("--scale", choices=("small", "paper"), default="small", help="small (default) or paper")
     parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="cpu (default) or gpu")
-    parser.add_argument("--data", metavar="NAME", help="other data than the figure's own, such as mnist or mnist:FOLDER")
+    parser.add_argument("--data", metavar="NAME", help="instead of the figure's own: mnist, mnist:FOLDER, ..")
     parser.add_argument("--out", type=Path, default=Path("figures-out"), metavar="FOLDER", help="(figures-out)")
     return parser
 
