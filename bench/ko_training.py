@@ -3,6 +3,7 @@
 import math
 import warnings
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -112,7 +113,7 @@ def _verdicts_1a(settings: dict, results: dict[str, dict]) -> list[tuple[str, bo
         part: next((t for t, (a, b) in enumerate(zip(r["loss"], gd["loss"], strict=False)) if t and a < b), None)
         for part, r in slower.items()
     }
-    overtakes = ", ".join(f"eta = {part[3:]}/L from step {t} on" for part, t in first.items())
+    overtakes = ", ".join(f"eta = {part[3:]}/L from step {t}" for part, t in first.items())
     return [
         (f"1 / lambda_max of the block-diagonal Theta_bar is 1/L: times L it is {best['eta'] * L:.9f}",
          abs(best["eta"] * L - 1) < 1e-6),
@@ -122,7 +123,7 @@ def _verdicts_1a(settings: dict, results: dict[str, dict]) -> list[tuple[str, bo
          f"{fall_gd:.2f} times; theory's zero would take infinite width", fall > 100 > 10 * fall_gd),
         (f"after {settings['steps']} steps BD-NGD is ahead of GD at its optimal rate, also without its own: "
          + ", ".join(f"{part} {end:.1e}" for part, end in ends.items())
-         + f" of the first loss (the small rates are behind at first: {overtakes})",
+         + f" of the first loss (ahead with {overtakes} on)",
          all(ends[part] < ends["GD"] for part in ends if part != "GD")),
     ]  # fmt: skip
 
@@ -152,7 +153,8 @@ class PlainInverse(rn.BlockTridiagonal):
 
 def _coupled(Sigma: np.ndarray, Theta: list[Array]) -> Array:
     xp = array_module(Theta[0])
-    return xp.block([[float(c) * T for c, T in zip(row, Theta, strict=True)] for row in Sigma])
+    rows = ([float(c) * T for c, T in zip(row, Theta, strict=True)] for row in Sigma)
+    return xp.concatenate([xp.concatenate(row, 1) for row in rows])
 
 
 def negative_eigenvalues(s: rn.Signals) -> np.ndarray:
@@ -195,18 +197,15 @@ def _verdicts_1b(settings: dict, results: dict[str, dict]) -> list[tuple[str, bo
         alpha = (L + 2) // 3
         verdicts.append((f"L = {L}, rho = 0: training follows theory, alpha = {alpha}, in float64 and float32: losses "
                          f"within {100 * gap:.1f} % at every step (limit 10 %)", gap < SPEC_7))  # fmt: skip
-    ends = {c["rho"]: c["loss"][-1] for c in results[f"L{regular}-float64"]["curves"]}
-    far = {rho: abs(math.log10(end / ends[0.0])) for rho, end in sorted(ends.items(), reverse=True) if rho}
-    ordered = all(a >= b - 1e-3 for a, b in zip(list(far.values())[:-1], list(far.values())[1:], strict=True))
-    shown = ", ".join(f"{gap:.2g} at rho = {rho:g}" for rho, gap in far.items())
-    verdicts.append((f"L = {regular}: training gets closer to that of rho = 0 as rho falls: decades between the last "
-                     f"losses {shown}", ordered and min(far.values()) < 0.05))  # fmt: skip
-    pair = (results[f"L{singular}-{how}"] for how in ("float64", "float32"))
-    below = [c for r in pair for c in r["curves"] if c["rho"] < r["interval"][0] and not c["warnings"]]
-    gap, top = max(map(deviation, below)), max(c["rho"] for c in below)
+    falling = ", ".join(f"{rho:g}" for rho in sorted(settings["rho"], reverse=True) if rho)
+    far, ordered = _approach(results[f"L{regular}-float64"]["curves"])
+    verdicts.append((f"L = {regular}: training gets closer to that of rho = 0 as rho falls: at rho = {falling} the "
+                     f"last losses are {far} decades apart (limit .05 at the smallest)", ordered))  # fmt: skip
+    approach = {how: _approach(results[f"L{singular}-{how}"]["curves"]) for how in ("float64", "float32")}
+    shown = "; ".join(f"in {how} {far}" for how, (far, _) in approach.items())
     verdicts.append((f"L = {singular} does NOT explode as rho -> 0, although the paper says so: Sigma is singular, but "
-                     f"1 is in its range, and G has a pseudo-inverse; for rho = 0 .. {top:g}, in float64 and float32, "
-                     f"losses within {100 * gap:.1f} % of theory (limit 10 %)", gap < SPEC_7))  # fmt: skip
+                     f"1 is in its range, and G has a pseudo-inverse. It gets closer to rho = 0 as L = {regular} does, "
+                     f"{shown} decades", all(ordered for _, ordered in approach.values())))  # fmt: skip
     bad = {L: _bad(results[f"L{L}-plain32"]["curves"], results[f"L{L}-float64"]["curves"]) for L in settings["L"]}
     listed = ", ".join(f"{rho:g} ({why})" for rho, why in bad[singular].items())
     only_there = bool(bad[singular]) and not bad[regular]
@@ -223,6 +222,15 @@ def _verdicts_1b(settings: dict, results: dict[str, dict]) -> list[tuple[str, bo
     return verdicts
 
 
+def _approach(curves: list[dict]) -> tuple[str, bool]:
+    """By how many decades the last loss differs from that at rho = 0, in words; whether this falls to 0 with rho."""
+    ends = {c["rho"]: c["loss"][-1] if not c["stopped"] else math.inf for c in curves}
+    far = {rho: abs(math.log10(end / ends[0.0])) for rho, end in sorted(ends.items(), reverse=True) if rho}
+    gaps = list(far.values())
+    ordered = all(b < a + 0.01 for a, b in pairwise(gaps))  # float32 differs from float64 by less
+    return ", ".join(f"{gap:.2g}" for gap in gaps), ordered and gaps[-1] < 0.05
+
+
 def _bad(plain: list[dict], careful: list[dict]) -> dict[float, str]:
     """The dampings at which the plain inverse stops, or ends ten times above the careful solution, and how."""
     bad = {}
@@ -236,7 +244,7 @@ def _bad(plain: list[dict], careful: list[dict]) -> dict[float, str]:
 
 def _draw_1b(settings: dict, results: dict[str, dict], path: Path) -> None:
     figure, axes = _axes(2, [f"L = {L}, $\\eta$ = {settings['eta']}" for L in settings["L"]])
-    floor = 1e-12
+    floor, top = 1e-12, 1e6
     for axis, L in zip(axes, settings["L"], strict=True):
         careful, single, plain = (results[f"L{L}-{how}"] for how in ("float64", "float32", "plain32"))
         drawn = [k for k, rho in enumerate(settings["rho"]) if rho in settings["drawn"]]
@@ -244,14 +252,14 @@ def _draw_1b(settings: dict, results: dict[str, dict], path: Path) -> None:
             _plot(axis, careful["curves"][k], f"C{color}", f"$\\rho$ = {settings['rho'][k]:g}", floor=floor)
             axis.plot(single["curves"][k]["loss"], "+", color=f"C{color}", markersize=3)
         worst = careful["resonant"][1]
-        axis.plot(worst["loss"], "^", color="0.4", fillstyle="none", markersize=4,
+        axis.plot(np.minimum(worst["loss"], top), "^", color="0.4", fillstyle="none", markersize=4,
                   label=f"$\\rho$ = {worst['rho']:.5g}: $G$ nearly singular")  # fmt: skip
         bad = _bad(plain["curves"], careful["curves"])
         for c in plain["curves"]:
             if c["rho"] in bad and len(c["loss"]) > 1:
                 label = f"$\\rho$ = {c['rho']:g}, plain inverse, float32"
                 axis.plot(c["loss"], "x:", color="k", markersize=4, label=label)
-        axis.set_ylim(1e-16)
+        axis.set_ylim(1e-16, 3 * top)
         axis.legend(fontsize=7, loc="lower left")
     figure.supxlabel("circles: float64, +: float32, lines: theory", fontsize=8)
     figure.savefig(path)
