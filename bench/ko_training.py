@@ -318,7 +318,8 @@ def _draw_s1(settings: dict, results: dict[str, dict], path: Path) -> None:
             for seed in range(settings["seeds"]):
                 curve = results[f"{name}-{seed}"]["curves"][k]
                 _plot(axis, curve, f"C{k}", None if seed else f"$\\eta$ = {c:g}/$\\alpha$", floor=1e-14)
-        axis.legend(fontsize=8)
+        axis.set_ylim(1e-20)
+        axis.legend(fontsize=8, loc="lower left")
     figure.savefig(path)
 
 
