@@ -11,7 +11,7 @@ class Figure:
 
     caption: what it shows, in a sentence; settings: for each scale the numbers that define the run, as JSON takes them.
     parts(settings): names of the parts, each computed alone, so that an interrupted run is taken up where it ended.
-    compute(settings, part, device, data): the numbers of a part, as JSON takes them.
+    compute(settings, part, device, data): the numbers of a part, as JSON takes them; data is None, NAME or NAME:FOLDER.
     verdicts(settings, results): each claim of the paper in words, with the figures measured, and whether it holds;
     results has a dict for every part. draw(settings, results, path): the paper's axes, circles measured, lines theory.
     """

@@ -71,11 +71,12 @@ def ko2_compute(settings: dict, part: str, device: str, data: str | None) -> dic
     return numbers | {"gradient descent less exact": float(gap)}
 
 
-def _panel_data(panel: dict, N: int, seed: int, folder: str | None) -> Data:
-    """N training samples, the first of the same order for every N, and the same test samples."""
+def _panel_data(panel: dict, N: int, seed: int, data: str | None) -> Data:
+    """N training samples, the first of the same order for every N, and the same test samples; `data` is NAME:FOLDER."""
     if panel["data"] == "digits":
         d = datasets.split(*datasets.digits(panel["classes"]), max(panel["N"]), seed)
         return Data(d.x[:N], d.y[:N], d.x_test, d.y_test)
+    folder = (data or "").partition(":")[2] or None
     parts = (PUBLISHED[panel["data"]](part, folder, panel["classes"]) for part in ("train", "test"))
     return datasets.draw(*parts, N, panel["N_test"], seed)
 

@@ -230,13 +230,11 @@ def _progress(names: Iterable[str]) -> Iterable[str]:
 
 def _write(args: argparse.Namespace, net: Network, results: dict[str, Comparison]) -> str:
     """Write run.json and the pictures; what was written, in words."""
-    packages = ["numpy", "scipy"]
     record = {
         "settings": {key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()}
         | {"q": str(args.q)},
         "widths": net.widths,
-        "versions": {"refngd": __version__, "python": platform.python_version()}
-        | {package: version(package) for package in packages},
+        "versions": _versions(),
         "results": {name: asdict(r) for name, r in results.items()},
     }
     text = json.dumps(_json(record), indent=1, allow_nan=False)
@@ -249,6 +247,11 @@ def _write(args: argparse.Namespace, net: Network, results: dict[str, Comparison
             (args.out / name).unlink(missing_ok=True)
         return f"run.json, but no pictures: {error} (the extra refngd[plot])"
     return "run.json, loss.png, spectra.png"
+
+
+def _versions() -> dict[str, str]:
+    packages = {package: version(package) for package in ("numpy", "scipy")}
+    return {"refngd": __version__, "python": platform.python_version()} | packages
 
 
 def _replace(path: Path, write: Callable[[Path], object]) -> None:

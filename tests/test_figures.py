@@ -1,0 +1,144 @@
+"""`python -m bench.figures`: what it computes, keeps, writes and says; and the figures themselves at a tiny size."""
+
+import json
+import math
+
+import pytest
+
+from bench import figures, ko_training
+from bench.figure import Figure
+from refngd.cli import _json
+
+computed = []
+
+
+def fake(n=2, holds=True):
+    def compute(settings, part, device, data):
+        computed.append(part)
+        if settings["fail"] == part:
+            raise ValueError(f"no {part}")
+        return {"value": settings["n"] * len(part), "none": math.inf}
+
+    return Figure(
+        caption="a fake",
+        settings={"small": {"n": n, "fail": None}, "paper": {"n": 0, "fail": "bbb"}},
+        parts=lambda settings: ["a", "bbb"],
+        compute=compute,
+        verdicts=lambda settings, results: [(f"the sum is {sum(r['value'] for r in results.values())}", holds)],
+        draw=lambda settings, results, path: path.write_bytes(b"picture"),
+    )
+
+
+@pytest.fixture
+def run(tmp_path, capsys, monkeypatch):
+    def run(figure, *arguments):
+        computed.clear()
+        monkeypatch.setattr(figures, "FIGURES", {"fake": figure})
+        with pytest.raises(SystemExit) as exit:
+            figures.main([*arguments, "--out", str(tmp_path)])
+        return exit.value.code, capsys.readouterr()
+
+    return run
+
+
+def test_numbers_verdicts_and_picture_are_written(run, tmp_path):
+    status, said = run(fake(), "all", "--data", "digits")
+    assert (status, computed) == (0, ["a", "bbb"])
+    assert "holds: the sum is 8" in said.out
+    record = json.loads((tmp_path / "fake-small.json").read_text())
+    assert record["settings"] == {"n": 2, "fail": None}
+    assert record["results"] == {"a": {"value": 2, "none": None}, "bbb": {"value": 6, "none": None}}
+    assert record["verdicts"] == [{"claim": "the sum is 8", "holds": True}]
+    assert (record["data"], record["device"]) == ("digits", "cpu")
+    assert {"refngd", "python", "numpy", "scipy"} == set(record["versions"])
+    assert (tmp_path / "fake-small.png").read_bytes() == b"picture"
+
+
+def test_parts_are_taken_up_again_only_if_they_are_of_the_same_run(run, tmp_path):
+    run(fake(), "fake")
+    assert run(fake(), "fake")[0] == 0
+    assert computed == []
+    (tmp_path / "fake-small" / "parts" / "a.json").write_text('{"run": ')  # as if cut off
+    run(fake(), "fake")
+    assert computed == ["a"]
+    assert "the sum is 12" in run(fake(n=3), "fake")[1].out
+    assert computed == ["a", "bbb"]
+    run(fake(n=3), "fake", "--data", "digits")
+    assert computed == ["a", "bbb"]
+
+
+def test_a_run_that_is_interrupted_is_continued(run):
+    status, said = run(fake(), "fake", "--scale", "paper")
+    assert (status, computed) == (2, ["a", "bbb"])
+    assert said.err == "bench.figures: error: fake: no bbb\n"
+    run(fake(), "fake", "--scale", "paper")
+    assert computed == ["bbb"]
+
+
+def test_a_claim_that_fails_gives_exit_status_1(run):
+    status, said = run(fake(holds=False), "fake")
+    assert status == 1
+    assert "FAILS: the sum is 8" in said.out
+
+
+@pytest.mark.parametrize("arguments", [["ko-9"], [], ["fake", "--scale", "huge"], ["fake", "--device", "abacus"]])
+def test_bad_arguments(run, arguments):
+    status, said = run(fake(), *arguments)
+    assert (status, computed) == (2, [])
+    assert "bench.figures: error: " in said.err
+    if "ko-9" in arguments:
+        assert "invalid choice: 'ko-9'" in said.err
+        assert "fake" in said.err
+
+
+TINY = {
+    "ko-1a": {"N": 6, "M": 48, "steps": 3},
+    "ko-1b": {"N": 6, "M": 48, "steps": 3, "rho": [0.0, 1e-10, 1e-6, 1e-2], "drawn": [0.0, 1e-2]},
+    "ko-s1": {"N": 6, "M": 48, "steps": 3, "seeds": 2},
+}
+
+
+@pytest.mark.parametrize("data", ["digits", "gaussian"])
+@pytest.mark.parametrize("name", TINY)
+def test_a_tiny_figure_of_training(name, data, tmp_path):
+    figure = ko_training.FIGURES[name]
+    assert set(figure.settings) == {"small", "paper"}
+    settings = figure.settings["small"] | TINY[name]
+    results = {part: figure.compute(settings, part, "cpu", data) for part in figure.parts(settings)}
+    results = json.loads(json.dumps(_json(results)))  # as the command hands them on
+    for claim, holds in figure.verdicts(settings, results):
+        assert isinstance(claim, str)
+        assert "nan" not in claim
+        assert holds in (True, False)
+    for r in results.values():
+        for curve in [*r.get("curves", [r]), *r.get("resonant", [])]:
+            assert all(math.isfinite(loss) for loss in curve["loss"])
+            assert curve["stopped"] or len(curve["loss"]) == 4
+    figure.draw(settings, results, tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").stat().st_size > 1000
+
+
+def test_unknown_data():
+    figure = ko_training.FIGURES["ko-1a"]
+    with pytest.raises(ValueError, match="--data is 'faces'; expected digits, gaussian, mnist or mnist:FOLDER"):
+        figure.compute(figure.settings["small"], "GD", "cpu", "faces")
+
+
+def test_negative_eigenvalues_are_those_of_the_dense_matrix():
+    settings = ko_training.FIGURES["ko-1b"].settings["small"] | {"N": 4, "M": 8}
+    net, W, x, _ = ko_training.problem(settings, "digits", "cpu", 4)
+    s = net.signals(W, x)
+    w = ko_training.np.linalg.eigvalsh(ko_training.rn.BlockTridiagonal().matrix(s))
+    found = ko_training.negative_eigenvalues(s)
+    dense = -w[: len(found)][::-1]
+    assert found == pytest.approx(dense, rel=1e-6)
+    assert w[len(found)] > -1e-3 * found[0]
+
+
+def test_the_plain_inverse_is_the_natural_gradient_where_all_is_regular():
+    settings = ko_training.FIGURES["ko-1b"].settings["small"] | {"N": 4, "M": 64}
+    net, W, x, y = ko_training.problem(settings, "digits", "cpu", 4)
+    s = net.signals(W, x)
+    plain = ko_training.PlainInverse().direction(s, s.f - y, 0.1)
+    for a, b in zip(plain, ko_training.rn.BlockTridiagonal().direction(s, s.f - y, 0.1), strict=True):
+        assert a == pytest.approx(b, rel=1e-6, abs=1e-9)
