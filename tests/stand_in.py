@@ -40,7 +40,7 @@ FUNCTIONS = [
     "where",
     "zeros",
 ]
-LINALG = ["cond", "eigh", "eigvalsh", "norm", "solve"]
+LINALG = ["cond", "eigh", "eigvalsh", "inv", "norm", "solve"]
 METHODS = [
     "all",
     "any",
