@@ -12,6 +12,7 @@ covariance Q_l of the pre-activations u_l (S.175), and outputs decouple, so that
     B_L = 1 1^T,                                 B_l     = sigma_w^2 E[phi'(u_l) phi'(u_l)^T] * B_{l+1}       (S.172)
 """
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate
@@ -75,7 +76,7 @@ def order_parameters(net: Network, norm: float = 1.0) -> list[float]:
 def analytic_kernels(net: Network, test: Array, train: Array) -> Kernels:
     """A and B at infinite width for inputs (N', M_0) and (N, M_0); with `test is train`, exact on the diagonal.
 
-    Raises as `analytic_ntk`.
+    Raises and warns as `analytic_ntk`.
     """
     xp, L = array_module(train), len(net.shapes)
     _check_inputs(net, test, train, 2 * L)
@@ -93,7 +94,7 @@ def analytic_ntk(net: Network, test: Array, train: Array) -> Array:
 
     In blocks of rows that stay in cache, and only half of it where it is symmetric; nothing else of its size is formed.
     Raises ValueError for a `standard` network, whose kernel has no limit, and for inputs that do not fit or are zero;
-    MemoryError; ArithmeticError where the activation has no `dual` to rounding.
+    MemoryError; ArithmeticError where the activation has no `dual` to rounding. Warns of duplicate training samples.
     """
     _check_inputs(net, test, train, 1)
     Theta = array_module(train).empty((len(test), len(train)), train.dtype)
@@ -119,11 +120,26 @@ def _blocks(net: Network, test: Array, train: Array) -> Iterator[tuple[slice, sl
             r = xp.clip(Q[-1] / (a[:, :1] * b[:, 0]), -1, 1)
             if same:
                 i = xp.arange(len(r))
+                r[i, i] = 0
+                if not Xi:
+                    _warn_of_duplicates(r, rows.start)
                 r[i, i] = 1  # or Xi would be wrong by the root of a rounding error
             A, Xi_l = net.activation.dual(r, a, b)
             Q.append(_covariance(net, A))
             Xi.append(Xi_l)
         yield rows, columns, Q, Xi
+
+
+def _warn_of_duplicates(r: Array, start: int) -> None:
+    """Warn of samples that are parallel up to rounding; r (n, m) is their correlation, 0 on the diagonal."""
+    if float(r.max()) >= 1 - 4 * float(np.finfo(r.dtype).eps):
+        i, j = divmod(int(r.argmax()), r.shape[1])
+        warnings.warn(
+            f"samples {start + i} and {start + j} are duplicates, or nearly so: the kernels are singular, and their "
+            "pseudo-inverse averages the targets of such samples",
+            RuntimeWarning,
+            stacklevel=4,
+        )
 
 
 def _products(test: Array, train: Array) -> Iterator[tuple[slice, slice, Array]]:

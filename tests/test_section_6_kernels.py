@@ -285,6 +285,21 @@ def test_float32_kernels_stay_float32():
         assert relative(rn.analytic_ntk(net, x_test, x), double) < 1e-5
 
 
+@pytest.mark.parametrize("call", [rn.analytic_kernels, rn.analytic_ntk])
+def test_duplicate_samples_are_named_and_their_targets_averaged(call):
+    x, x_test = inputs(unit=True)
+    net, y = rn.Network((10, 20, 1), rn.relu), generator(3).standard_normal((5, 1))
+    x[4] = x[1]
+    with pytest.warns(RuntimeWarning, match="samples 1 and 4 are duplicates, or nearly so: the kernels are singular"):
+        call(net, x, x)
+    with pytest.warns(RuntimeWarning, match="samples 1 and 4 are duplicates"):
+        Theta = rn.analytic_ntk(net, x, x)
+    dynamics = rn.Dynamics(Theta, 0 * y, y, rn.optimal_rate(Theta))
+    f = dynamics.predict(Theta, 0 * y, math.inf)
+    np.testing.assert_allclose(f[[1, 4], 0], y[[1, 4], 0].mean(), rtol=1e-9)
+    call(net, x_test, x)  # in silence
+
+
 def test_bad_input_to_the_analytic_kernels():
     x, x_test = inputs()
     net = rn.Network((10, 20, 1), rn.relu)
