@@ -8,11 +8,14 @@ status is 1 if a claim fails, 2 if an argument is bad.
 """
 
 import argparse
+import hashlib
 import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import bench
+import refngd
 from refngd.cli import _json, _progress, _replace, _versions
 
 from . import ko_kernels, ko_training
@@ -40,7 +43,10 @@ def make(name: str, scale: str, device: str, data: str | None, out: Path) -> boo
     settings, target = figure.settings[scale], out / f"{name}-{scale}"
     folder = target / "parts"
     folder.mkdir(parents=True, exist_ok=True)
-    run = {"settings": settings, "data": data or settings.get("data"), "device": device, "versions": _versions()}
+    if data and "data" not in settings:
+        raise ValueError(f"--data is {data!r}; expected none: {name} at the scale {scale!r} has data of its own")
+    run = {"settings": settings, "data": data or settings.get("data"), "device": device}
+    run |= {"versions": _versions(), "code": _code()}
     results = {}
     for part in _progress(figure.parts(settings)):
         compute = partial(figure.compute, settings, part, device, data)
@@ -74,6 +80,12 @@ def _draw(figure: Figure, settings: dict, results: dict, path: Path) -> str:
         path.unlink(missing_ok=True)  # of another run
         return f"no picture: {error} (the extra refngd[plot])"
     return str(path)
+
+
+def _code() -> str:
+    """A hash of all modules here and of the package: parts that other code computed are computed anew."""
+    files = sorted(path for module in (bench, refngd) for path in Path(module.__path__[0]).rglob("*.py"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 
 def _text(record: dict) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 
 import refngd as rn
 from refngd import datasets
+from refngd.cli import _subplots
 from refngd.datasets import Data
 
 from .figure import Figure
@@ -76,8 +77,10 @@ def _panel_data(panel: dict, N: int, seed: int, data: str | None) -> Data:
     if panel["data"] == "digits":
         d = datasets.split(*datasets.digits(panel["classes"]), max(panel["N"]), seed)
         return Data(d.x[:N], d.y[:N], d.x_test, d.y_test)
-    folder = (data or "").partition(":")[2] or None
-    parts = (PUBLISHED[panel["data"]](part, folder, panel["classes"]) for part in ("train", "test"))
+    name, _, folder = (data or "published").partition(":")
+    if name != "published":
+        raise ValueError(f"--data is {data!r}; expected published:FOLDER, with the files of MNIST and CIFAR-10")
+    parts = (PUBLISHED[panel["data"]](part, folder or None, panel["classes"]) for part in ("train", "test"))
     return datasets.draw(*parts, N, panel["N_test"], seed)
 
 
@@ -370,13 +373,6 @@ def kos2_draw(settings: dict, results: dict[str, dict], path: Path) -> None:
     figure.savefig(path)
 
 
-def _subplots(rows: int, columns: int, figsize: tuple[float, float]):
-    from matplotlib.figure import Figure as Canvas  # no pyplot: no display, no global state
-
-    figure = Canvas(layout="constrained", dpi=120, figsize=figsize)
-    return figure, figure.subplots(rows, columns, squeeze=False)
-
-
 INFINITE = {"L": 3, "sigma_w^2": 2.0, "initialisations": 10, "seed": 0}
 FINITE = {"L": 3, "sigma_w^2": 2.0, "sigma_b^2": 0.5, "rho": 1e-12}
 FIGURES = {
@@ -398,6 +394,7 @@ FIGURES = {
             },
             "paper": INFINITE
             | {
+                "data": "published",
                 "panels": [
                     {
                         "title": "CIFAR-10, airplane and horse",
@@ -416,7 +413,7 @@ FIGURES = {
                         }
                         for title, name in (("MNIST", "mnist"), ("CIFAR-10", "cifar10"))
                     ),
-                ]
+                ],
             },
         },
         ko2_parts,

@@ -65,9 +65,11 @@ def predicted(Theta_bar: Array, f0: Array, y: Array, eta: float, steps: int) -> 
 
 
 def deviation(curve: dict) -> float:
-    """The largest |loss / theory - 1| while theory is above rounding; inf where training stopped before."""
+    """The largest |loss / theory - 1| while theory is above rounding; inf where training or theory stopped before."""
+    if curve["stopped"] or len(curve["loss"]) != len(curve["theory"]):
+        return math.inf
     pairs = [(m, t) for m, t in zip(curve["loss"], curve["theory"], strict=False) if t > ROUNDING * curve["theory"][0]]
-    return math.inf if curve["stopped"] else max(abs(m / t - 1) for m, t in pairs)
+    return max(abs(m / t - 1) for m, t in pairs)
 
 
 def _axes(columns: int, labels: list[str]):
@@ -107,8 +109,8 @@ def _verdicts_1a(settings: dict, results: dict[str, dict]) -> list[tuple[str, bo
     gd, best, L = results["GD"], results["BD-1"], settings["L"]
     slower = {part: r for part, r in results.items() if part not in ("GD", "BD-1")}
     gap = max(deviation(r) for r in (gd, *slower.values()))
-    fall, fall_gd = (r["loss"][0] / r["loss"][1] for r in (best, gd))
-    ends = {part: r["loss"][-1] / r["loss"][0] for part, r in results.items()}
+    fall, fall_gd = (r["loss"][0] / r["loss"][1] if len(r["loss"]) > 1 else 0.0 for r in (best, gd))
+    ends = {part: math.inf if r["stopped"] else r["loss"][-1] / r["loss"][0] for part, r in results.items()}
     first = {
         part: next((t for t, (a, b) in enumerate(zip(r["loss"], gd["loss"], strict=False)) if t and a < b), None)
         for part, r in slower.items()
@@ -225,6 +227,8 @@ def _verdicts_1b(settings: dict, results: dict[str, dict]) -> list[tuple[str, bo
 def _approach(curves: list[dict]) -> tuple[str, bool]:
     """By how many decades the last loss differs from that at rho = 0, in words; whether this falls to 0 with rho."""
     ends = {c["rho"]: c["loss"][-1] if not c["stopped"] else math.inf for c in curves}
+    if math.isinf(ends[0.0]):
+        return "the run at rho = 0 stopped", False
     far = {rho: abs(math.log10(end / ends[0.0])) for rho, end in sorted(ends.items(), reverse=True) if rho}
     gaps = list(far.values())
     ordered = all(b < a + 0.01 for a, b in pairwise(gaps))  # float32 differs from float64 by less

@@ -112,7 +112,15 @@ class Dynamics:
         return (self.V @ (gain[:, None] * self.error)).reshape(self.f0.shape)
 
     def predict(self, cross: Array, f0: Array, t: float) -> Array:
-        """f_t(x') (N', C) from Theta_bar(x', x) (N'C, NC), or (N', N), and f_0(x') (N', C); K&O (10)."""
+        """f_t(x') (N', C) from Theta_bar(x', x) (N'C, NC), or (N', N), and f_0(x') (N', C); K&O (10).
+
+        Raises ValueError for shapes that do not match.
+        """
+        n = len(self.w)
+        if cross.shape != (f0.shape[0] * n // len(self.f0), n) or f0.shape[1] != self.f0.shape[1]:
+            raise ValueError(
+                f"Theta_bar(x', x) is {cross.shape} and f0 {f0.shape}; expected (N'C, NC) or (N', N), (N', C)"
+            )
         return f0 + (cross @ self.accumulated(t).reshape(cross.shape[1], -1)).reshape(f0.shape)
 
 

@@ -74,7 +74,7 @@ def order_parameters(net: Network, norm: float = 1.0) -> list[float]:
 
 
 def analytic_kernels(net: Network, test: Array, train: Array) -> Kernels:
-    """A and B at infinite width for inputs (N', M_0) and (N, M_0); with `test is train`, exact on the diagonal.
+    """A and B at infinite width for inputs (N', M_0) and (N, M_0); `test is train` takes half of the time.
 
     Raises and warns as `analytic_ntk`.
     """
@@ -118,22 +118,23 @@ def _blocks(net: Network, test: Array, train: Array) -> Iterator[tuple[slice, sl
         for a, b in zip(test_layers, train_layers, strict=True):
             a, b = a[rows] if len(a) > 1 else a, b[columns] if len(b) > 1 else b
             r = xp.clip(Q[-1] / (a[:, :1] * b[:, 0]), -1, 1)
-            if same:
-                i = xp.arange(len(r))
-                r[i, i] = 0
-                if not Xi:
-                    _warn_of_duplicates(r, rows.start)
-                r[i, i] = 1  # or Xi would be wrong by the root of a rounding error
+            parallel = r > 1 - 16 * float(np.finfo(r.dtype).eps)
+            r[parallel] = 1  # or Xi would be wrong by the root of a rounding error
+            if same and not Xi:
+                _warn_of_duplicates(parallel, rows.start)
             A, Xi_l = net.activation.dual(r, a, b)
             Q.append(_covariance(net, A))
             Xi.append(Xi_l)
         yield rows, columns, Q, Xi
 
 
-def _warn_of_duplicates(r: Array, start: int) -> None:
-    """Warn of samples that are parallel up to rounding; r (n, m) is their correlation, 0 on the diagonal."""
-    if float(r.max()) >= 1 - 4 * float(np.finfo(r.dtype).eps):
-        i, j = divmod(int(r.argmax()), r.shape[1])
+def _warn_of_duplicates(parallel: Array, start: int) -> None:
+    """Warn of pairs of samples that are parallel up to rounding, of which `parallel` (n, m) is true; a sample is so
+    to itself, on the diagonal."""
+    if int(parallel.sum()) > len(parallel):
+        i = array_module(parallel).arange(len(parallel))
+        parallel[i, i] = False
+        i, j = divmod(int(parallel.argmax()), parallel.shape[1])
         warnings.warn(
             f"samples {start + i} and {start + j} are duplicates, or nearly so: the kernels are singular, and their "
             "pseudo-inverse averages the targets of such samples",

@@ -21,6 +21,11 @@ from .spectral import checked_damping, eigen_power
 class Loss(ABC):
     """A loss of outputs f (N, C) and targets y (N, C)."""
 
+    @property
+    def is_regular(self) -> bool:
+        """Whether every H_n is."""
+        return True
+
     @abstractmethod
     def value(self, f: Array, y: Array) -> float:
         """The loss; inf where it overflows."""
@@ -54,13 +59,18 @@ class CrossEntropy(Loss):
     """-(1/N) sum y log softmax(f), for C >= 2 classes and one-hot y.  K&O, section D of the supplement.
 
     rho: the damping of Lambda, rho~ in (S.159); Lambda is singular, since its rows sum to 0, and rho = 0 means its
-    pseudo-inverse, which loses nothing of p - y. Raises ValueError if rho is not a finite number >= 0.
+    pseudo-inverse, which loses nothing of p - y unless p is 0 and 1 to rounding. Raises ValueError if rho is not a
+    finite number >= 0.
     """
 
     rho: float = 0.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rho", checked_damping(self.rho, 1)[0])
+
+    @property
+    def is_regular(self) -> bool:
+        return self.rho > 0
 
     def value(self, f: Array, y: Array) -> float:
         xp = array_module(f)
@@ -103,4 +113,7 @@ def softmax(f: Array) -> Array:
 def output_hessian(f: Array) -> Array:
     """Lambda_n (N, C, C) of the cross-entropy."""
     p = softmax(f)
-    return p[:, :, None] * (array_module(f).eye(p.shape[1], dtype=p.dtype) - p[:, None])
+    Lambda, i = -p[:, :, None] * p[:, None], array_module(f).arange(p.shape[1])
+    Lambda[:, i, i] = 0
+    Lambda[:, i, i] = -Lambda.sum(2)  # p (1 - p) would cancel where p is near 1, and leave negative eigenvalues
+    return Lambda

@@ -20,9 +20,11 @@ def standardise(x: Array, train: Array | None = None) -> Array:
     Raises ValueError if `train` is constant or not finite.
     """
     train = x if train is None else train
-    if not -inf < train.min() < train.max() < inf:  # not ==, or this passes nan
+    with np.errstate(all="ignore"):  # reported below
+        mean, deviation = train.mean(), train.std()
+    if not 0 < float(deviation) < inf:  # not <=, or this passes nan
         raise ValueError(f"train is constant or not finite, from {train.min()} to {train.max()}: it has no scale")
-    return (x - train.mean()) / train.std()
+    return (x - mean) / deviation
 
 
 def unit_norm(x: Array) -> Array:

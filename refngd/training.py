@@ -146,7 +146,7 @@ def compare(
     s, s_test = (net.signals(W, x).above(frozen) for x in (data.x, data.x_test))
     whitened, _ = loss.whiten(s, data.y)
     Theta_bar = fisher.coefficient(whitened, whitened, rho, q)
-    known = rho == 0 and q == 1 and (loss == mse or isinstance(fisher, Layers))
+    known = rho == 0 and q == 1 and (loss == mse or (isinstance(fisher, Layers) and loss.is_regular))
     alpha = fisher.alpha(net, len(data.x), frozen) if known else None
     result = Comparison(rho, factor * optimal_rate(Theta_bar), alpha, isotropy(Theta_bar))
     if loss == mse:

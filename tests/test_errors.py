@@ -226,6 +226,8 @@ def test_dynamics_arguments():
         rn.optimal_rate(on(np.diag([-1.0, 2.0])))
     with pytest.raises(ValueError, match="y has non-finite entries"):
         rn.Dynamics(K, f, f * np.nan, 0.1)
+    with pytest.raises(ValueError, match=r"Theta_bar\(x', x\) is \(3, 2\) and f0 \(2, 1\); expected \(N'C, NC\)"):
+        rn.Dynamics(K, f, f, 0.1).predict(on(np.ones((3, 2))), f, 1)
 
 
 def test_device():

@@ -21,7 +21,7 @@ def fake(n=2, holds=True):
 
     return Figure(
         caption="a fake",
-        settings={"small": {"n": n, "fail": None}, "paper": {"n": 0, "fail": "bbb"}},
+        settings={"small": {"n": n, "fail": None, "data": "gaussian"}, "paper": {"n": 0, "fail": "bbb"}},
         parts=lambda settings: ["a", "bbb"],
         compute=compute,
         verdicts=lambda settings, results: [(f"the sum is {sum(r['value'] for r in results.values())}", holds)],
@@ -46,7 +46,7 @@ def test_numbers_verdicts_and_picture_are_written(run, tmp_path):
     assert (status, computed) == (0, ["a", "bbb"])
     assert "holds: the sum is 8" in said.out
     record = json.loads((tmp_path / "fake-small.json").read_text())
-    assert record["settings"] == {"n": 2, "fail": None}
+    assert record["settings"] == {"n": 2, "fail": None, "data": "gaussian"}
     assert record["results"] == {"a": {"value": 2, "none": None}, "bbb": {"value": 6, "none": None}}
     assert record["verdicts"] == [{"claim": "the sum is 8", "holds": True}]
     assert (record["data"], record["device"]) == ("digits", "cpu")
@@ -65,6 +65,19 @@ def test_parts_are_taken_up_again_only_if_they_are_of_the_same_run(run, tmp_path
     assert computed == ["a", "bbb"]
     run(fake(n=3), "fake", "--data", "digits")
     assert computed == ["a", "bbb"]
+
+
+def test_parts_that_other_code_computed_are_computed_anew(run, monkeypatch):
+    run(fake(), "fake")
+    monkeypatch.setattr(figures, "_code", lambda: "another hash")
+    run(fake(), "fake")
+    assert computed == ["a", "bbb"]
+
+
+def test_data_are_refused_where_a_figure_has_its_own(run):
+    status, said = run(fake(), "fake", "--scale", "paper", "--data", "digits")
+    assert (status, computed) == (2, [])
+    assert "--data is 'digits'; expected none: fake at the scale 'paper' has data of its own" in said.err
 
 
 def test_a_run_that_is_interrupted_is_continued(run):

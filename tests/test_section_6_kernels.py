@@ -179,9 +179,9 @@ def test_ntk_in_blocks_is_the_sum_of_the_kernels(activation, L, unit, monkeypatc
         np.testing.assert_allclose(rn.analytic_ntk(net, *pair), sum(kernels.Theta), rtol=1e-13, atol=1e-16)
     own = whole[0]
     assert all((K == K.T).all() for K in [*own.A, *own.B])
-    copy = rn.analytic_kernels(net, x.copy(), x)  # two sets of samples: the diagonal carries rounding
-    for K, K_copy in zip(own.A, copy.A, strict=True):
-        np.testing.assert_allclose(K, K_copy, rtol=1e-7)
+    copy = rn.analytic_kernels(net, x.copy(), x)
+    for K, K_copy in zip([*own.A, *own.B], [*copy.A, *copy.B], strict=True):
+        np.testing.assert_allclose(K, K_copy, rtol=1e-12, atol=1e-15)
     for l, q in enumerate(np.transpose([rn.order_parameters(net, size) for size in np.linalg.norm(x, axis=1)])):
         np.testing.assert_allclose(np.diag(own.A[l]), q, rtol=1e-12)
 
@@ -298,6 +298,29 @@ def test_duplicate_samples_are_named_and_their_targets_averaged(call):
     f = dynamics.predict(Theta, 0 * y, math.inf)
     np.testing.assert_allclose(f[[1, 4], 0], y[[1, 4], 0].mean(), rtol=1e-9)
     call(net, x_test, x)  # in silence
+
+
+@pytest.mark.filterwarnings("ignore:samples .* are duplicates")
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("unit", [True, False], ids=["unit norm", "any norm"])
+@pytest.mark.parametrize("fisher", [rn.Exact(), rn.BlockDiagonal(), rn.KFAC()], ids=str)
+def test_every_duplicate_takes_one_from_the_rank(fisher, unit, dtype):
+    x, _ = inputs(unit=unit, N=40, M_0=100)
+    x = np.concatenate([x, x[:10]]).astype(dtype)
+    net = rn.Network((100, 20, 20, 1), rn.relu)
+    k = rn.analytic_kernels(net, x, x)
+    w = rn.isotropy(fisher.kernel_coefficient(k, k)).eigenvalues
+    assert (abs(w) < 1e-3 * w[-1]).sum() == 10
+    np.testing.assert_allclose(rn.analytic_ntk(net, x.copy(), x), rn.analytic_ntk(net, x, x), rtol=3e-6)
+
+
+def test_a_quadrature_that_does_not_resolve_phi_says_so():
+    class Steep(Softplus):
+        def phi(self, u):
+            return np.tanh(60 * u)
+
+    with pytest.raises(ArithmeticError, match=r"801 points do not resolve steep\(a z\) for a = 2"):
+        Steep().mean_square(4.0)
 
 
 def test_bad_input_to_the_analytic_kernels():

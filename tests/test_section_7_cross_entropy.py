@@ -172,6 +172,30 @@ def test_linearised_training_is_the_closed_form_for_the_mean_squared_error(name)
         np.testing.assert_allclose(host(f_test), host(dynamics.predict(cross, p.test.f, t)), atol=1e-8)
 
 
+@pytest.mark.parametrize("logit", [5.0, 18.0, 30.0, 50.0, 800.0])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_confident_predictions_leave_the_hessian_semidefinite(logit, dtype):
+    p, _ = classification(dtype=dtype)
+    f = np.array([[logit, 0, 0], [0, logit, 1], [logit, logit, 0], [-logit, 0, logit / 2]], dtype)
+    s = rn.Signals(on(f), p.s.h, p.s.delta, p.s.bias)
+    y = on(np.eye(3, dtype=dtype)[[0, 1, 1, 2]])
+    whitened, e = rn.cross_entropy.whiten(s, y)
+    assert all(np.isfinite(host(d)).all() for d in [e, *whitened.delta])
+    gradient, kept = (
+        host(rn.flatten(rn.pull(*pair))) for pair in ((s, rn.cross_entropy.residual(s.f, y)), (whitened, e))
+    )
+    assert np.linalg.norm(kept - gradient) <= 1e-6 * np.linalg.norm(gradient) + 1e-30 or logit == 800
+
+
+@pytest.mark.parametrize("fisher", [rn.Exact(), rn.BlockDiagonal(), rn.Identity()], ids=str)
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_undamped_training_goes_on_until_the_loss_is_nothing(fisher, dtype):
+    p, y = classification((6, 256, 256, C), dtype=dtype)
+    eta = 1.0 if isinstance(fisher, rn.Identity) else 0.5 / fisher.alpha(p.net, N)
+    losses = [step.loss for step in rn.train(p.net, p.W, p.x, y, fisher, eta, 100, loss=rn.cross_entropy)]
+    assert losses[-1] < (0.1 if isinstance(fisher, rn.Identity) else 1e-5) * losses[0]
+
+
 def test_wide_networks_train_as_the_linearised_ones():
     errors = []
     for M in (100, 1600):
@@ -193,7 +217,8 @@ def test_compare_reports_the_isotropy_of_the_whitened_outputs():
     assert (result.alpha, result.eta) == (3, pytest.approx(1 / 3))
     assert result.isotropy.condition == pytest.approx(1)
     assert result.loss[-1] < 0.2 * result.loss[0]
-    assert compare(net, W, data, rn.KFAC(), 0, loss=rn.cross_entropy).alpha is None  # B*_L is not the output Hessian
+    assert compare(net, W, data, rn.KFAC(), 0, loss=rn.CrossEntropy(0.01)).alpha is None  # B*_L is not the Hessian
+    assert compare(net, W, data, rn.BlockDiagonal(), 0, loss=rn.cross_entropy).alpha is None  # 3 times a projector
 
 
 def test_float32_stays_float32():

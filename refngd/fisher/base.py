@@ -124,7 +124,8 @@ class KernelFisher(Fisher):
     def _kernel_coefficient(self, cross: Kernels, train: Kernels, rho: float, q: float) -> Array: ...
 
     def _coefficient(self, test, train, rho, q):
-        return self._kernel_coefficient(empirical_kernels(test, train), empirical_kernels(train, train), rho, q)
+        own = empirical_kernels(train, train)
+        return self._kernel_coefficient(own if test is train else empirical_kernels(test, train), own, rho, q)
 
 
 class Identity(KernelFisher):

@@ -72,7 +72,8 @@ class Layers(GramFisher, KernelFisher):
         Theta = train.Theta
         I = array_module(Theta[0]).eye(len(Theta[0]), dtype=Theta[0].dtype)
         lam = self._multipliers(Theta, I, rho, q, None)
-        return sum(T @ v for T, v in zip(cross.Theta, lam, strict=True))
+        Theta = Theta if cross is train else cross.Theta
+        return sum(T @ v for T, v in zip(Theta, lam, strict=True))
 
     def _multipliers(
         self, Theta: list[Array], E: Array, rho: float, q: float, products: list[LinearMap] | None
