@@ -39,6 +39,44 @@ PUBLISHED = {"mnist": (datasets.mnist, [0, 7]), "cifar10": (datasets.cifar10, [0
 N_HELP = "training samples (32); to test: the others, 1000 for gaussian, 1000 of the test part of mnist and cifar10"
 UNITWISE_RHO = 1e-8  # at rho = 0 the unit-wise step is heavy-tailed, as 1 / delta
 
+OPTIONS = {  # of `refngd run`
+    "--data": dict(
+        default="digits",
+        metavar="NAME",
+        help="digits (default), mnist, cifar10, gaussian, or a .npz with x and labels",
+    ),
+    "--data-dir": dict(type=Path, metavar="DIR", help="with the files of mnist or cifar10 (default: fetch them)"),
+    "--classes": dict(
+        type=int,
+        nargs="+",
+        metavar="K",
+        help="defaults: digits and mnist 0 7; cifar10 and gaussian 0 1; a file: all",
+    ),
+    "--inputs": dict(type=int, metavar="M_0", help="dimension of the gaussian data (784)"),
+    "-N": dict(type=int, default=32, help=N_HELP),
+    "--depth": dict(type=int, default=3, metavar="L", help="layers of weights (3)"),
+    "--width": dict(type=int, default=1024, metavar="M", help="units of each hidden layer (1024)"),
+    "--activation": dict(default="relu", metavar="PHI", help="relu (default), tanh, erf, linear, shifted_relu:S"),
+    "--sigma-w": dict(type=float, default=2**0.5, metavar="S", help="K&O's sigma_w, not squared (1.41421..)"),
+    "--sigma-b": dict(type=float, default=0.0, metavar="S", help="K&O's sigma_b, not squared (0: no biases)"),
+    "--parameterization": dict(choices=("ntk", "standard"), default="ntk", help="ntk (default) or standard"),
+    "--fisher": dict(nargs="+", choices=FISHERS, default=list(FISHERS)[:8], metavar="G", help=", ".join(FISHERS)),
+    "--loss": dict(choices=("mse", "cross-entropy"), default="mse", help="mse (default) or cross-entropy"),
+    "--loss-rho": dict(
+        type=float, default=1e-3, metavar="RHO", help="damping of the cross-entropy's output Hessian (0.001)"
+    ),
+    "--frozen": dict(type=int, default=0, metavar="K", help="first layers that are not trained (0)"),
+    "--forster": dict(action="store_true", help="Forster transform of the inputs, for K-FAC with N > M_0"),
+    "--rho": dict(type=float, help=f"damping (0, but {UNITWISE_RHO:g} for Unitwise)"),
+    "-q": dict(type=float, default=1.0, help="power (1): the step is G^{-1/q} grad L, so inf is gradient descent"),
+    "--factor": dict(type=float, default=1.0, metavar="F", help="learning rate in units of the optimal one (1)"),
+    "--steps": dict(type=int, default=5, metavar="T", help="updates (5)"),
+    "--seed": dict(type=int, default=0, help="of the data and the weights (0)"),
+    "--dtype": dict(choices=("float32", "float64"), default="float64", help="float64 (default) or float32"),
+    "--device": dict(choices=("cpu", "gpu"), default="cpu", help="cpu (default) or gpu"),
+    "--out": dict(type=Path, default=Path("refngd-run"), metavar="DIR", help="for run.json, pictures (refngd-run)"),
+}
+
 
 def main(argv: list[str] | None = None) -> None:
     """Entry point of `refngd` and `python -m refngd`; exits with status 2 and one line where an argument is bad."""
@@ -279,43 +317,6 @@ def _parser() -> argparse.ArgumentParser:
         help="train a network by every approximation, each at its optimal learning rate, and print theory beside it",
         allow_abbrev=False,
     )
-    options = {
-        "--data": dict(
-            default="digits",
-            metavar="NAME",
-            help="digits (default), mnist, cifar10, gaussian, or a .npz with x and labels",
-        ),
-        "--data-dir": dict(type=Path, metavar="DIR", help="with the files of mnist or cifar10 (default: fetch them)"),
-        "--classes": dict(
-            type=int,
-            nargs="+",
-            metavar="K",
-            help="defaults: digits and mnist 0 7; cifar10 and gaussian 0 1; a file: all",
-        ),
-        "--inputs": dict(type=int, metavar="M_0", help="dimension of the gaussian data (784)"),
-        "-N": dict(type=int, default=32, help=N_HELP),
-        "--depth": dict(type=int, default=3, metavar="L", help="layers of weights (3)"),
-        "--width": dict(type=int, default=1024, metavar="M", help="units of each hidden layer (1024)"),
-        "--activation": dict(default="relu", metavar="PHI", help="relu (default), tanh, erf, linear, shifted_relu:S"),
-        "--sigma-w": dict(type=float, default=2**0.5, metavar="S", help="K&O's sigma_w, not squared (1.41421..)"),
-        "--sigma-b": dict(type=float, default=0.0, metavar="S", help="K&O's sigma_b, not squared (0: no biases)"),
-        "--parameterization": dict(choices=("ntk", "standard"), default="ntk", help="ntk (default) or standard"),
-        "--fisher": dict(nargs="+", choices=FISHERS, default=list(FISHERS)[:8], metavar="G", help=", ".join(FISHERS)),
-        "--loss": dict(choices=("mse", "cross-entropy"), default="mse", help="mse (default) or cross-entropy"),
-        "--loss-rho": dict(
-            type=float, default=1e-3, metavar="RHO", help="damping of the cross-entropy's output Hessian (0.001)"
-        ),
-        "--frozen": dict(type=int, default=0, metavar="K", help="first layers that are not trained (0)"),
-        "--forster": dict(action="store_true", help="Forster transform of the inputs, for K-FAC with N > M_0"),
-        "--rho": dict(type=float, help=f"damping (0, but {UNITWISE_RHO:g} for Unitwise)"),
-        "-q": dict(type=float, default=1.0, help="power (1): the step is G^{-1/q} grad L, so inf is gradient descent"),
-        "--factor": dict(type=float, default=1.0, metavar="F", help="learning rate in units of the optimal one (1)"),
-        "--steps": dict(type=int, default=5, metavar="T", help="updates (5)"),
-        "--seed": dict(type=int, default=0, help="of the data and the weights (0)"),
-        "--dtype": dict(choices=("float32", "float64"), default="float64", help="float64 (default) or float32"),
-        "--device": dict(choices=("cpu", "gpu"), default="cpu", help="cpu (default) or gpu"),
-        "--out": dict(type=Path, default=Path("refngd-run"), metavar="DIR", help="for run.json, pictures (refngd-run)"),
-    }
-    for name, settings in options.items():
+    for name, settings in OPTIONS.items():
         p.add_argument(name, **settings)
     return parser
