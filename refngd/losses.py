@@ -83,8 +83,8 @@ class CrossEntropy(Loss):
     def whiten(self, s: Signals, y: Array) -> tuple[Signals, Array]:
         xp = array_module(s.f)
         V, inverse_root = eigen_power(output_hessian(s.f), self.rho, 2, None)
-        root = inverse_root > 0
-        root = xp.where(root, 1 / xp.where(root, inverse_root, 1), 0)
+        live = inverse_root > 0
+        root = live / xp.where(live, inverse_root, 1)
         g = self.residual(s.f, y)[:, :, None]
         delta = [(V * root) @ (V.mT @ d) for d in s.delta]
         return replace(s, delta=delta), ((V * inverse_root) @ (V.mT @ g))[:, :, 0]

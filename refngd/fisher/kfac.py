@@ -105,7 +105,8 @@ class KFAC(GramFisher, KernelFisher):
         N, b = len(train.A[0]), train.bias if self.bias == "separate" else 0.0
         Theta_bar = 0
         for l, (A1, B1, A, B) in enumerate(zip(cross.A, cross.B, train.A, train.B, strict=True), 1):
-            A1, A = A1 - b * b, A - b * b  # the bias has a block of its own
+            if b:
+                A1, A = A1 - b * b, A - b * b  # the bias has a block of its own
             if self._is_fixed(l, train.A):
                 left = B1 / (1 / N + rho) ** (1 / q)
             else:
