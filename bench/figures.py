@@ -16,7 +16,7 @@ from pathlib import Path
 
 import bench
 import refngd
-from refngd.cli import _json, _progress, _replace, _versions
+from refngd.cli.output import jsonable, progress, replace_file, versions
 
 from . import ko_kernels, ko_training
 from .figure import Figure
@@ -46,9 +46,9 @@ def make(name: str, scale: str, device: str, data: str | None, out: Path) -> boo
     if data and "data" not in settings:
         raise ValueError(f"--data is {data!r}; expected none: {name} at the scale {scale!r} has data of its own")
     run = {"settings": settings, "data": data or settings.get("data"), "device": device}
-    run |= {"versions": _versions(), "code": _code()}
+    run |= {"versions": versions(), "code": _code()}
     results = {}
-    for part in _progress(figure.parts(settings)):
+    for part in progress(figure.parts(settings)):
         compute = partial(figure.compute, settings, part, device, data)
         results[part] = _part(folder / f"{part}.json", run, compute)
     verdicts = [(claim, bool(holds)) for claim, holds in figure.verdicts(settings, results)]
@@ -75,7 +75,7 @@ def _part(path: Path, run: dict, compute: Callable[[], dict]) -> dict:
 
 def _draw(figure: Figure, settings: dict, results: dict, path: Path) -> str:
     try:
-        _replace(path, lambda temporary: figure.draw(settings, results, temporary))
+        replace_file(path, lambda temporary: figure.draw(settings, results, temporary))
     except ImportError as error:
         path.unlink(missing_ok=True)  # of another run
         return f"no picture: {error} (the extra refngd[plot])"
@@ -89,12 +89,12 @@ def _code() -> str:
 
 
 def _text(record: dict) -> str:
-    return json.dumps(_json(record), indent=1, allow_nan=False)
+    return json.dumps(jsonable(record), indent=1, allow_nan=False)
 
 
 def _write(path: Path, record: dict) -> str:
     text = _text(record)
-    _replace(path, lambda temporary: temporary.write_text(text))
+    replace_file(path, lambda temporary: temporary.write_text(text))
     return text
 
 

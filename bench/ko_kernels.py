@@ -8,7 +8,7 @@ import numpy as np
 
 import refngd as rn
 from refngd import datasets
-from refngd.cli import _subplots
+from refngd.cli.output import subplots
 from refngd.datasets import Data
 
 from .figure import Figure
@@ -160,7 +160,7 @@ def _kfac_verdicts(title: str, runs: list[tuple[int, dict]]) -> Iterator[tuple[s
 
 def ko2_draw(settings: dict, results: dict[str, dict], path: Path) -> None:
     panels = settings["panels"]
-    figure, axes = _subplots(1, len(panels), figsize=(4.2 * len(panels), 3.6))
+    figure, axes = subplots(1, len(panels), figsize=(4.2 * len(panels), 3.6))
     for axis, panel in zip(axes.flat, panels, strict=True):
         runs = [(N, results[f"{panel['title']}, N = {N}"]["methods"]) for N in panel["N"]]
         for k, name in enumerate(runs[0][1]):
@@ -261,7 +261,7 @@ def ko3_verdicts(settings: dict, results: dict[str, dict]) -> list[tuple[str, bo
 
 
 def ko3_draw(settings: dict, results: dict[str, dict], path: Path) -> None:
-    figure, axes = _subplots(1, 1, figsize=(5.6, 4))
+    figure, axes = subplots(1, 1, figsize=(5.6, 4))
     axis, widths = axes.flat[0], settings["M"]
     for name, (_, color) in METRICS.items():
         log = _logarithms(settings, results)[name]
@@ -347,7 +347,7 @@ def _shifts(settings: dict) -> list[tuple[str, float]]:
 
 
 def kos2_draw(settings: dict, results: dict[str, dict], path: Path) -> None:
-    figure, axes = _subplots(1, 1, figsize=(5.6, 4))
+    figure, axes = subplots(1, 1, figsize=(5.6, 4))
     axis, s, norm = axes.flat[0], settings["s"], settings["M_0"] ** 0.5
     parts = kos2_parts(settings)
     fine = np.linspace(min(s), max(s), 101).tolist()

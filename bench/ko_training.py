@@ -11,7 +11,7 @@ import numpy as np
 import refngd as rn
 from refngd import datasets
 from refngd.arrays import Array, array_module, raising
-from refngd.cli import _subplots
+from refngd.cli.output import subplots
 from refngd.kernels import empirical_kernels
 
 from .figure import Figure
@@ -73,7 +73,7 @@ def deviation(curve: dict) -> float:
 
 
 def _axes(columns: int, labels: list[str]):
-    figure, axes = _subplots(1, columns, figsize=(3.6 * columns + 1, 3.8), sharey=True)
+    figure, axes = subplots(1, columns, figsize=(3.6 * columns + 1, 3.8), sharey=True)
     for axis, label in zip(axes.flat, labels, strict=True):
         axis.set(yscale="log", xlabel="step")
         axis.set_title(label, fontsize=9)

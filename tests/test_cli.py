@@ -147,7 +147,7 @@ def test_one_approximation_that_fails_leaves_the_others(run, monkeypatch, capsys
             raise FloatingPointError("a Gram matrix leaves the range")
         return compare(net, W, data, fisher, *settings)
 
-    monkeypatch.setattr("refngd.cli.compare", fail_for_kfac)
+    monkeypatch.setattr("refngd.cli.run.compare", fail_for_kfac)
     out, record = run("--fisher", "KFAC", "Exact")
     assert list(record["results"]) == ["Exact"]
     assert "KFAC left out: a Gram matrix leaves the range" in out

@@ -7,7 +7,7 @@ import pytest
 
 from bench import figures, ko_training
 from bench.figure import Figure
-from refngd.cli import _json
+from refngd.cli.output import jsonable
 
 computed = []
 
@@ -118,7 +118,7 @@ def test_a_tiny_figure_of_training(name, data, tmp_path):
     assert set(figure.settings) == {"small", "paper"}
     settings = figure.settings["small"] | TINY[name]
     results = {part: figure.compute(settings, part, "cpu", data) for part in figure.parts(settings)}
-    results = json.loads(json.dumps(_json(results)))  # as the command hands them on
+    results = json.loads(json.dumps(jsonable(results)))  # as the command hands them on
     for claim, holds in figure.verdicts(settings, results):
         assert isinstance(claim, str)
         assert "nan" not in claim

@@ -1,27 +1,24 @@
-"""The command line: `refngd run` trains a network by every approximation and prints theory beside it."""
+"""`refngd run`: train a network by every approximation and print theory beside it."""
 
 import argparse
 import json
 import math
-import os
-import platform
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
-from importlib.metadata import version
 from itertools import cycle
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from . import __version__, activations, datasets, fisher
-from .arrays import to_device
-from .losses import MSE, CrossEntropy
-from .network import Network, checked_frozen, whole
-from .preprocess import forster, unit_norm
-from .spectral import checked_damping
-from .training import Comparison, compare
+from .. import activations, datasets, fisher
+from ..arrays import to_device
+from ..losses import MSE, CrossEntropy
+from ..network import Network, checked_frozen, whole
+from ..preprocess import forster, unit_norm
+from ..spectral import checked_damping
+from ..training import Comparison, compare
+from .output import jsonable, progress, replace_file, subplots, versions
 
 FISHERS: dict[str, Callable[[], fisher.Fisher]] = {
     "Identity": fisher.Identity,
@@ -39,7 +36,7 @@ PUBLISHED = {"mnist": (datasets.mnist, [0, 7]), "cifar10": (datasets.cifar10, [0
 N_HELP = "training samples (32); to test: the others, 1000 for gaussian, 1000 of the test part of mnist and cifar10"
 UNITWISE_RHO = 1e-8  # at rho = 0 the unit-wise step is heavy-tailed, as 1 / delta
 
-OPTIONS = {  # of `refngd run`
+OPTIONS = {
     "--data": dict(
         default="digits",
         metavar="NAME",
@@ -78,16 +75,6 @@ OPTIONS = {  # of `refngd run`
 }
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Entry point of `refngd` and `python -m refngd`; exits with status 2 and one line where an argument is bad."""
-    parser = _parser()
-    args = parser.parse_args(argv)
-    try:
-        run(args)
-    except (ValueError, ArithmeticError, MemoryError, OSError) as error:
-        parser.exit(2, f"refngd {args.command}: error: {error}\n")
-
-
 def run(args: argparse.Namespace) -> None:
     """`refngd run`: compare `args.fisher`, write run.json and the pictures into `args.out`, print the table."""
     net, W, data = _problem(args)
@@ -102,7 +89,7 @@ def run(args: argparse.Namespace) -> None:
     results = {}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        for name in _progress(names):
+        for name in progress(names):
             settings = (args.steps, args.factor, _rho(args, name), args.q, loss, args.frozen)
             try:
                 results[name] = compare(net, W, data, FISHERS[name](), *settings)
@@ -136,7 +123,7 @@ def draw_loss(results: dict[str, Comparison], path: Path) -> None:
     """Training loss over steps, a panel an approximation: circles measured, line theory, as K&O Fig. 1; GD in grey."""
     columns = min(4, len(results))
     rows = math.ceil(len(results) / columns)
-    figure, axes = _subplots(rows, columns, sharex=True, sharey=True, figsize=(2.6 * columns, 2.3 * rows + 0.5))
+    figure, axes = subplots(rows, columns, sharex=True, sharey=True, figsize=(2.6 * columns, 2.3 * rows + 0.5))
     top = max(r.loss[0] for r in results.values())
     gd = results.get("Identity")
     for axis, (name, r) in zip(axes.flat, results.items(), strict=False):
@@ -158,7 +145,7 @@ def draw_loss(results: dict[str, Comparison], path: Path) -> None:
 
 def draw_spectra(results: dict[str, Comparison], path: Path) -> None:
     """Eigenvalues of Theta_bar over the largest: a flat line is the isotropic condition K&O (12)."""
-    figure, axes = _subplots(1, 1, figsize=(6.4, 4))
+    figure, axes = subplots(1, 1, figsize=(6.4, 4))
     for marker, (name, r) in zip(cycle("osv^<>Dpx+"), results.items(), strict=False):
         w = r.isotropy.eigenvalues[::-1] / r.isotropy.eigenvalues[-1]
         axes.flat[0].plot(
@@ -172,13 +159,6 @@ def draw_spectra(results: dict[str, Comparison], path: Path) -> None:
 def _clipped(losses: list[float], top: float) -> list[float]:
     """What a logarithmic axis cannot take, near overflow, stays just above the panel; rounding stays on its floor."""
     return [min(max(loss, top * 1e-15), top * 1e4) for loss in losses]
-
-
-def _subplots(rows: int, columns: int, figsize: tuple[float, float], **options):
-    from matplotlib.figure import Figure  # no pyplot: no display, no global state
-
-    figure = Figure(layout="constrained", dpi=120, figsize=figsize)
-    return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
 def _problem(args: argparse.Namespace) -> tuple[Network, list, datasets.Data]:
@@ -257,66 +237,22 @@ def _rho(args: argparse.Namespace, name: str) -> float:
     return default if args.rho is None else args.rho
 
 
-def _progress(names: Iterable[str]) -> Iterable[str]:
-    """A progress bar where standard error is a terminal and tqdm is there."""
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        return names
-    return tqdm(names, disable=None, leave=False)
-
-
 def _write(args: argparse.Namespace, net: Network, results: dict[str, Comparison]) -> str:
     """Write run.json and the pictures; what was written, in words."""
     record = {
         "settings": {key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()}
         | {"q": str(args.q)},
         "widths": net.widths,
-        "versions": _versions(),
+        "versions": versions(),
         "results": {name: asdict(r) for name, r in results.items()},
     }
-    text = json.dumps(_json(record), indent=1, allow_nan=False)
-    _replace(args.out / "run.json", lambda path: path.write_text(text))
+    text = json.dumps(jsonable(record), indent=1, allow_nan=False)
+    replace_file(args.out / "run.json", lambda path: path.write_text(text))
     try:
-        _replace(args.out / "loss.png", lambda path: draw_loss(results, path))
-        _replace(args.out / "spectra.png", lambda path: draw_spectra(results, path))
+        replace_file(args.out / "loss.png", lambda path: draw_loss(results, path))
+        replace_file(args.out / "spectra.png", lambda path: draw_spectra(results, path))
     except ImportError as error:
         for name in ("loss.png", "spectra.png"):  # of another run
             (args.out / name).unlink(missing_ok=True)
         return f"run.json, but no pictures: {error} (the extra refngd[plot])"
     return "run.json, loss.png, spectra.png"
-
-
-def _versions() -> dict[str, str]:
-    packages = {package: version(package) for package in ("numpy", "scipy")}
-    return {"refngd": __version__, "python": platform.python_version()} | packages
-
-
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file whole or not at all."""
-    with TemporaryDirectory(dir=path.parent) as folder:
-        write(Path(folder, path.name))
-        os.replace(Path(folder, path.name), path)
-
-
-def _json(value):
-    """value with arrays as lists, and with what JSON cannot hold, inf and nan, as null."""
-    if isinstance(value, dict):
-        return {key: _json(v) for key, v in value.items()}
-    if isinstance(value, (list, tuple, np.ndarray)):
-        return [_json(v) for v in (value.tolist() if isinstance(value, np.ndarray) else value)]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="refngd", description="Natural gradient descent, theory beside training.")
-    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True)
-    p = commands.add_parser(
-        "run",
-        help="train a network by every approximation, each at its optimal learning rate, and print theory beside it",
-        allow_abbrev=False,
-    )
-    for name, settings in OPTIONS.items():
-        p.add_argument(name, **settings)
-    return parser

@@ -1,0 +1,35 @@
+"""The command line, `refngd` or `python -m refngd`: a module a command."""
+
+import argparse
+
+from .. import __version__
+from . import run
+
+COMMANDS = {
+    "run": (
+        run,
+        "train a network by every approximation, each at its optimal learning rate, and print theory beside it",
+    ),
+}
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Entry point; exits with status 2 and one line where an argument is bad."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    command, _ = COMMANDS[args.command]
+    try:
+        command.run(args)
+    except (ValueError, ArithmeticError, MemoryError, OSError) as error:
+        parser.exit(2, f"refngd {args.command}: error: {error}\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="refngd", description="Natural gradient descent, theory beside training.")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, (command, summary) in COMMANDS.items():
+        p = commands.add_parser(name, help=summary, allow_abbrev=False)
+        for option, settings in command.OPTIONS.items():
+            p.add_argument(option, **settings)
+    return parser
