@@ -112,6 +112,36 @@ def gaussian(n: int, M_0: int, classes: int, rng: int | np.random.Generator) -> 
     return x, np.argmax(x @ rng.standard_normal((M_0, classes)), axis=1)
 
 
+def teacher_student(
+    rng: int | np.random.Generator,
+    N: int = 16,
+    P: int | None = None,
+    singular_values: Sequence[float] = (4.0, 3.0, 2.0),
+    noise: float = 0.3,
+    whiten: bool = True,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """x (P, N), y = x teacher^T + noise z (P, N), z ~ N(0, 1), and the teacher (N, N), of low rank: Huh, section 6.
+
+    P samples, by default N; whiten: x^T x / P = I exactly, x being sqrt(P) U V^T of a Gaussian U t V^T, else x is that
+    Gaussian. One draw each, in this order, from `rng`: the left and right singular vectors of the teacher (uniform),
+    x, and z. Raises ValueError unless P >= N and there are 1 to N singular values > 0.
+    """
+    P, s = N if P is None else P, np.asarray(singular_values, dtype=float)
+    if not (1 <= N <= P):
+        raise ValueError(f"N, P are {N}, {P}; expected 1 <= N <= P, or the map wanted is not unique")
+    if not (1 <= s.size <= N and np.isfinite(s).all() and (s > 0).all()):
+        raise ValueError(f"singular_values is {list(singular_values)}; expected 1 to N = {N} finite numbers > 0")
+    if not (math.isfinite(noise) and noise >= 0):
+        raise ValueError(f"noise is {noise}; expected a finite number >= 0")
+    rng = np.random.default_rng(rng)
+    left, right = (np.linalg.qr(rng.standard_normal((N, N)))[0][:, : s.size] for _ in range(2))
+    teacher, x = left * s @ right.T, rng.standard_normal((P, N))
+    if whiten:
+        U, _, Vt = np.linalg.svd(x, full_matrices=False)
+        x = math.sqrt(P) * U @ Vt
+    return x, x @ teacher.T + noise * rng.standard_normal((P, N)), teacher
+
+
 def load_npz(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     """`x` (n, M_0) and integer `labels` (n,) of a .npz file, read without pickle.
 

@@ -3,12 +3,16 @@
 import argparse
 
 from .. import __version__
-from . import run
+from . import linear, run
 
 COMMANDS = {
     "run": (
         run,
         "train a network by every approximation, each at its optimal learning rate, and print theory beside it",
+    ),
+    "linear": (
+        linear,
+        "train a deep linear network on a teacher's data by SGD, NGD, sqrt-NGD and their block-diagonal forms",
     ),
 }
 

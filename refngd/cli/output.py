@@ -1,9 +1,12 @@
 """What commands share: progress, JSON, files that are written whole or not at all, figures."""
 
+import argparse
+import json
 import math
 import os
 import platform
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,6 +28,32 @@ def progress(names: Iterable[str]) -> Iterable[str]:
 def versions() -> dict[str, str]:
     packages = {package: version(package) for package in ("numpy", "scipy")}
     return {"refngd": __version__, "python": platform.python_version()} | packages
+
+
+def write(
+    args: argparse.Namespace, results: dict, record: dict, pictures: dict[str, Callable[[Path], None] | None]
+) -> str:
+    """Write COMMAND.json, with settings, versions, `record` and results, and the pictures; what was written, in words.
+
+    A picture that is None, or cannot be drawn, is removed: it would be of another run.
+    """
+    settings = {key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()}
+    record = {"settings": settings, "versions": versions(), **record}
+    text = json.dumps(
+        jsonable(record | {"results": {k: asdict(r) for k, r in results.items()}}), indent=1, allow_nan=False
+    )
+    written, note = [f"{args.command}.json"], ""
+    replace_file(args.out / written[0], lambda path: path.write_text(text))
+    for name, draw in pictures.items():
+        try:
+            if draw:
+                replace_file(args.out / name, draw)
+                written.append(name)
+                continue
+        except ImportError as error:
+            note = f", but no pictures: {error} (the extra refngd[plot])"
+        (args.out / name).unlink(missing_ok=True)
+    return ", ".join(written) + note
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:

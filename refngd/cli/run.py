@@ -1,11 +1,11 @@
 """`refngd run`: train a network by every approximation and print theory beside it."""
 
 import argparse
-import json
 import math
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from ..network import Network, checked_frozen, whole
 from ..preprocess import forster, unit_norm
 from ..spectral import checked_damping
 from ..training import Comparison, compare
-from .output import jsonable, progress, replace_file, subplots, versions
+from .output import progress, subplots, write
 
 FISHERS: dict[str, Callable[[], fisher.Fisher]] = {
     "Identity": fisher.Identity,
@@ -98,7 +98,9 @@ def run(args: argparse.Namespace) -> None:
     if not results:
         raise ValueError("; ".join(notes))
     notes += [f"warning: {message}" for message in dict.fromkeys(str(w.message) for w in caught)]
-    written = _write(args, net, results)
+    args.q = str(args.q)  # JSON has no inf
+    pictures = {"loss.png": partial(draw_loss, results), "spectra.png": partial(draw_spectra, results)}
+    written = write(args, results, {"widths": net.widths}, pictures)
     print("\n".join([*table(results, args.steps), "", *notes]))
     print("theory is that of the network linearised at t = 0; a loss of 1e-28 or so is zero up to rounding")
     print(f"written to {args.out}: {written}")
@@ -235,24 +237,3 @@ def _defined(args: argparse.Namespace, net: Network) -> tuple[list[str], list[st
 def _rho(args: argparse.Namespace, name: str) -> float:
     default = UNITWISE_RHO if name == "Unitwise" else 0.0
     return default if args.rho is None else args.rho
-
-
-def _write(args: argparse.Namespace, net: Network, results: dict[str, Comparison]) -> str:
-    """Write run.json and the pictures; what was written, in words."""
-    record = {
-        "settings": {key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()}
-        | {"q": str(args.q)},
-        "widths": net.widths,
-        "versions": versions(),
-        "results": {name: asdict(r) for name, r in results.items()},
-    }
-    text = json.dumps(jsonable(record), indent=1, allow_nan=False)
-    replace_file(args.out / "run.json", lambda path: path.write_text(text))
-    try:
-        replace_file(args.out / "loss.png", lambda path: draw_loss(results, path))
-        replace_file(args.out / "spectra.png", lambda path: draw_spectra(results, path))
-    except ImportError as error:
-        for name in ("loss.png", "spectra.png"):  # of another run
-            (args.out / name).unlink(missing_ok=True)
-        return f"run.json, but no pictures: {error} (the extra refngd[plot])"
-    return "run.json, loss.png, spectra.png"
