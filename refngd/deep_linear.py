@@ -95,21 +95,23 @@ class Rule:
         rho, q = checked_damping(self.rho, self.q)
         if not self.clip > 0:
             raise ValueError(f"clip is {self.clip}; expected a number > 0")
+        object.__setattr__(self, "clip", float(self.clip))  # NumPy scalars would promote float32 arrays
         object.__setattr__(self, "rho", rho)
         object.__setattr__(self, "q", q)
 
     def update(self, w: list[Array], data: Statistics) -> list[Array]:
         """u, a list like w. Raises ValueError where w and data do not fit, FloatingPointError if u is not finite."""
         check(w, data)
-        if self.block or len(w) == 1:
-            E, scale = displacement(w, data), len(w) ** (-1 / self.q)
-            u = [scale * _polar_power(L, R, E, self.q, self.rho) for L, R in partial_pairs(w, data.S)]
-        else:
-            u = pull(w, multiplier(w, data, self.q, self.rho), data.S)
-        gain = (1 + self.rho) ** (1 / self.q) if self.regularised else 1.0
-        size = gain * norm(u)
+        with np.errstate(over="ignore", invalid="ignore"):  # reported below
+            if self.block or len(w) == 1:
+                E, scale = displacement(w, data), len(w) ** (-1 / self.q)
+                u = [scale * _polar_power(L, R, E, self.q, self.rho) for L, R in partial_pairs(w, data.S)]
+            else:
+                u = pull(w, multiplier(w, data, self.q, self.rho), data.S)
+            gain = (1 + self.rho) ** (1 / self.q) if self.regularised else 1.0
+            size = gain * norm(u)
         if not math.isfinite(size):
-            raise FloatingPointError("the update is not finite: the weights have grown too large")
+            raise FloatingPointError(f"the update has norm {size}: the weights have grown too large")
         gain *= min(1.0, self.clip / size) if size else 1.0
         return [gain * u_i for u_i in u]
 
@@ -256,6 +258,8 @@ def partial_pairs(w: list[Array], S: Array | None) -> Iterator[tuple[Array, Arra
 def _polar_power(L: Array, R: Array, E: Array, q: float, rho: float) -> Array:
     """J_i (K_i + rho I)^{-1/q} E (n_i, n_{i-1}), K_i = R^T R (x) L L^T, from the singular values of its factors."""
     xp = array_module(E)
+    if not (xp.isfinite(L).all() and xp.isfinite(R).all()):
+        raise FloatingPointError("products of the weights overflow")
     with raising(xp):
         (U, s, Vt), (P, t, Qt) = (xp.linalg.svd(a, full_matrices=False) for a in (L, R))
     k = s[:, None] * t  # the singular values of J_i

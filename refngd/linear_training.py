@@ -62,12 +62,7 @@ def flow(
     """
     from scipy.integrate import solve_ivp
 
-    times = np.asarray(times, dtype=float)
-    if times.ndim != 1 or not times.size or not np.isfinite(times).all() or not (np.diff([0.0, *times]) >= 0).all():
-        raise ValueError(f"times is {times}; expected finite ascending numbers >= 0")
-    _check_start(w, data, eta)
-    if w[0].dtype != np.float64:
-        raise ValueError(f"w is {w[0].dtype}; expected float64, in which the integrator works")
+    times = _checked_flow(w, data, times, eta, converged, tolerance)
     velocity, theta = _Velocity(w, data, rule, float(eta), evaluations), _to_theta(w)
 
     def excess(t: float, theta: np.ndarray) -> float:
@@ -78,8 +73,9 @@ def flow(
     solution = solve_ivp(velocity, (0.0, times[-1]), theta, "DOP853", times, **options)
     if solution.status < 0:
         raise FloatingPointError(velocity.report("it needs steps below rounding"))
-    reached = [(solution.t, solution.y.T), (solution.t_events[0], solution.y_events[0])]
-    pairs = [pair for t, y in reached for pair in zip(t.tolist(), y, strict=True)]
+    # SciPy leaves y a list where no time was reached
+    reached = [(solution.t, np.transpose(solution.y)), (solution.t_events[0], solution.y_events[0])]
+    pairs = [(float(t), y) for times, states in reached for t, y in zip(times, states, strict=True)]
     return [State(t, velocity.weights(y), loss(velocity.weights(y), data)) for t, y in pairs]
 
 
@@ -202,6 +198,21 @@ class _Velocity:
 
 def _to_theta(w: list[Array]) -> np.ndarray:
     return np.concatenate([w_i.ravel() for w_i in to_device(w, "cpu")])
+
+
+def _checked_flow(w, data, times, eta, converged, tolerance) -> np.ndarray:
+    """times as an array, or ValueError for what `flow` cannot take."""
+    times = np.asarray(times, dtype=float)
+    if times.ndim != 1 or not times.size or not np.isfinite(times).all() or not (np.diff([0.0, *times]) >= 0).all():
+        raise ValueError(f"times is {times}; expected finite ascending numbers >= 0")
+    if not 0 <= converged < 1:
+        raise ValueError(f"converged is {converged}; expected a number in [0, 1)")
+    if not 1e-13 <= tolerance < 1:
+        raise ValueError(f"tolerance is {tolerance}; expected a number in [1e-13, 1)")
+    _check_start(w, data, eta)
+    if w[0].dtype != np.float64:
+        raise ValueError(f"w is {w[0].dtype}; expected float64, in which the integrator works")
+    return times
 
 
 def _check_start(w: list[Array], data: Statistics, eta: float) -> None:

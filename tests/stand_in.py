@@ -26,6 +26,7 @@ FUNCTIONS = [
     "expm1",
     "eye",
     "isfinite",
+    "kron",
     "log",
     "log1p",
     "matmul",
@@ -40,7 +41,7 @@ FUNCTIONS = [
     "where",
     "zeros",
 ]
-LINALG = ["cond", "eigh", "eigvalsh", "inv", "norm", "solve"]
+LINALG = ["cond", "eigh", "eigvalsh", "inv", "norm", "solve", "svd"]
 METHODS = [
     "all",
     "any",

@@ -11,7 +11,7 @@ import stand_in
 from support import FISHERS, generator, host
 
 import refngd as rn
-from refngd import arrays, datasets, preprocess
+from refngd import arrays, datasets, deep_linear, linear_training, preprocess
 from refngd.training import compare
 
 PACKAGE = Path(rn.__file__).parent
@@ -91,6 +91,45 @@ def test_the_forster_transform_runs_on_the_device_and_never_leaves_it(device, dt
     for inputs, steps, message in ((x, 100, "about 7 of the 9"), (x, 1, "in 1 steps"), (0 * x + 1, 100, "has rank 1")):
         with pytest.raises(np.linalg.LinAlgError, match=message):
             preprocess.forster(rn.to_device(inputs, "gpu"), steps=steps)
+
+
+def linear_results(to, dtype, white):
+    """What `deep_linear` and `linear_training` compute, as a list of arrays, for data moved by `to`."""
+    rng = generator()
+    w = to([rng.standard_normal(shape).astype(dtype) for shape in ((4, 3), (4, 4), (2, 4))])
+    m = to([rng.standard_normal((4, 4)).astype(dtype) for _ in range(2)])
+    x, y, Lambda, w_star = (to(rng.standard_normal(shape).astype(dtype)) for shape in ((7, 3), (7, 2), (2, 3), (2, 3)))
+    data = deep_linear.Statistics(w_star) if white else deep_linear.Statistics.of(x, y)
+    same = deep_linear.Statistics.with_covariance(w_star, x.T @ x / len(x))
+    out = [data.w_star, same.S, *data.pseudo_samples(), *deep_linear.conserved(w), *deep_linear.null_update(w, m)]
+    out += [deep_linear.kernel(w, data.S), deep_linear.push(w, w, data.S), *deep_linear.pull(w, Lambda, data.S)]
+    out += [
+        *deep_linear.hessian_product(w, w, data),
+        *deep_linear.multiplier([w[1], w[2]], deep_linear.Statistics(w[2])),
+    ]
+    for q, rho, block in [(1, 0, False), (2, 0.1, False), (np.inf, 0, False), (1, 0.1, True), (3, 0, True)]:
+        rule = deep_linear.Rule(q, block, np.float64(rho), np.float64(0.5), regularised=True)
+        *_, last = linear_training.descend(w, data, rule, np.float64(0.1), 2)
+        out += [*rule.update(w, data), *last.w]
+    run = linear_training.trajectory(w, data, w_star, deep_linear.Rule(2), 0.1, 5)
+    numbers = [deep_linear.loss(w, data), deep_linear.norm(w), *run.loss, *run.excess, *run.modes[-1]]
+    if dtype == np.float64:
+        *_, state = linear_training.flow(w, data, deep_linear.Rule(2), [0.1, 0.2])
+        out, numbers = [*out, *state.w], [*numbers, state.t, state.loss]
+    assert all(type(number) is float for number in numbers)
+    return out, numbers
+
+
+@pytest.mark.parametrize("white", [True, False])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_deep_linear_networks_run_on_the_device_and_never_leave_it(device, dtype, white):
+    expected, expected_numbers = linear_results(lambda x: x, dtype, white)
+    actual, numbers = linear_results(lambda x: rn.to_device(x, "gpu"), dtype, white)
+    assert {type(a) for a in actual} == {device.ndarray}
+    assert {a.dtype for a in actual} == {np.dtype(dtype)}
+    for a, b in zip(host(actual), expected, strict=True):
+        assert (a == b).all()
+    assert numbers == expected_numbers
 
 
 def test_owens_function_is_the_hosts(device):

@@ -259,3 +259,73 @@ def test_module_and_silence_off_a_terminal(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.startswith("digits: N = 8 to train, 349 to test")
     assert done.stderr == ""
+
+
+def run_linear(tmp_path, capsys, *arguments):
+    main(["linear", "--out", str(tmp_path / "out"), "-N", "6", "--teacher", "3", "2", "--duration", "0.1", *arguments])
+    record = json.loads((tmp_path / "out" / "linear.json").read_text())
+    return capsys.readouterr().out, record, sorted(p.name for p in (tmp_path / "out").iterdir())
+
+
+def test_linear_prints_the_numbers_of_its_record_and_draws(tmp_path, capsys):
+    out, record, files = run_linear(tmp_path, capsys)
+    assert files == ["fig4.png", "fig5.png", "linear.json"]
+    assert list(record["results"]) == ["SGD", "NGD", "sqrt-NGD", "NGD-d", "sqrt-NGD-d"]
+    rows = {
+        line.split()[0]: line.replace(" | ", " ").split()[1:] for line in out.splitlines() if line.count(" | ") == 3
+    }
+    for name, r in record["results"].items():
+        eta, steps, loss, least, best, time, excess, first, last = rows[name]
+        assert (int(steps), int(best)) == (r["t"][-1], r["best"])
+        assert float(loss) == pytest.approx(r["loss"][-1], rel=1e-3)
+        assert (float(least), float(excess)) == pytest.approx((r["best_excess"], r["excess"][-1]), abs=1e-4)
+        assert float(time) == pytest.approx(float(eta) * r["best"], rel=1e-3)
+        assert (float(first), float(last)) == pytest.approx(
+            [c[1] for c in r["conserved"][:: len(r["t"]) - 1]], abs=1e-4
+        )
+    assert [r["t"][-1] for r in record["results"].values()] == [800, 30, 25, 30, 50]
+    assert record["settings"]["teacher"] == [3, 2]
+    assert "no test loss is below 0.27" in out
+
+
+def test_linear_with_raw_inputs_takes_the_smaller_rate_for_sgd(tmp_path, capsys):
+    out, record, _ = run_linear(tmp_path, capsys, "--raw", "-P", "9", "--rules", "SGD", "NGD-d")
+    assert record["etas"] == {"SGD": 0.005, "NGD-d": 0.02}
+    assert record["results"]["SGD"]["t"][-1] == 1600
+    assert "raw inputs, N = 6, P = 9" in out
+
+
+def test_shallow_linear_networks_have_no_figure_of_inner_weights(tmp_path, capsys):
+    assert run_linear(tmp_path, capsys)[2] == ["fig4.png", "fig5.png", "linear.json"]
+    for depth in ("1", "2"):
+        out, record, files = run_linear(tmp_path, capsys, "--depth", depth, "--rules", "sqrt-NGD", "SGD")
+        assert files == ["fig4.png", "linear.json"]  # that of the earlier run is gone
+        assert set(record["results"]) == {"sqrt-NGD", "SGD"}
+        assert "nan" not in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--teacher", "0"], "singular_values is [0.0]; expected 1 to N = 6 finite numbers > 0"),
+        (["-P", "3"], "N, P are 6, 3; expected 1 <= N <= P"),
+        (["-N", "0"], "N is 0; expected an integer >= 1"),
+        (["--depth", "0"], "depth is 0; expected an integer >= 1"),
+        (["--noise", "-1"], "noise is -1.0; expected a finite number >= 0"),
+        (["--sigma-w", "0"], "sigma_w is 0.0; expected a finite number > 0"),
+        (["--eta", "-1"], "eta is -1.0; expected a finite number > 0"),
+        (["--duration", "inf"], "--duration is inf; expected a finite number >= 0"),
+        (["--duration", "-1"], "--duration is -1.0; expected a finite number >= 0"),
+        (["--rho", "-1"], "rho is -1.0; expected a finite number >= 0"),
+        (["--clip", "0"], "clip is 0.0; expected a number > 0"),
+        (["--seed", "-1"], "seed is -1; expected an integer >= 0"),
+        (["--rules", "Adam"], "invalid choice: 'Adam'"),
+    ],
+)
+def test_linear_says_in_one_line_what_is_wrong(tmp_path, capsys, arguments, message):
+    with pytest.raises(SystemExit) as exit:
+        run_linear(tmp_path, capsys, *arguments)
+    said = capsys.readouterr().err.splitlines()
+    assert exit.value.code == 2
+    assert message in said[-1]
+    assert not (tmp_path / "out" / "linear.json").exists()

@@ -1,11 +1,13 @@
 """Bad input: one clear message that names the argument, what came and what is expected, before any work."""
 
+import math
+
 import numpy as np
 import pytest
-from support import FISHERS, host, on, problem
+from support import FISHERS, generator, host, on, problem
 
 import refngd as rn
-from refngd import datasets
+from refngd import datasets, deep_linear, linear_training
 from refngd.preprocess import forster, unit_norm
 
 
@@ -341,3 +343,131 @@ def test_a_corrupt_shipped_file_is_noticed(monkeypatch, tmp_path):
 def test_targets_need_labels_from_zero():
     with pytest.raises(ValueError, match=r"labels are -1..1; expected integers 0, 1, .."):
         datasets.targets(np.array([-1, 1]))
+
+
+def deep():
+    """Weights (3, 4, 2) and statistics that fit."""
+    rng = generator()
+    return [rng.standard_normal((4, 3)), rng.standard_normal((2, 4))], deep_linear.Statistics(
+        rng.standard_normal((2, 3))
+    )
+
+
+@pytest.mark.parametrize(
+    ("w", "message"),
+    [
+        (
+            [np.ones((4, 3)), np.ones((2, 5))],
+            r"w has shapes \[\(4, 3\), \(2, 5\)\]; expected \(n_1, n_0\), \(n_2, n_1\)",
+        ),
+        ([], r"w has shapes \[\]; expected"),
+        ([np.ones(3), np.ones((2, 3))], r"w has shapes \[\(3,\), \(2, 3\)\]"),
+        ([np.ones((4, 5)), np.ones((2, 4))], r"w maps 5 inputs to 2 outputs; w_star is \(2, 3\)"),
+        ([np.ones((4, 3), np.float32), np.ones((2, 4))], "w is numpy float32, numpy float64; expected numpy float64"),
+        ([np.ones((4, 3)), np.full((2, 4), np.nan)], r"w\[1\] has non-finite entries"),
+        ([np.zeros((4, 3)), np.zeros((2, 4))], "w is a saddle point where J = 0, as all-zero weights are"),
+    ],
+)
+@pytest.mark.parametrize(("train", "until"), [(linear_training.descend, (0.1, 3)), (linear_training.flow, ([1.0],))])
+def test_deep_linear_weights(train, until, w, message):
+    _, data = deep()
+    with pytest.raises(ValueError, match=message):
+        train(w, data, deep_linear.Rule(2), *until)
+
+
+def test_one_layer_of_zeros_is_no_saddle_point():
+    w, data = deep()
+    w[0] = 0 * w[0]
+    *_, last = linear_training.descend(w, data, deep_linear.Rule(2), 0.1, 50)
+    assert last.loss < 0.1 * deep_linear.loss(w, data)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (dict(q=0.5), r"q is 0.5; expected a number in \[1, inf\]"),
+        (dict(rho=-1), "rho is -1; expected a finite number >= 0"),
+        (dict(clip=0), "clip is 0; expected a number > 0"),
+        (dict(clip=math.nan), "clip is nan; expected a number > 0"),
+    ],
+)
+def test_update_rules(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        deep_linear.Rule(**arguments)
+
+
+def test_statistics():
+    make, good = deep_linear.Statistics, np.ones((2, 3))
+    for w_star, message in (
+        (np.ones(3), r"w_star is numpy float64 \(3,\); expected numpy float64 \('n', 'n'\)"),
+        ([[1.0]], "w_star is numpy list"),
+        (np.ones((2, 3), int), "w_star is numpy int64"),
+        (good * math.inf, "w_star has non-finite entries"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            make(w_star)
+    with pytest.raises(ValueError, match=r"S is numpy float64 \(2, 2\); expected numpy float64 \(3, 3\)"):
+        make(good, np.eye(2))
+    with pytest.raises(ValueError, match="S is numpy float32"):
+        make(good, np.eye(3, dtype=np.float32))
+    with pytest.raises(ValueError, match="Sigma_x is singular: rank 2 with 3 inputs, so the map wanted is not unique"):
+        make.with_covariance(good, np.diag([1.0, 2.0, 0.0]))
+    with pytest.raises(ValueError, match="Sigma_x is singular: rank 2 with 3 inputs"):
+        make.with_covariance(good, np.diag([1.0, 2.0, -1.0]))
+    with pytest.raises(ValueError, match="Sigma_x is not symmetric"):
+        make.with_covariance(good, np.triu(np.ones((3, 3))))
+    with pytest.raises(ValueError, match="Sigma_x is singular: rank 2 with 3 inputs"):
+        make.of(generator().standard_normal((2, 3)), np.ones((2, 1)))
+    with pytest.raises(ValueError, match=r"y is numpy float64 \(5, 1\); expected numpy float64 \(4, 'n'\)"):
+        make.of(generator().standard_normal((4, 3)), np.ones((5, 1)))
+    with pytest.raises(ValueError, match="x has non-finite entries"):
+        make.of(np.full((4, 3), math.nan), np.ones((4, 1)))
+
+
+def test_training_of_deep_linear_networks():
+    w, data = deep()
+    rule = deep_linear.Rule(2)
+    for eta in (0, -1.0, math.inf, math.nan):
+        with pytest.raises(ValueError, match=f"eta is {eta}; expected a finite number > 0"):
+            linear_training.descend(w, data, rule, eta, 3)
+    with pytest.raises(ValueError, match="steps is -1; expected an integer >= 0"):
+        linear_training.descend(w, data, rule, 0.1, -1)
+    for times in ([], [1.0, 0.5], [-1.0], [math.inf], [[1.0]]):
+        with pytest.raises(ValueError, match=r"times is .*; expected finite ascending numbers >= 0"):
+            linear_training.flow(w, data, rule, times)
+    with pytest.raises(ValueError, match="evaluations is 0; expected an integer >= 1"):
+        linear_training.flow(w, data, rule, [1.0], evaluations=0)
+    for converged in (-1, 1.0, math.nan):
+        with pytest.raises(ValueError, match=r"converged is .*; expected a number in \[0, 1\)"):
+            linear_training.flow(w, data, rule, [1.0], converged=converged)
+    with pytest.raises(ValueError, match=r"tolerance is 0; expected a number in \[1e-13, 1\)"):
+        linear_training.flow(w, data, rule, [1.0], tolerance=0)
+    small = [w_i.astype(np.float32) for w_i in w], deep_linear.Statistics(data.w_star.astype(np.float32))
+    with pytest.raises(ValueError, match="w is float32; expected float64, in which the integrator works"):
+        linear_training.flow(*small, rule, [1.0])
+    with pytest.raises(FloatingPointError, match=r"the flow ends at t = 0.*: it takes too many evaluations of u"):
+        linear_training.flow(w, data, rule, [1.0], evaluations=5)
+    for name in ("seed", "N", "depth"):
+        with pytest.raises(ValueError, match=f"{name} is -1; expected an integer >="):
+            linear_training.teacher_student_problem(**{"seed": 0, name: -1})
+
+
+@pytest.mark.parametrize(
+    "rule", [deep_linear.Rule(q, block) for q in (1, 2, math.inf) for block in (False, True)], ids=str
+)
+def test_deep_linear_updates_that_overflow(rule):
+    w, data = deep()
+    with pytest.raises(FloatingPointError, match=r"overflow|have grown too large|non-finite entries"):
+        rule.update([1e200 * w[0], 1e200 * w[1], np.eye(2)], data)
+
+
+def test_divergence_of_deep_linear_training():
+    w, data = deep()
+    with pytest.raises(FloatingPointError, match=r"training diverged at t = \d+: the loss is inf; lower eta = 10"):
+        list(linear_training.descend(w, data, deep_linear.Rule(math.inf), 10, 100))
+
+
+def test_kernels_of_deep_linear_networks_that_do_not_fit():
+    w = [np.ones((1, 600)), np.ones((600, 1))]
+    with pytest.raises(MemoryError, match=r"K \(360000 x 360000\) and its work space .*: use a block-diagonal rule"):
+        deep_linear.kernel(w)

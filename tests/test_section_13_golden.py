@@ -1,4 +1,4 @@
-"""SPEC 13.3 and 13.5: numbers found independently."""
+"""SPEC 13.3, 13.5 and 13.6: numbers found independently."""
 
 from math import cos, sin, sqrt
 
@@ -7,6 +7,7 @@ import pytest
 from support import host, on
 
 import refngd as rn
+from refngd import deep_linear
 
 
 @pytest.fixture
@@ -43,3 +44,18 @@ def test_golden_alphas():
     )
     depths = [rn.BlockTridiagonal().alpha(rn.Network((100,) * L + (1,)), 10) for L in range(3, 9)]
     assert depths == pytest.approx([1, 2, 2, 2, 3, 3], rel=1e-14)
+
+
+def test_golden_deep_linear_network():
+    """13.6: dims (3, 4, 4, 2), weights from cosines."""
+    shapes = [(4, 3), (4, 4), (2, 4)]
+    w = [
+        np.array([[0.6 * cos(1 + k + 2 * a + 3 * b + a * b) for b in range(n)] for a in range(m)])
+        for k, (m, n) in enumerate(shapes)
+    ]
+    w, data = on(w), deep_linear.Statistics(on(np.array([[1.5, -0.3, 0.2], [0.1, 0.8, -0.6]])))
+    assert deep_linear.loss(w, data) == pytest.approx(2.13797044296717, abs=1e-14)
+    assert deep_linear.norm(deep_linear.conserved(w)[:1]) == pytest.approx(1.40578087745281, abs=1e-14)
+    golden = {1: 3.3145896760499, 2: 2.0678348304288, 3: 2.3052157641755, np.inf: 3.3870760884634}
+    for q, size in golden.items():
+        assert deep_linear.norm(deep_linear.Rule(q).update(w, data)) == pytest.approx(size, abs=1e-12)
