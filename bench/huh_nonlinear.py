@@ -19,7 +19,7 @@ from .figure import Figure
 
 POWER = {"SGD": math.inf, "NGD-d": 1, "NGD-d-retuned": 1, "sqrt-NGD-d": 2}
 FISHER = rn.KFAC(last="gram", rcond=1e-10)
-TRAINED, STUCK, SADDLE = 0.97, 0.5, 0.01  # accuracies, and a relative distance from the loss ln 10 of outputs 0
+TRAINED, SADDLE = 0.97, 0.01  # an accuracy, and a relative distance from the loss ln 10 of outputs 0
 
 
 def images(settings: dict, data: str | None, rng: np.random.Generator) -> datasets.Data:
@@ -90,11 +90,6 @@ def _end(curves: list[dict], what: str = "accuracy") -> float:
     return float(np.mean([math.nan if c["stopped"] else c[what][-1] for c in curves]))
 
 
-def _best(curves: list[dict]) -> float:
-    """The best accuracy at the end of any epoch of any run."""
-    return max(max(c["accuracy"]) for c in curves)
-
-
 def _from_saddle(curves: list[dict]) -> float:
     """The largest relative distance of the training loss from ln 10 in the course of the runs."""
     if any(c["stopped"] for c in curves):
@@ -115,17 +110,18 @@ def _verdicts(settings: dict, results: dict[str, dict]) -> list[tuple[str, bool]
     sgd, plain, retuned, root = (_of(settings, results, rule) for rule in POWER)
     rules, gains = settings["rules"], settings["gains"]
     first, small, tiny = gains[0], gains[1:], gains[2:]
-    accuracy, loss = {g: _end(root[g]) for g in gains}, [_end(root[g], "train") for g in small]
-    spread = float(np.max(loss) / np.min(loss)) - 1  # nan, unlike those of Python, if one is
+    accuracy, loss = {g: _end(root[g]) for g in gains}, {g: _end(root[g], "train") for g in small}
+    losses = np.array(list(loss.values()))
+    spread = float(losses.max() / losses.min()) - 1  # nan, unlike Python's, if one of them is
     stuck, stuck_plain = ({g: _from_saddle(curves[g]) for g in small} for curves in (sgd, plain))
     later, soon = _epochs(retuned[small[0]]), {g: _epochs(root[g]) for g in gains}
-    best = {g: _best(retuned[g]) for g in tiny}
+    behind, rest = {g: _end(retuned[g]) for g in tiny}, {g: _end(retuned[g], "train") for g in tiny}
     return [
         (f"sqrt-NGD-d trains at every gain with one learning rate and no damping: validation accuracy after "
          f"{rules['sqrt-NGD-d']['epochs']} epochs {_words(accuracy, '.3f')} (limit {TRAINED})",
          all(a > TRAINED for a in accuracy.values())),
         (f"sqrt-NGD-d trains alike at all gains below 1: training losses "
-         f"{', '.join(f'{a:.4f}' for a in loss)}, {100 * spread:.0f} % apart (limit 20 %)", spread < 0.2),
+         f"{_words(loss, '.4f')}, {100 * spread:.0f} % apart (limit 20 %)", spread < 0.2),
         (f"SGD trains at gain {first:g}, slowly: validation accuracy {_end(sgd[first]):.3f} after "
          f"{rules['SGD']['epochs']} epochs (limit .93)", _end(sgd[first]) > 0.93),
         (f"SGD stays at the loss ln 10 at the other gains, for {rules['SGD']['epochs']} epochs: training losses are "
@@ -138,8 +134,9 @@ def _verdicts(settings: dict, results: dict[str, dict]) -> list[tuple[str, bool]
         (f"NGD-d retuned for gain {small[0]:g} trains, but later: validation accuracy {_end(retuned[small[0]]):.3f}; "
          f".95 after {later} epochs, by sqrt-NGD-d after {', '.join(f'{t}' for t in soon.values())}",
          _end(retuned[small[0]]) > TRAINED and later > max(soon.values())),
-        (f"NGD-d retuned for smaller gains does not train in {rules['NGD-d-retuned']['epochs']} epochs: best "
-         f"validation accuracy {_words(best, '.3f')} (limit {STUCK})", max(best.values()) < STUCK),
+        (f"NGD-d retuned for smaller gains is far behind after {rules['NGD-d-retuned']['epochs']} epochs: validation "
+         f"accuracy {_words(behind, '.3f')}, training loss {_words(rest, '.2f')} (limit 10 times that of sqrt-NGD-d)",
+         all(rest[g] > 10 * loss[g] for g in tiny)),
     ]  # fmt: skip
 
 
@@ -187,7 +184,7 @@ def _rules(retuned: list[list[float]], epochs: list[int], seeds: int) -> dict:
     return {rule: {"runs": run, "epochs": n, "seeds": many.get(rule, 1)} for (rule, run), n in given}
 
 
-_RETUNED = [[1e-2, 0.08, 2e-3], [1e-4, 0.04, 3e-5], [1e-6, 0.06, 3e-7]]
+_RETUNED = [[1e-2, 0.08, 2e-3], [1e-4, 1.2e-4, 1e-7], [1e-6, 4e-5, 1e-9]]
 # the paper gives eps of I eps + B (x) A, not its learning rates
 _CAPTION = [[g, 0.16, eps**0.5] for g, eps in zip(_GAINS[1:], (1e-3, 1e-6, 1e-7), strict=True)]
 _SMALL = {"data": "digits", "N": 1437, "N_validation": 360, "rules": _rules(_RETUNED, [30, 6, 10, 4], 3)}
