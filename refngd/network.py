@@ -44,6 +44,13 @@ def checked_frozen(frozen: int, L: int) -> int:
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
+def checked_dtype(dtype: DTypeLike) -> np.dtype:
+    """dtype as a np.dtype, or ValueError."""
+    if np.dtype(dtype) not in FLOATS:
+        raise ValueError(f"dtype is {dtype}; expected float32 or float64")
+    return np.dtype(dtype)
+
+
 @dataclass(frozen=True)
 class Signals:
     """What a forward and a backward pass leave: `h[l-1]` is h_{l-1} and `delta[l-1]` is delta_l, for l = 1..L.
@@ -122,14 +129,35 @@ class Network:
 
         float32 weights are the rounded float64 ones. Move them with `refngd.to_device`.
         """
-        if np.dtype(dtype) not in FLOATS:
-            raise ValueError(f"dtype is {dtype}; expected float32 or float64")
-        rng = np.random.default_rng(rng)
+        dtype, rng = checked_dtype(dtype), np.random.default_rng(rng)
         W = [rng.standard_normal(shape) for shape in self.shapes]
         if self.parameterization == "standard":
             for w, M in zip(W, self.widths, strict=False):
                 w[:, :M] *= self.sigma_w / math.sqrt(M)
                 w[:, M:] *= self.sigma_b
+        return [w.astype(dtype) for w in W]
+
+    def semi_orthogonal(
+        self, rng: int | np.random.Generator, gain: float = 1.0, dtype: DTypeLike = np.float64
+    ) -> list[np.ndarray]:
+        """Random weights of Huh S.I.3: every W_l, less its bias, is `gain` times a semi-orthogonal matrix; no bias yet.
+
+        All min(M_l, M_{l-1}) singular values of W_l, as stored, are `gain`, its singular vectors uniform (Haar), and
+        biases, if there are any, 0. So layer l of "standard", Huh's, multiplies by `gain`; that of "ntk", because of
+        the factor in h, by gain sigma_w / sqrt(M_{l-1}). sigma_w and sigma_b enter nowhere else.
+
+        One `standard_normal` draw per layer, on the host, of shape (larger, smaller width); float32 weights are the
+        rounded float64 ones. Raises ValueError for another dtype, and for a gain below tiny / eps or above eps max of
+        it: all entries that count are to be normal numbers.
+        """
+        dtype, rng = checked_dtype(dtype), np.random.default_rng(rng)
+        info = np.finfo(dtype)
+        least, most = float(info.tiny / info.eps), float(info.eps * info.max)
+        if not least <= gain <= most:
+            raise ValueError(f"gain is {gain}; expected a number in [{least:.3g}, {most:.3g}] for {dtype}")
+        W = [np.zeros(shape) for shape in self.shapes]
+        for w, M in zip(W, self.widths, strict=False):
+            w[:, :M] = float(gain) * _semi_orthogonal(rng, len(w), M)
         return [w.astype(dtype) for w in W]
 
     def forward(self, W: list[Array], x: Array) -> Array:
@@ -214,3 +242,10 @@ class Network:
             raise ValueError(f"x has dtype {x.dtype}; expected float32 or float64")
         if not array_module(x).isfinite(x).all():
             raise ValueError("x has non-finite entries; expected finite numbers")
+
+
+def _semi_orthogonal(rng: np.random.Generator, m: int, n: int) -> np.ndarray:
+    """A Haar distributed (m, n) with orthonormal columns, or with orthonormal rows if m < n."""
+    Q, R = np.linalg.qr(rng.standard_normal((max(m, n), min(m, n))))
+    Q *= np.sign(np.diag(R))  # LAPACK's signs depend on the draw: Q alone is not uniform
+    return Q if m >= n else Q.T

@@ -1,10 +1,10 @@
-"""The training loop, full batch, theta <- theta - eta G^{-1/q} grad L, K&O (4), (7); and its theory beside it."""
+"""The training loop, theta <- theta - eta G^{-1/q} grad L, K&O (4), (7), Huh (19), (21); and its theory beside it."""
 
 import math
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from itertools import count, islice
+from itertools import count, islice, repeat
 
 import numpy as np
 
@@ -21,7 +21,10 @@ from .spectral import checked_damping
 
 @dataclass(frozen=True)
 class Step:
-    """Weights, outputs (N, C) and loss on the training set after t updates."""
+    """Weights after t updates; outputs (N, C) and loss, at these weights, on the training set.
+
+    In mini-batches f and loss are those of the batch that update t + 1 takes, before it does.
+    """
 
     t: int
     W: list[Array]
@@ -41,10 +44,15 @@ def train(
     q: float = 1,
     loss: Loss = mse,
     frozen: int = 0,
+    batch: int | None = None,
+    rng: int | np.random.Generator = 0,
 ) -> Iterator[Step]:
     """Steps t = 0 (the initial state), 1, .., `steps`; W is not changed. x (N, M_0), y (N, C).
 
     frozen: the first layers W_1, .., W_frozen that are kept fixed (see `Signals.above`); Step.W has all L.
+    batch: samples in an update, whose Fisher matrix and gradient are means over them; None for all N. `steps` counts
+    updates. Every ceil(N / batch) of them take the samples in a new random order, drawn by rng on the host; the last
+    of these batches is smaller if `batch` does not divide N.
     eta multiplies `fisher.direction`; its optimum is 1 / alpha where there is one, 1 / lambda_max(NTK) for `Identity`.
     Raises ValueError for bad arguments, at once; FloatingPointError if the loss stops being finite, on the way.
     """
@@ -58,6 +66,15 @@ def train(
     frozen = checked_frozen(frozen, len(net.shapes))
     fisher.require(len(net.shapes) - frozen, net.sigma_b > 0, q)
     net.check(W, x)
+    _check_targets(net, x, y, loss)
+    if batch is not None and whole("batch", batch, 1) > len(x):
+        raise ValueError(f"batch is {batch}; expected None or an integer <= N = {len(x)}")
+    samples = repeat((x, y)) if batch is None else _batches(x, y, int(batch), np.random.default_rng(rng))
+    return _steps(net, W, samples, fisher, float(eta), steps, rho, q, loss, frozen)
+
+
+def _check_targets(net: Network, x: Array, y: Array, loss: Loss) -> None:
+    """Raise ValueError unless y (N, C) are finite targets of `loss` for x (N, M_0), of its device and dtype."""
     given = (array_module(y).__name__, str(getattr(y, "dtype", None)), getattr(y, "shape", None))
     expected = (array_module(x).__name__, str(x.dtype), (len(x), net.widths[-1]))
     if given != expected:
@@ -65,11 +82,19 @@ def train(
     if not array_module(y).isfinite(y).all():
         raise ValueError("y has non-finite entries; expected finite numbers")
     loss.check(y)
-    return _steps(net, W, x, y, fisher, float(eta), steps, rho, q, loss, frozen)
 
 
-def _steps(net, W, x, y, fisher, eta, steps, rho, q, loss, frozen) -> Iterator[Step]:
-    for t in range(steps + 1):
+def _batches(x: Array, y: Array, batch: int, rng: np.random.Generator) -> Iterator[tuple[Array, Array]]:
+    """Endlessly: rows of x and y, `batch` at a time, each epoch in a new order."""
+    while True:
+        order = array_module(x).asarray(rng.permutation(len(x)))
+        for start in range(0, len(x), batch):
+            rows = order[start : start + batch]
+            yield x[rows], y[rows]
+
+
+def _steps(net, W, samples, fisher, eta, steps, rho, q, loss, frozen) -> Iterator[Step]:
+    for t, (x, y) in zip(range(steps + 1), samples, strict=False):
         try:
             s = net.signals(W, x).above(frozen)
         except (FloatingPointError, ValueError) as error:

@@ -44,6 +44,7 @@ def results(to, dtype, sigma_b, name):
     ]
     out += [step.W[0] for step in rn.train(net, W, x, y, fisher, 1e-3, 2, rho=20.0)]
     out += [*fisher.direction(s.above(1), y), *list(rn.train(net, W, x, y, fisher, 1e-3, 2, rho=20.0, frozen=1))[-1].W]
+    out += [step.f for step in rn.train(net, W, x, y, fisher, 1e-3, 3, rho=20.0, batch=3)]
     labels = to(np.eye(2, dtype=dtype)[[0, 1, 1, 0]])
     whitened, e = rn.CrossEntropy(0.1).whiten(s, labels)
     out += [e, *whitened.delta, rn.cross_entropy.velocity(s.f, labels), *fisher.direction(whitened, e, 20.0)]

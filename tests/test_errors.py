@@ -36,6 +36,16 @@ def test_activation_and_dtype():
         rn.shifted_relu(np.inf)
     with pytest.raises(ValueError, match=r"dtype is .*; expected float32 or float64"):
         rn.Network((3, 1)).init(0, np.float16)
+    with pytest.raises(ValueError, match=r"dtype is .*; expected float32 or float64"):
+        rn.Network((3, 1)).semi_orthogonal(0, 1.0, np.float16)
+
+
+@pytest.mark.parametrize(
+    ("gain", "dtype"), [(0, float), (-1.0, float), (np.nan, float), (np.inf, float), (1e-32, np.float32)], ids=str
+)
+def test_gain(gain, dtype):
+    with pytest.raises(ValueError, match=rf"gain is {gain}; expected a number in \[.*, .*\] for {np.dtype(dtype)}"):
+        rn.Network((3, 1)).semi_orthogonal(0, gain, dtype)
 
 
 @pytest.mark.parametrize("method", ["forward", "signals"])
@@ -196,6 +206,10 @@ def test_jacobian_helpers():
         ({"q": 0.5}, r"q is 0.5; expected a number in \[1, inf\]"),
         ({"y": np.ones((3, 1))}, r"y is .*\(3, 1\)\); expected .*\(4, 1\)\)"),
         ({"y": np.full((4, 1), np.inf)}, "y has non-finite entries"),
+        ({"batch": 0}, "batch is 0; expected an integer >= 1"),
+        ({"batch": 2.0}, "batch is 2.0; expected an integer >= 1"),
+        ({"batch": 5}, "batch is 5; expected None or an integer <= N = 4"),
+        ({"batch": 2, "rng": -1}, "expected non-negative integer"),
         ({"x": np.ones((4, 9))}, r"x has shape \(4, 9\); expected an array of shape \(N, 4\)"),
     ],
 )

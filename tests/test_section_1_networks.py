@@ -126,6 +126,41 @@ def test_standard_weights_have_the_variances_of_the_docstring():
     assert W[0][:, -1].std() == pytest.approx(0.3, rel=0.15)
 
 
+@pytest.mark.parametrize("sigma_b", [0.0, 0.5])
+@pytest.mark.parametrize("parameterization", ["ntk", "standard"])
+@pytest.mark.parametrize(("dtype", "gain"), [(np.float64, 1e-6), (np.float32, 3.0), (np.float64, 1e-200)])
+def test_semi_orthogonal_weights_have_the_gain_as_their_only_singular_value(sigma_b, parameterization, dtype, gain):
+    """Wide, square and tall; the last column is the bias, 0."""
+    net = rn.Network((4, 7, 7, 2), sigma_w=1.5, sigma_b=sigma_b, parameterization=parameterization)
+    W = net.semi_orthogonal(0, gain, dtype)
+    assert [w.shape for w in W] == net.shapes
+    for w, M in zip(W, net.widths, strict=False):
+        assert w.dtype == dtype
+        assert not w[:, M:].any()
+        s = np.linalg.svd(w[:, :M].astype(float), compute_uv=False) / gain
+        np.testing.assert_allclose(s, 1, rtol=30 * float(np.finfo(dtype).eps))
+
+
+def test_semi_orthogonal_weights_are_drawn_once_and_scaled():
+    net, small = rn.Network((4, 6, 2)), 2.0**-20
+    drawn = net.semi_orthogonal(3), net.semi_orthogonal(generator(3), small), net.semi_orthogonal(3, dtype=np.float32)
+    for w, w_small, w32 in zip(*drawn, strict=True):
+        assert (w * small == w_small).all()
+        assert (w.astype(np.float32) == w32).all()
+
+
+@pytest.mark.parametrize("widths", [(3, 3), (2, 5), (5, 2)], ids=str)
+def test_semi_orthogonal_weights_are_uniform(widths):
+    """Haar: entries have mean 0 and variance 1 / max(m, n), rotated or not. QR alone has W_11 < 0 always."""
+    net, rng, draws = rn.Network(widths), generator(1), 4000
+    W = np.array([net.semi_orthogonal(rng)[0] for _ in range(draws)])
+    n = max(widths)
+    np.testing.assert_allclose(W.mean(0), 0, atol=5 / (n * draws) ** 0.5)
+    np.testing.assert_allclose((W**2).mean(0), 1 / n, atol=5 / draws**0.5 / n)
+    rotated = W @ np.linalg.qr(rng.standard_normal((widths[0], widths[0])))[0]  # as uniform as before
+    np.testing.assert_allclose((rotated**2).mean(0), 1 / n, atol=5 / draws**0.5 / n)
+
+
 @pytest.mark.parametrize("activation", ACTIVATIONS, ids=str)
 @pytest.mark.parametrize("q", [0.1, 1.0, 2.5])
 def test_gaussian_averages_of_the_activations(activation, q):

@@ -152,6 +152,27 @@ def test_training_takes_the_steps_of_equation_7_and_leaves_w_alone():
             assert_close(w_next, host(w) - 0.3 * host(dw))
 
 
+@pytest.mark.parametrize(("batch", "sizes"), [(2, [2, 2, 1]), (5, [5]), (4, [4, 1])])
+def test_mini_batches_are_new_permutations_with_the_rest_at_the_end(batch, sizes):
+    """f and loss of a step are those of the batch that its update takes, whose N is the batch's."""
+    p, epochs = problem((5, 20, 2), rn.tanh, N=5), 3
+    y, order = generator(5).standard_normal((5, 2)), generator(11)
+    steps = list(rn.train(p.net, p.W, p.x, on(y), rn.Exact(), 0.3, epochs * len(sizes), 0.1, batch=batch, rng=11))
+    rows = [r for _ in range(epochs) for r in np.split(order.permutation(5), np.cumsum(sizes)[:-1])]
+    for a, b, r in zip(steps[:-1], steps[1:], rows, strict=True):
+        s = p.net.signals(a.W, on(host(p.x)[r]))
+        assert_close(a.f, host(s.f))
+        assert a.loss == pytest.approx(((host(s.f) - y[r]) ** 2).sum() / (2 * len(r)))
+        for w, w_next, dw in zip(a.W, b.W, rn.Exact().direction(s, s.f - on(y[r]), 0.1), strict=True):
+            assert_close(w_next, host(w) - 0.3 * host(dw))
+
+
+def test_full_batches_draw_nothing():
+    p, rng = problem((5, 20, 2), rn.tanh), generator(3)
+    list(rn.train(p.net, p.W, p.x, p.e, rn.Exact(), 0.1, 3, rng=rng))
+    assert rng.random() == generator(3).random()
+
+
 def test_loss_gradient_is_the_pull_back_of_the_residual():
     p = problem((4, 5, 2), rn.tanh, 0.5)
     y, theta = on(generator(5).standard_normal((4, 2))), host(rn.flatten(p.W))
