@@ -60,6 +60,7 @@ def regularised(s: Array, s_star: Array | float, eps: float, eta: float = 1.0) -
     """
     if not (math.isfinite(eps) and eps >= 0):
         raise ValueError(f"eps is {eps}; expected a finite number >= 0")
+    eps = float(eps)
     if eps == 0:
         return velocity(s, s_star, 1, eta=eta)
     u, _, norm = _polar(s, math.inf, False)
@@ -95,7 +96,8 @@ def _polar(s: Array, q: float, block: bool) -> tuple[Array, Array, Array]:
     live = top > 0
     top = xp.where(live, top, 1)
     norm = top * (len(s) ** 0.5 if block else ((j / top) ** 2).sum(0) ** 0.5)
-    return live * j / xp.where(live, norm, 1), live * norm**power * size ** (depth * power), live * norm * size**depth
+    norm = xp.where(live, norm, 1)
+    return j / norm, live * norm**power * size ** (depth * power), live * norm * size**depth
 
 
 def _displacement(s: Array, s_star: Array | float) -> Array:
