@@ -170,10 +170,9 @@ def solution(
     t < 0, s_star <= 0, p outside [0, 2], s0 < 0 with p > 0, eta_bar <= 0, non-finite input and shapes that do not fit.
     """
     s0, s_star, p, eta_bar, t = _checked(s0=s0, s_star=s_star, p=p, eta_bar=eta_bar, t=t)
-    T, above = eta_bar * s_star**p * t, s0 > s_star
-    largest = np.maximum(s0, s_star)
-    y = _advance(T, np.where(above, p, 1 - p), np.minimum(s0, s_star) / largest, abs(s0 - s_star) / largest)
-    s = np.where(above, s_star / y, s_star * y)
+    T = eta_bar * s_star**p * t
+    y = _advance(T, *_below_one(s_star, s0, p))
+    s = np.where(s0 > s_star, s_star / y, s_star * y)
     s = np.where(p == 0, s0 * np.exp(-T) - s_star * np.expm1(-T), s)
     return np.where((T == 0) | (s0 == s_star) | ((s0 == 0) & (p >= 1)), s0, s)[()]
 
@@ -187,9 +186,8 @@ def time_to(
     Every fraction strictly between s0 / s_star and 1 is reached, but for s0 = 0 with p >= 1. Raises as `solution`.
     """
     s0, s_star, p, eta_bar, x = _checked(s0=s0, s_star=s_star, p=p, eta_bar=eta_bar, fraction=fraction)
-    x0, above, largest = s0 / s_star, s0 > s_star, np.maximum(s0, s_star)
-    a, y0, m0 = np.where(above, p, 1 - p), np.minimum(s0, s_star) / largest, abs(s0 - s_star) / largest
-    T = _elapsed(a, y0, m0, np.where(above, 1 / x, x), abs(1 - x) / np.maximum(x, 1))
+    x0, above = s0 / s_star, s0 > s_star
+    T = _elapsed(*_below_one(s_star, s0, p), np.where(above, 1 / x, x), abs(1 - x) / np.maximum(x, 1))
     T = np.where(p == 0, np.log1p((x - x0) / (1 - x)), T)
     reached = np.where(above, (x > 1) & (x < x0), (x > x0) & (x < 1))
     return (np.where(x == x0, 0, np.where(reached, T, math.inf)) / (eta_bar * s_star**p))[()]
@@ -204,6 +202,12 @@ def escape_time(s_star: ArrayLike, s0: ArrayLike, p: ArrayLike, eta_bar: ArrayLi
     """
     s0, s_star, p, eta_bar = _checked(s0=s0, s_star=s_star, p=p, eta_bar=eta_bar)
     return (_power_difference(1 - p, s0 / s_star, 1.0) / (eta_bar * s_star**p))[()]
+
+
+def _below_one(s_star, s0, p):
+    """a, y0 and 1 - y0, with y = x and a = 1 - p for s0 < s_star, y = 1 / x and a = p for s0 > s_star."""
+    low, high = np.minimum(s0, s_star), np.maximum(s0, s_star)
+    return np.where(s0 > s_star, p, 1 - p), low / high, (high - low) / high
 
 
 def _elapsed(a, y0, m0, y, m):
