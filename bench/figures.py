@@ -1,4 +1,4 @@
-"""The figures of Karakida & Osawa, computed anew: numbers, verdicts on the paper's claims, and pictures.
+"""The figures of Karakida & Osawa and of Huh, computed anew: numbers, verdicts on the paper's claims, and pictures.
 
     python -m bench.figures NAME... [--scale small|paper] [--device cpu|gpu] [--data NAME] [--out FOLDER]
 
@@ -18,10 +18,10 @@ import bench
 import refngd
 from refngd.cli.output import jsonable, progress, replace_file, versions
 
-from . import ko_kernels, ko_training
+from . import huh_modes, ko_kernels, ko_training
 from .figure import Figure
 
-FIGURES: dict[str, Figure] = dict(sorted((ko_training.FIGURES | ko_kernels.FIGURES).items()))
+FIGURES: dict[str, Figure] = dict(sorted((ko_training.FIGURES | ko_kernels.FIGURES | huh_modes.FIGURES).items()))
 
 
 def main(argv: list[str] | None = None) -> None:
