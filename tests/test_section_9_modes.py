@@ -164,6 +164,24 @@ def test_inactive_layers_stay(q, block):
     assert (host(modes.regularised(on(np.zeros(3)), 1.0, 0.1)) == 0).all()
 
 
+def test_a_layer_at_zero_slows_block_rules_and_not_the_full_ones():
+    """Only j_1 of (0, s_2, s_3) is non-zero: NGD-d moves the map at eta / d, sqrt-NGD-d the layers at eta / d^{1/2}."""
+    s = np.array([0.0, 0.5, 2.0])
+    for block, rate in ((False, 1), (True, 1 / 3)):
+        assert (jacobian(s) * velocity(s, 2.0, 1, block)).sum() == pytest.approx(2 * rate, rel=1e-14)
+        assert np.linalg.norm(velocity(s, 2.0, 2, block)) == pytest.approx(2 * rate**0.5, rel=1e-14)
+
+
+def test_si12_needs_j_in_the_place_of_sigma_for_more_than_two_layers():
+    """H_+ s' + eta g = 0 is j_i s_S = 0. At (0, 0, 1) all j_i are 0, and s_S = -s_Delta is not, whatever s_Lambda."""
+    s = np.array([0.0, 0.0, 1.0])
+    s_Delta, s_Lambda = s.prod() - 2.0, generator().standard_normal()
+    s_S = (jacobian(s) ** 2).sum() * s_Lambda - s_Delta  # (S.I.13)
+    assert (jacobian(s) * s_S == 0).all()
+    assert s[2] * s_S == 2.0  # (S.I.12) as printed asks for 0
+    assert (velocity(s, 2.0) == 0).all()
+
+
 @pytest.mark.parametrize("size", [1e-150, 1e-100, 1e60])
 @pytest.mark.parametrize("d", [2, 4])
 def test_rules_scale_with_the_layers_wherever_the_result_can_be_represented(d, size):
@@ -485,6 +503,14 @@ def test_escape_from_zero_is_finite_only_below_p_1():
         assert math.isfinite(modes.escape_time(1.0, 0, p)) == math.isfinite(modes.time_to(0.5, 1.0, 0, p)) == finite
         assert (modes.solution(1e3, 1.0, 0, p) > 0) == (finite and p < 0.999)  # 1e-9 below 1 it takes longer
     assert modes.escape_time(1.0, 0, 0.75) == 4
+
+
+def test_sqrt_ngd_escapes_from_zero_in_finite_time_that_grows_with_depth():
+    """Huh 4.2: d / s_star^{1-1/d} over eta_bar = eta d^{1/2} to leave the saddle, so d^{1/2} over eta at s_star = 1."""
+    for d in (2, 4, 9, 100):
+        p, eta_bar = modes.exponent(d, 2), modes.calibrated_rate(1.0, d, 2)
+        assert modes.escape_time(1.0, 0, p, eta_bar) == pytest.approx(d**0.5, rel=1e-13)
+        assert d**0.5 < modes.time_to(0.9, 1.0, 0, p, eta_bar) < d**0.5 + 3
 
 
 @pytest.mark.parametrize("d", [2, 4, 9])
