@@ -123,6 +123,18 @@ def test_block_diagonal_ngd_moves_the_map_as_ngd_does_and_the_layers_never_slowe
 
 
 @pytest.mark.parametrize("q", POWERS)
+def test_the_map_under_block_rules(q):
+    """sum_i (j_i^2)^{1-1/q} / d^{1/q} for ||j||^{2(1-1/q)} in (16): never more, by Jensen; equal at q = 1 and inf."""
+    for d in range(1, 6):
+        s = layers(d)
+        j = jacobian(s)
+        full, block = ((j * velocity(s, 2.0, q, block)).sum() for block in (False, True))
+        assert block == pytest.approx((2 - s.prod()) * (abs(j) ** (2 - 2 / q)).sum() / d ** (1 / q), rel=1e-13)
+        assert block <= full * (1 + 1e-14)
+        assert (block == pytest.approx(full, rel=1e-13)) == (q in (1, math.inf) or d == 1)
+
+
+@pytest.mark.parametrize("q", POWERS)
 def test_balanced_block_rules_are_the_full_rules(q):
     for d in range(1, 6):
         s = 0.8 * np.sign(layers(d))
@@ -172,7 +184,7 @@ def test_a_layer_at_zero_slows_block_rules_and_not_the_full_ones():
         assert np.linalg.norm(velocity(s, 2.0, 2, block)) == pytest.approx(2 * rate**0.5, rel=1e-14)
 
 
-def test_si12_needs_j_in_the_place_of_sigma_for_more_than_two_layers():
+def test_si12_needs_j_in_place_of_sigma_for_more_than_two_layers():
     """H_+ s' + eta g = 0 is j_i s_S = 0. At (0, 0, 1) all j_i are 0, and s_S = -s_Delta is not, whatever s_Lambda."""
     s = np.array([0.0, 0.0, 1.0])
     s_Delta, s_Lambda = s.prod() - 2.0, generator().standard_normal()
@@ -410,6 +422,24 @@ def test_solution_and_its_inverse_to_the_last_digits(p, x0):
                 rounded = x - (T - mpmath.mpf(float(T))) * rate(x)  # x at that float
                 assert abs(modes.solution(float(T), 1.0, x0, p) / rounded - 1) < 12 * EPS * condition, float(x)
             assert abs(modes.time_to(float(x), 1.0, x0, p) / T - 1) < 12 * EPS * (1 + inverse), float(x)
+
+
+def test_solution_stays_between_inverts_and_composes_over_all_scales():
+    """4000 points, s0 / s_star from 1e-300 to 1e20, p at and next to 0, 1, 2: errors of few eps times conditions."""
+    rng, n = generator(), 4000
+    p = np.where(
+        rng.random(n) < 0.5, rng.choice([0, 1e-12, 1 - 1e-15, 1, 1 + 1e-15, 2 - 1e-15, 2], n), rng.uniform(0, 2, n)
+    )
+    x0 = 10 ** np.where(rng.random(n) < 0.5, rng.uniform(-300, 20, n), rng.uniform(-2, 1, n))
+    T = modes.time_to(x0 ** rng.random(n), 1, x0, p) * 10 ** rng.uniform(-1, 1, n)
+    x = modes.solution(T, 1, x0, p)
+    assert ((x >= np.minimum(x0, 1) * (1 - 1e-14)) & (x <= np.maximum(x0, 1) * (1 + 1e-14))).all()
+    rate, rate0 = abs(1 - x) * x ** (p - 1), abs(1 - x0) * x0 ** (p - 1)  # of ln x
+    early = (x != x0) & (abs(1 - x) > 1e-15)
+    error = abs(modes.time_to(x[early], 1, x0[early], p[early]) - T[early])
+    assert (error < 6 * EPS * (T + 1 / np.where(early, rate, 1) + 1 / rate0)[early]).all()
+    halves = modes.solution(T / 2, 1, modes.solution(T / 2, 1, x0, p), p)
+    assert (abs(halves / x - 1) < 8 * EPS * (1 + rate * T + rate / rate0)).all()
 
 
 @pytest.mark.parametrize("p", [1e-9, 0.1, 1 / 3])
