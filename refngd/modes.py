@@ -226,8 +226,8 @@ def _power_difference(a, y0, y):
 def _tail(b, y, m):
     """sum_{n>=0} y^{n+b} / (n+b) for 1 <= b <= 4, 0 <= y = 1 - m < 1: the incomplete beta function B(y; b, 0).
 
-    Near y = 1, where SciPy's hyp2f1 fails if b is not a sum of few powers of 2, by the series
-    -ln m - psi(b) - gamma - sum_k (1-b)_k m^k / (k! k).
+    For y > 1/2 the series -ln m - psi(b) - gamma - sum_k (1-b)_k m^k / (k! k): SciPy's hyp2f1 may be wrong by more than
+    its value near y = 1, where (b+1) - 1 - b is not 0 in rounding, as for b = 5/3.
     """
     from scipy.special import digamma, hyp2f1
 
