@@ -18,10 +18,11 @@ import bench
 import refngd
 from refngd.cli.output import jsonable, progress, replace_file, versions
 
-from . import huh_nonlinear, ko_kernels, ko_training
+from . import huh_modes, huh_nonlinear, ko_kernels, ko_training
 from .figure import Figure
 
-FIGURES: dict[str, Figure] = dict(sorted((ko_training.FIGURES | ko_kernels.FIGURES | huh_nonlinear.FIGURES).items()))
+MODULES = (huh_modes, huh_nonlinear, ko_training, ko_kernels)
+FIGURES: dict[str, Figure] = {name: figure for module in MODULES for name, figure in sorted(module.FIGURES.items())}
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -19,6 +19,7 @@ FUNCTIONS = [
     "broadcast_to",
     "clip",
     "concatenate",
+    "cumprod",
     "diag",
     "empty",
     "empty_like",
