@@ -2,8 +2,9 @@
 
     python -m bench.linear [--device cpu|gpu] [--small]
 
-Depth 4, widths N, weights and data of Huh, section 6. Every figure is a ratio within one run, the best of its rounds; at
-N = 64 the Jacobian would be 16384 x 4096, and H_+ 16384 x 16384: there the updates are timed alone, once.
+Depth 4, widths N, weights and data of Huh, section 6. Every figure is a ratio within one run, the best of its
+rounds. At N = 64 the Jacobian would be 16384 x 4096, and H_+ 16384 x 16384: there the updates are timed
+alone, once.
 """
 
 import argparse
