@@ -40,6 +40,9 @@ def _compute(settings: dict, part: str, device: str, data: str | None) -> dict:
     """The trajectories of all rules, and the singular values s of the map wanted."""
     w, statistics, teacher, s = problem(settings, part, device)
     runs = {name: linear_training.trajectory(w, statistics, teacher, *setting(settings, name), 100) for name in RULES}
+    if part != _parts(settings)[0]:
+        for r in runs.values():
+            r.entries.clear()  # only the first seed is drawn
     return {"s": s, "w_star": rn.to_device(statistics.w_star, "cpu"), "runs": {k: asdict(r) for k, r in runs.items()}}
 
 
