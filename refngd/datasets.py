@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from .arrays import Array
+from .network import haar, whole
 from .preprocess import standardise, unit_norm
 
 DIGITS_SHA256 = "09f66e6debdee2cd2b5ae59e0d6abbb73fc2b0e0185d2e1957e9ebb51e23aa22"
@@ -123,18 +124,19 @@ def teacher_student(
     """x (P, N), y = x teacher^T + noise z (P, N), z ~ N(0, 1), and the teacher (N, N), of low rank: Huh, section 6.
 
     P samples, by default N; whiten: x^T x / P = I exactly, x being sqrt(P) U V^T of a Gaussian U t V^T, else x is that
-    Gaussian. One draw each, in this order, from `rng`: the left and right singular vectors of the teacher (uniform),
-    x, and z. Raises ValueError unless P >= N and there are 1 to N singular values > 0.
+    Gaussian. Drawn in this order from `rng`: the left and the right singular vectors of the teacher, of uniform (Haar)
+    distribution, x, and z. Raises ValueError unless P >= N and there are 1 to N singular values > 0.
     """
-    P, s = N if P is None else P, np.asarray(singular_values, dtype=float)
-    if not (1 <= N <= P):
-        raise ValueError(f"N, P are {N}, {P}; expected 1 <= N <= P, or the map wanted is not unique")
-    if not (1 <= s.size <= N and np.isfinite(s).all() and (s > 0).all()):
-        raise ValueError(f"singular_values is {list(singular_values)}; expected 1 to N = {N} finite numbers > 0")
-    if not (math.isfinite(noise) and noise >= 0):
+    N, s = whole("N", N, 1), np.asarray(singular_values, dtype=float)
+    P = N if P is None else whole("P", P, 1)
+    if N > P:
+        raise ValueError(f"N, P are {N}, {P}; expected N <= P, or the map wanted is not unique")
+    if s.ndim != 1 or not 1 <= s.size <= N or not ((s > 0) & (s < 1e100)).all():
+        raise ValueError(f"singular_values is {singular_values}; expected 1 to N = {N} finite numbers > 0")
+    if not 0 <= noise < 1e100:  # its square is a float then
         raise ValueError(f"noise is {noise}; expected a finite number >= 0")
     rng = np.random.default_rng(rng)
-    left, right = (np.linalg.qr(rng.standard_normal((N, N)))[0][:, : s.size] for _ in range(2))
+    left, right = haar(rng, N, s.size), haar(rng, N, s.size)
     teacher, x = left * s @ right.T, rng.standard_normal((P, N))
     if whiten:
         U, _, Vt = np.linalg.svd(x, full_matrices=False)

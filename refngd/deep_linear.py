@@ -27,7 +27,7 @@ import numpy as np
 
 from .arrays import Array, array_module, raising, require_memory
 from .network import FLOATS
-from .spectral import checked_damping, cutoff, eigen, refined, solve, symmetric
+from .spectral import checked_damping, checked_rcond, cutoff, eigen, refined, solve, symmetric
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +35,8 @@ class Statistics:
     """What training sees of a data set: the map wanted, w_star (n_out, n_in), and a root S (n_in, n_in) of Sigma_x.
 
     w_star = E[y x^T] Sigma_x^{-1}; S is None for whitened inputs, Sigma_x = I; const: the least loss. `of` and
-    `with_covariance` find S. Raises ValueError unless w_star, and S if given, are finite arrays of one kind that fit.
+    `with_covariance` find S. Raises ValueError unless w_star, and S if given, are finite arrays of one kind that fit,
+    and S is not singular.
     """
 
     w_star: Array
@@ -46,16 +47,17 @@ class Statistics:
         _require("w_star", self.w_star, (None, None), self.w_star)
         if self.S is not None:
             _require("S", self.S, 2 * self.w_star.shape[1:], self.w_star)
+            _, t, _ = _live_svd(self.S, None)
+            _require_regular(t > 0, len(t))
 
     @classmethod
     def of(cls, x: Array, y: Array) -> "Statistics":
         """Those of samples x (P, n_in), y (P, n_out). Raises ValueError, also if Sigma_x = x^T x / P is singular."""
         _require("x", x, (None, None), x)
         _require("y", y, (len(x), None), x)
-        xp, (P, n_in) = array_module(x), x.shape
-        with raising(xp):
-            U, t, Vt = xp.linalg.svd(x, full_matrices=False)  # Sigma_x would square the condition number
-        _require_regular(t > cutoff(max(P, n_in), x.dtype) * t.max(), n_in)
+        P, n_in = x.shape
+        U, t, Vt = _live_svd(x, None)  # Sigma_x would square the condition number
+        _require_regular(t > 0, n_in)
         w_star = (y.T @ U / t) @ Vt
         return cls(w_star, (Vt.T * (t / math.sqrt(P))) @ Vt, float(((y - x @ w_star.T) ** 2).sum()) / (2 * P))
 
@@ -81,8 +83,11 @@ class Rule:
 
     q in [1, inf]: the power of H_+^{-1/q}; block: of its diagonal blocks alone, times d^{-1/q}, Huh (19); rho:
     Levenberg-Marquardt damping, H_+ + rho I, 0 for the Moore-Penrose pseudo-inverse; regularised: times
-    (1 + rho)^{1/q}, so that rho -> inf is SGD, (S.I.15); clip: the largest norm of u, all layers together.
-    Raises ValueError.
+    (1 + rho)^{1/q}, so that rho -> inf is SGD, (S.I.15), for blocks d^{-1/q} of it; clip: the largest norm of u, all
+    layers together, after that; rcond: what counts as zero, relative to the largest, of the eigenvalues of K, or in
+    blocks of the singular values of L_i and of R_i: None for `spectral.cutoff`. K has the squares, so a full undamped
+    rule leaves modes alone whose ||j|| is below the root of that, 5e-7 of the largest or so in float64 and 1e-2 in
+    float32, which wants damping. Where J = 0, u is 0. Raises ValueError.
     """
 
     q: float = 1
@@ -90,11 +95,13 @@ class Rule:
     rho: float = 0.0
     clip: float = math.inf
     regularised: bool = False
+    rcond: float | None = None
 
     def __post_init__(self) -> None:
         rho, q = checked_damping(self.rho, self.q)
         if not self.clip > 0:
             raise ValueError(f"clip is {self.clip}; expected a number > 0")
+        checked_rcond(self.rcond)
         object.__setattr__(self, "clip", float(self.clip))  # NumPy scalars would promote float32 arrays
         object.__setattr__(self, "rho", rho)
         object.__setattr__(self, "q", q)
@@ -102,17 +109,21 @@ class Rule:
     def update(self, w: list[Array], data: Statistics) -> list[Array]:
         """u, a list like w. Raises ValueError where w and data do not fit, FloatingPointError if u is not finite."""
         check(w, data)
-        with np.errstate(over="ignore", invalid="ignore"):  # reported below
-            if self.block or len(w) == 1:
+        with np.errstate(all="ignore"):  # reported below
+            if self.block or len(w) == 1:  # one layer is its own block, and needs no K
                 E, scale = displacement(w, data), len(w) ** (-1 / self.q)
-                u = [scale * _polar_power(L, R, E, self.q, self.rho) for L, R in partial_pairs(w, data.S)]
+                factors = (_block_update(L, R, E, self.q, self.rho, self.rcond) for L, R in partial_pairs(w, data.S))
+                u = [scale * u_i for u_i in factors]
             else:
-                u = pull(w, multiplier(w, data, self.q, self.rho), data.S)
-            gain = (1 + self.rho) ** (1 / self.q) if self.regularised else 1.0
-            size = gain * norm(u)
+                Lambda, pairs, c = _scaled_multiplier(w, data, self.q, self.rho, self.rcond)
+                u = [c ** (1 - 2 / self.q) * (L.T @ Lambda @ R.T) for L, R in pairs]
+            size = norm(u)
         if not math.isfinite(size):
-            raise FloatingPointError(f"the update has norm {size}: the weights have grown too large")
-        gain *= min(1.0, self.clip / size) if size else 1.0
+            raise FloatingPointError(
+                f"the update has norm {size}: the weights are too large, or too small, for this rule"
+            )
+        gain = (1 + self.rho) ** (1 / self.q) if self.regularised else 1.0
+        gain *= min(1.0, self.clip / (gain * size)) if size else 1.0
         return [gain * u_i for u_i in u]
 
 
@@ -143,7 +154,7 @@ def displacement(w: list[Array], data: Statistics) -> Array:
 
 def loss(w: list[Array], data: Statistics) -> float:
     """E[||w_bar x - y||^2] / 2, Huh (1)."""
-    with np.errstate(over="ignore"):  # inf is for the caller to judge
+    with np.errstate(all="ignore"):  # inf and nan are for the caller to judge
         return float((displacement(w, data) ** 2).sum()) / 2 + data.const
 
 
@@ -196,30 +207,49 @@ def multiplier(w: list[Array], data: Statistics, q: float = 1, rho: float = 0.0,
     whitened inputs K is a Kronecker sum, for q = 1 a Sylvester equation, and costs two small eigenproblems; else it is
     formed, O((n_in n_out)^3), and for q > 1 diagonalised. At q = 1 the solution is refined once through the factors.
     """
+    check(w, data)
     rho, q = checked_damping(rho, q)
-    E, S = displacement(w, data), data.S
+    Lambda, _, c = _scaled_multiplier(w, data, q, rho, checked_rcond(rcond))
+    return c ** (-2 / q) * Lambda
+
+
+def _scaled_multiplier(
+    w: list[Array], data: Statistics, q: float, rho: float, rcond: float | None
+) -> tuple[Array, list[tuple[Array, Array]], float]:
+    """c^{2/q} Lambda, the pairs L_i, R_i that make J / c, and c: so K / c^2 neither overflows nor underflows."""
+    E, pairs = displacement(w, data), list(partial_pairs(w, data.S))
+    sizes = [float(abs(L).max()) for L, _ in pairs]
+    c = max([math.sqrt(rho), *(a * float(abs(R).max()) for a, (_, R) in zip(sizes, pairs, strict=True))]) or 1.0
+    pairs = [(L / (a or 1.0), R * (a / c)) for a, (L, R) in zip(sizes, pairs, strict=True)]
     if math.isinf(q):
-        return E
+        return E, pairs, c
 
     def K_times(X: Array) -> Array:
-        return push(w, pull(w, X, S), S)
+        return sum(L @ (L.T @ X @ R.T) @ R for L, R in pairs)
 
-    if len(w) == 2 and S is None:
-        inverse = _kronecker_sum_power(w[1] @ w[1].T, w[0].T @ w[0], rho, q, rcond)
-        return refined(inverse, E, K_times if q == 1 else None, rho)
-    columns = E.T.reshape(-1, 1)
+    rho /= c * c
+    if len(w) == 2 and data.S is None:
+        w_1, w_2 = (w_i / c for w_i in w)
+        inverse = _kronecker_sum_power(w_2 @ w_2.T, w_1.T @ w_1, rho, q, rcond)
+        return refined(inverse, E, K_times if q == 1 else None, rho), pairs, c
 
     def product(X: Array) -> Array:
         return K_times(X.reshape(E.T.shape).T).T.reshape(-1, 1)
 
-    return solve(kernel(w, S), columns, rho, q, product, rcond).reshape(E.T.shape).T
+    columns = solve(_kernel(pairs), E.T.reshape(-1, 1), rho, q, product, rcond)
+    return columns.reshape(E.T.shape).T, pairs, c
 
 
 def kernel(w: list[Array], S: Array | None = None) -> Array:
     """K (n_in n_out, n_in n_out). Raises MemoryError if it cannot fit."""
-    xp, n = array_module(w[0]), w[0].shape[1] * len(w[-1])
-    require_memory(xp, 4 * n * n * w[0].itemsize, f"K ({n} x {n}) and its work space", "use a block-diagonal rule")
-    return sum(xp.kron(R.T @ R, L @ L.T) for L, R in partial_pairs(w, S))
+    return _kernel(list(partial_pairs(w, S)))
+
+
+def _kernel(pairs: list[tuple[Array, Array]]) -> Array:
+    L, R = pairs[0]
+    xp, n = array_module(L), len(L) * R.shape[1]
+    require_memory(xp, 4 * n * n * L.itemsize, f"K ({n} x {n}) and its work space", "use a block-diagonal rule")
+    return sum(xp.kron(R.T @ R, L @ L.T) for L, R in pairs)
 
 
 def conserved(w: list[Array]) -> list[Array]:
@@ -233,13 +263,16 @@ def euler_drift(u: list[Array], h: float) -> list[Array]:
 
 
 def norm(w: list[Array]) -> float:
-    """||w|| = sqrt(sum_i ||w_i||_F^2)."""
-    with np.errstate(all="ignore"):  # inf is for the caller to judge
-        return math.sqrt(float(sum((w_i * w_i).sum() for w_i in w)))
+    """||w|| = sqrt(sum_i ||w_i||_F^2), whatever the scale; nan or inf where w is not finite."""
+    sizes = [float(abs(w_i).max()) for w_i in w]
+    top = max(sizes)
+    if not 0 < top < math.inf or math.isnan(sum(sizes)):
+        return sum(sizes)
+    return top * math.sqrt(sum(float(((w_i / top) ** 2).sum()) for w_i in w))
 
 
 def check(w: list[Array], data: Statistics) -> None:
-    """Raise ValueError unless the widths of w chain, and w is of the kind of data and maps as w_star does."""
+    """Raise ValueError unless the widths of w chain, and w is finite, of the kind of data, and maps as w_star does."""
     shapes = [getattr(w_i, "shape", None) for w_i in w]
     chained = all(s is not None and len(s) == 2 for s in shapes) and all(a[0] == b[1] for a, b in pairwise(shapes))
     if not (shapes and chained):
@@ -249,24 +282,34 @@ def check(w: list[Array], data: Statistics) -> None:
     kinds = {_kind(w_i) for w_i in w}
     if kinds != {_kind(data.w_star)}:
         raise ValueError(f"w is {', '.join(sorted(kinds))}; expected {_kind(data.w_star)} as w_star")
+    for i, w_i in enumerate(w):
+        if not array_module(w_i).isfinite(w_i).all():
+            raise ValueError(f"w[{i}] has non-finite entries; expected finite numbers")
 
 
 def partial_pairs(w: list[Array], S: Array | None) -> Iterator[tuple[Array, Array]]:
     return zip(*partial_products(w, S), strict=True)
 
 
-def _polar_power(L: Array, R: Array, E: Array, q: float, rho: float) -> Array:
-    """J_i (K_i + rho I)^{-1/q} E (n_i, n_{i-1}), K_i = R^T R (x) L L^T, from the singular values of its factors."""
+def _block_update(L: Array, R: Array, E: Array, q: float, rho: float, rcond: float | None) -> Array:
+    """J_i (K_i + rho I)^{-1/q} E (n_i, n_{i-1}), K_i = R^T R (x) L L^T, from the singular values of L and R."""
     xp = array_module(E)
     if not (xp.isfinite(L).all() and xp.isfinite(R).all()):
         raise FloatingPointError("products of the weights overflow")
-    with raising(xp):
-        (U, s, Vt), (P, t, Qt) = (xp.linalg.svd(a, full_matrices=False) for a in (L, R))
-    k = s[:, None] * t  # the singular values of J_i
-    live = k > cutoff(len(U) * Qt.shape[1], k.dtype) * k.max()  # not >=, or this fails on a matrix of all zeros
-    k = xp.where(live, k, 1)
+    (U, s, Vt), (P, t, Qt) = (_live_svd(a, rcond) for a in (L, R))
+    live = (s > 0)[:, None] & (t > 0)
+    k = xp.where(live, s[:, None] * t, 1)  # the singular values of J_i
     weight = k ** (1 - 2 / q) if rho == 0 else k * (k * k + rho) ** (-1 / q)
     return Vt.T @ (live * weight * (U.T @ E @ Qt.T)) @ P.T
+
+
+def _live_svd(a: Array, rcond: float | None) -> tuple[Array, Array, Array]:
+    """The thin singular value decomposition of a, with 0 for singular values that are so up to rounding."""
+    xp = array_module(a)
+    with raising(xp):
+        U, s, Vt = xp.linalg.svd(a, full_matrices=False)
+    live = s > cutoff(max(a.shape), a.dtype, rcond) * s.max()  # not >=, or this fails on a matrix of all zeros
+    return U, xp.where(live, s, 0), Vt
 
 
 def _kronecker_sum_power(A: Array, B: Array, rho: float, q: float, rcond: float | None):
@@ -283,9 +326,11 @@ def _require(name: str, a: Array, shape: tuple, like: Array) -> None:
     """Raise ValueError unless a is a finite array of that shape, None for any size >= 1, of the kind of `like`."""
     given = getattr(a, "shape", ())
     fits = len(given) == len(shape) and all(n == m or (m is None and n > 0) for n, m in zip(given, shape, strict=True))
-    if not fits or _kind(a) != _kind(like) or a.dtype not in FLOATS:
-        wanted = tuple("n" if m is None else m for m in shape)
-        raise ValueError(f"{name} is {_kind(a)} {given}; expected {_kind(like)} {wanted}, float32 or float64")
+    floats = getattr(like, "dtype", None) in FLOATS
+    if not fits or not floats or _kind(a) != _kind(like):
+        sizes = " x ".join("any" if m is None else str(m) for m in shape)
+        kind = _kind(like) if floats else "float32 or float64"
+        raise ValueError(f"{name} is {_kind(a)} of shape {given}; expected a matrix {sizes}, {kind}")
     if not array_module(a).isfinite(a).all():
         raise ValueError(f"{name} has non-finite entries; expected finite numbers")
 

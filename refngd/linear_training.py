@@ -15,7 +15,7 @@ from .network import Network, whole
 
 @dataclass(frozen=True)
 class State:
-    """Weights and loss at t, the number of updates in `descend`, the time in `flow`."""
+    """Weights and loss at t, the number of updates in `descend`, the time in `flow`; at t = 0 w is the one given."""
 
     t: float
     w: list[Array]
@@ -52,31 +52,39 @@ def flow(
     tolerance: float = 1e-11,
     evaluations: int = 20_000,
 ) -> list[State]:
-    """States of w' = -eta u at the ascending `times` >= 0, from w at t = 0.
+    """States of w' = -eta u at `times` >= 0, each later than the one before, from w at t = 0.
 
     If ||E|| falls to `converged` times its first value, the last state is that, and later times are left out.
     tolerance: of each step of SciPy's DOP853, on the host in float64. Raises ValueError for bad arguments, at once, and
-    FloatingPointError where steps fall below rounding or `evaluations` of u do not suffice: the flow blows up or gets
-    stuck. So do undamped rules where J loses rank on the way. NGD's w_bar goes straight to w_star; if they are square
-    with determinants of opposite sign it meets a singular map, and u is infinite there, unless the c_i keep J regular.
+    FloatingPointError where steps fall below rounding or `evaluations` of u do not suffice: the flow blows up, or gets
+    stuck, as that of an undamped rule may where J loses rank. Under NGD w_bar goes straight to w_star; if the two are
+    square, with determinants of opposite sign, it meets a singular map, where u is infinite unless the c_i keep J
+    regular. (Steps of `descend` jump over such a point.)
     """
     from scipy.integrate import solve_ivp
 
     times = _checked_flow(w, data, times, eta, converged, tolerance)
     velocity, theta = _Velocity(w, data, rule, float(eta), evaluations), _to_theta(w)
+    start = velocity.error(theta)
 
     def excess(t: float, theta: np.ndarray) -> float:
         return velocity.error(theta) - converged * start
 
-    start, excess.terminal = velocity.error(theta), True
-    options = dict(rtol=tolerance, atol=tolerance * norm(w) / math.sqrt(theta.size), events=excess)
-    solution = solve_ivp(velocity, (0.0, times[-1]), theta, "DOP853", times, **options)
+    excess.terminal = True
+    states, later = [State(0.0, w, loss(w, data))] * int(times[0] == 0), times[times > 0]
+    if not later.size:
+        return states
+    options = dict(rtol=tolerance, atol=tolerance * norm(w) / math.sqrt(theta.size))
+    options["events"] = excess if converged * start > 0 else None
+    solution = solve_ivp(velocity, (0.0, later[-1]), theta, "DOP853", later, **options)
     if solution.status < 0:
         raise FloatingPointError(velocity.report("it needs steps below rounding"))
     # SciPy leaves y a list where no time was reached
-    reached = [(solution.t, np.transpose(solution.y)), (solution.t_events[0], solution.y_events[0])]
-    pairs = [(float(t), y) for times, states in reached for t, y in zip(times, states, strict=True)]
-    return [State(t, velocity.weights(y), loss(velocity.weights(y), data)) for t, y in pairs]
+    reached = [*zip(solution.t, np.transpose(solution.y), strict=True)]
+    if solution.status == 1:
+        reached.append((solution.t_events[0][0], solution.y_events[0][0]))
+    weights = [(float(t), velocity.weights(y)) for t, y in reached]
+    return states + [State(t, w_t, loss(w_t, data)) for t, w_t in weights]
 
 
 RULES = {  # of Huh, section 6, for `datasets.teacher_student`: the rule, eta, the number of steps
@@ -136,20 +144,27 @@ class Trajectory:
 def trajectory(
     w: list[Array], data: Statistics, teacher: Array, rule: Rule, eta: float, steps: int, records: int = 200
 ) -> Trajectory:
-    """Train by `rule`, recording about `records` steps evenly and as many logarithmically. Raises as `descend`."""
+    """Train by `rule`, recording about `records` >= 2 steps evenly and as many logarithmically. teacher (n_out, n_in).
+
+    Raises as `descend`, at once and where not even the initial loss is finite; what ends training later is reported.
+    """
+    if teacher.shape != data.w_star.shape:
+        raise ValueError(f"teacher has shape {teacher.shape}; expected {data.w_star.shape} as w_star")
     with raising(array_module(data.w_star)):
         U, _, Vt = array_module(data.w_star).linalg.svd(data.w_star, full_matrices=False)
-    even, logarithmic = np.linspace(0, steps, records), np.geomspace(1, max(steps, 1), records)
+    even, logarithmic = np.linspace(0, steps, whole("records", records, 2)), np.geomspace(1, max(steps, 1), records)
     recorded, r = {*np.rint([*even, *logarithmic]).astype(int).tolist()}, Trajectory()
     try:
         for state in descend(w, data, rule, eta, steps):
             w_bar = product(state.w)
-            excess = float(((w_bar - teacher) ** 2).sum()) / 2
+            excess = norm([w_bar - teacher]) ** 2 / 2
             if excess < r.best_excess:
                 r.best, r.best_excess = int(state.t), excess
             if state.t in recorded:
                 _record(r, state, excess, (U.T @ w_bar @ Vt.T).diagonal().tolist())
-    except FloatingPointError as error:
+    except (FloatingPointError, np.linalg.LinAlgError) as error:
+        if not r.t:
+            raise
         r.stopped = str(error)
     return r
 
@@ -190,10 +205,15 @@ class _Velocity:
     def report(self, why: str) -> str:
         """What to say of a flow that ends here."""
         text = f"the flow ends at t = {self.t:.9g}, ||u|| having reached {self.size:.3g}: {why}"
-        maps = to_device([product(self.w), self.data.w_star], "cpu")
-        if maps[0].shape[0] == maps[0].shape[1] and np.linalg.det(maps[0]) * np.linalg.det(maps[1]) < 0:
-            text += "; det w_bar at t = 0 and det w_star have opposite signs, so it meets a singular w_bar on its way"
+        if self.rule.q == 1 and not self.rule.rho and self._changes_sign():
+            text += "; det w_bar at t = 0 and det w_star have opposite signs, so NGD's w_bar meets a singular one"
         return text + "; u is not continuous where J loses rank: damp it (rho > 0), or choose other initial weights"
+
+    def _changes_sign(self) -> bool:
+        """Whether w_bar and w_star are square and regular, with determinants of opposite sign."""
+        maps = to_device([product(self.w), self.data.w_star], "cpu")
+        regular = maps[0].shape[0] == maps[0].shape[1] and all(np.linalg.matrix_rank(m) == len(m) for m in maps)
+        return bool(regular and math.prod(np.linalg.slogdet(m)[0] for m in maps) < 0)
 
 
 def _to_theta(w: list[Array]) -> np.ndarray:
@@ -203,8 +223,13 @@ def _to_theta(w: list[Array]) -> np.ndarray:
 def _checked_flow(w, data, times, eta, converged, tolerance) -> np.ndarray:
     """times as an array, or ValueError for what `flow` cannot take."""
     times = np.asarray(times, dtype=float)
-    if times.ndim != 1 or not times.size or not np.isfinite(times).all() or not (np.diff([0.0, *times]) >= 0).all():
-        raise ValueError(f"times is {times}; expected finite ascending numbers >= 0")
+    if (
+        times.ndim != 1
+        or not times.size
+        or not np.isfinite(times).all()
+        or not (times[0] >= 0 and (np.diff(times) > 0).all())
+    ):
+        raise ValueError(f"times is {times}; expected finite numbers >= 0, each larger than the one before")
     if not 0 <= converged < 1:
         raise ValueError(f"converged is {converged}; expected a number in [0, 1)")
     if not 1e-13 <= tolerance < 1:
@@ -219,9 +244,6 @@ def _check_start(w: list[Array], data: Statistics, eta: float) -> None:
     check(w, data)
     if not (math.isfinite(eta) and eta > 0):
         raise ValueError(f"eta is {eta}; expected a finite number > 0")
-    for i, w_i in enumerate(w):
-        if not array_module(w_i).isfinite(w_i).all():
-            raise ValueError(f"w[{i}] has non-finite entries; expected finite numbers")
     if not any((abs(L).max() > 0) & (abs(R).max() > 0) for L, R in partial_pairs(w, data.S)):
         raise ValueError(
             "w is a saddle point where J = 0, as all-zero weights are: every update is 0 there; "

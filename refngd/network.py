@@ -157,7 +157,7 @@ class Network:
             raise ValueError(f"gain is {gain}; expected a number in [{least:.3g}, {most:.3g}] for {dtype}")
         W = [np.zeros(shape) for shape in self.shapes]
         for w, M in zip(W, self.widths, strict=False):
-            w[:, :M] = float(gain) * _semi_orthogonal(rng, len(w), M)
+            w[:, :M] = float(gain) * haar(rng, len(w), M)
         return [w.astype(dtype) for w in W]
 
     def forward(self, W: list[Array], x: Array) -> Array:
@@ -244,7 +244,7 @@ class Network:
             raise ValueError("x has non-finite entries; expected finite numbers")
 
 
-def _semi_orthogonal(rng: np.random.Generator, m: int, n: int) -> np.ndarray:
+def haar(rng: np.random.Generator, m: int, n: int) -> np.ndarray:
     """A Haar distributed (m, n) with orthonormal columns, or with orthonormal rows if m < n."""
     Q, R = np.linalg.qr(rng.standard_normal((max(m, n), min(m, n))))
     Q *= np.sign(np.diag(R))  # LAPACK's signs depend on the draw: Q alone is not uniform

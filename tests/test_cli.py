@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import refngd as rn
+from refngd import deep_linear, linear_training
 from refngd.cli import main
 from refngd.training import compare
 
@@ -278,7 +279,7 @@ def test_linear_prints_the_numbers_of_its_record_and_draws(tmp_path, capsys):
         eta, steps, loss, least, best, time, excess, first, last = rows[name]
         assert (int(steps), int(best)) == (r["t"][-1], r["best"])
         assert float(loss) == pytest.approx(r["loss"][-1], rel=1e-3)
-        assert (float(least), float(excess)) == pytest.approx((r["best_excess"], r["excess"][-1]), abs=1e-4)
+        assert (float(least), float(excess)) == pytest.approx((r["best_excess"], r["excess"][-1]), rel=1e-3)
         assert float(time) == pytest.approx(float(eta) * r["best"], rel=1e-3)
         assert (float(first), float(last)) == pytest.approx(
             [c[1] for c in r["conserved"][:: len(r["t"]) - 1]], abs=1e-4
@@ -293,22 +294,52 @@ def test_linear_with_raw_inputs_takes_the_smaller_rate_for_sgd(tmp_path, capsys)
     assert record["etas"] == {"SGD": 0.005, "NGD-d": 0.02}
     assert record["results"]["SGD"]["t"][-1] == 1600
     assert "raw inputs, N = 6, P = 9" in out
+    w, data, _ = linear_training.teacher_student_problem(0, 6, P=9, singular_values=[3, 2], whiten=False)
+    first = {r["loss"][0] for r in record["results"].values()}
+    assert first == {deep_linear.loss(w, data)}
+    assert data.const > 0
+
+
+def test_linear_takes_its_options(tmp_path, capsys):
+    _, record, _ = run_linear(
+        tmp_path, capsys, "--rules", "NGD", "NGD-d", "NGD", "--eta", "0.1", "--rho", "0.5", "--clip", "0.7"
+    )
+    w, data, _ = linear_training.teacher_student_problem(0, 6, singular_values=[3, 2])
+    assert list(record["results"]) == ["NGD", "NGD-d"]
+    for name, block in (("NGD", False), ("NGD-d", True)):
+        states = linear_training.descend(w, data, deep_linear.Rule(1, block, 0.5, 0.7), 0.1, 30)
+        assert record["results"][name]["loss"][-1] == [*states][-1].loss
+    _, record, _ = run_linear(
+        tmp_path, capsys, "--rules", "SGD", "--sigma-w", "0.5", "--noise", "0", "--seed", "3", "--depth", "3"
+    )
+    w, data, _ = linear_training.teacher_student_problem(3, 6, 3, singular_values=[3, 2], noise=0, sigma_w=0.5)
+    assert record["results"]["SGD"]["loss"][0] == deep_linear.loss(w, data)
 
 
 def test_shallow_linear_networks_have_no_figure_of_inner_weights(tmp_path, capsys):
     assert run_linear(tmp_path, capsys)[2] == ["fig4.png", "fig5.png", "linear.json"]
-    for depth in ("1", "2"):
+    for depth, heading in (("1", "train loss | excess test loss"), ("2", "||c_1||")):
         out, record, files = run_linear(tmp_path, capsys, "--depth", depth, "--rules", "sqrt-NGD", "SGD")
         assert files == ["fig4.png", "linear.json"]  # that of the earlier run is gone
         assert set(record["results"]) == {"sqrt-NGD", "SGD"}
+        assert heading in out
+        assert "||c_2||" not in out
         assert "nan" not in out
+
+
+def test_rules_that_diverge_are_reported_in_their_line(tmp_path, capsys):
+    out, record, _ = run_linear(tmp_path, capsys, "--eta", "50", "--rules", "SGD", "sqrt-NGD-d", "--duration", "1")
+    (line,) = (line for line in out.splitlines() if line.startswith("SGD"))
+    assert "stopped: training diverged at t = " in line
+    assert len(line) < 250
+    assert record["results"]["SGD"]["stopped"]
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--teacher", "0"], "singular_values is [0.0]; expected 1 to N = 6 finite numbers > 0"),
-        (["-P", "3"], "N, P are 6, 3; expected 1 <= N <= P"),
+        (["-P", "3"], "N, P are 6, 3; expected N <= P"),
         (["-N", "0"], "N is 0; expected an integer >= 1"),
         (["--depth", "0"], "depth is 0; expected an integer >= 1"),
         (["--noise", "-1"], "noise is -1.0; expected a finite number >= 0"),
@@ -319,6 +350,9 @@ def test_shallow_linear_networks_have_no_figure_of_inner_weights(tmp_path, capsy
         (["--rho", "-1"], "rho is -1.0; expected a finite number >= 0"),
         (["--clip", "0"], "clip is 0.0; expected a number > 0"),
         (["--seed", "-1"], "seed is -1; expected an integer >= 0"),
+        (["--sigma-w", "1e60"], "training diverged at t = 0"),
+        (["--teacher", "1e200"], "singular_values is [1e+200]; expected 1 to N = 6 finite numbers > 0"),
+        (["--noise", "1e200"], "noise is 1e+200; expected a finite number >= 0"),
         (["--rules", "Adam"], "invalid choice: 'Adam'"),
     ],
 )

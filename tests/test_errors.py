@@ -403,6 +403,7 @@ def test_one_layer_of_zeros_is_no_saddle_point():
         (dict(rho=-1), "rho is -1; expected a finite number >= 0"),
         (dict(clip=0), "clip is 0; expected a number > 0"),
         (dict(clip=math.nan), "clip is nan; expected a number > 0"),
+        (dict(rcond=-1), r"rcond is -1; expected None or a number in \[0, 1\)"),
     ],
 )
 def test_update_rules(arguments, message):
@@ -413,17 +414,20 @@ def test_update_rules(arguments, message):
 def test_statistics():
     make, good = deep_linear.Statistics, np.ones((2, 3))
     for w_star, message in (
-        (np.ones(3), r"w_star is numpy float64 \(3,\); expected numpy float64 \('n', 'n'\)"),
+        (np.ones(3), r"w_star is numpy float64 of shape \(3,\); expected a matrix any x any, numpy float64"),
         ([[1.0]], "w_star is numpy list"),
-        (np.ones((2, 3), int), "w_star is numpy int64"),
+        (np.ones((2, 3), int), "w_star is numpy int64 .*; expected a matrix any x any, float32 or float64"),
+        (np.ones((0, 3)), r"w_star is numpy float64 of shape \(0, 3\); expected"),
         (good * math.inf, "w_star has non-finite entries"),
     ):
         with pytest.raises(ValueError, match=message):
             make(w_star)
-    with pytest.raises(ValueError, match=r"S is numpy float64 \(2, 2\); expected numpy float64 \(3, 3\)"):
+    with pytest.raises(ValueError, match=r"S is numpy float64 of shape \(2, 2\); expected a matrix 3 x 3"):
         make(good, np.eye(2))
     with pytest.raises(ValueError, match="S is numpy float32"):
         make(good, np.eye(3, dtype=np.float32))
+    with pytest.raises(ValueError, match="Sigma_x is singular: rank 1 with 3 inputs"):
+        make(good, np.ones((3, 3)))
     with pytest.raises(ValueError, match="Sigma_x is singular: rank 2 with 3 inputs, so the map wanted is not unique"):
         make.with_covariance(good, np.diag([1.0, 2.0, 0.0]))
     with pytest.raises(ValueError, match="Sigma_x is singular: rank 2 with 3 inputs"):
@@ -432,7 +436,7 @@ def test_statistics():
         make.with_covariance(good, np.triu(np.ones((3, 3))))
     with pytest.raises(ValueError, match="Sigma_x is singular: rank 2 with 3 inputs"):
         make.of(generator().standard_normal((2, 3)), np.ones((2, 1)))
-    with pytest.raises(ValueError, match=r"y is numpy float64 \(5, 1\); expected numpy float64 \(4, 'n'\)"):
+    with pytest.raises(ValueError, match=r"y is numpy float64 of shape \(5, 1\); expected a matrix 4 x any"):
         make.of(generator().standard_normal((4, 3)), np.ones((5, 1)))
     with pytest.raises(ValueError, match="x has non-finite entries"):
         make.of(np.full((4, 3), math.nan), np.ones((4, 1)))
@@ -446,8 +450,8 @@ def test_training_of_deep_linear_networks():
             linear_training.descend(w, data, rule, eta, 3)
     with pytest.raises(ValueError, match="steps is -1; expected an integer >= 0"):
         linear_training.descend(w, data, rule, 0.1, -1)
-    for times in ([], [1.0, 0.5], [-1.0], [math.inf], [[1.0]]):
-        with pytest.raises(ValueError, match=r"times is .*; expected finite ascending numbers >= 0"):
+    for times in ([], [1.0, 0.5], [1.0, 1.0], [-1.0], [math.inf], [[1.0]]):
+        with pytest.raises(ValueError, match=r"times is .*; expected finite numbers >= 0, each larger than"):
             linear_training.flow(w, data, rule, times)
     with pytest.raises(ValueError, match="evaluations is 0; expected an integer >= 1"):
         linear_training.flow(w, data, rule, [1.0], evaluations=0)
@@ -461,6 +465,14 @@ def test_training_of_deep_linear_networks():
         linear_training.flow(*small, rule, [1.0])
     with pytest.raises(FloatingPointError, match=r"the flow ends at t = 0.*: it takes too many evaluations of u"):
         linear_training.flow(w, data, rule, [1.0], evaluations=5)
+    with pytest.raises(ValueError, match=r"rcond is 5; expected None or a number in"):
+        deep_linear.multiplier(w, data, rcond=5)
+    with pytest.raises(ValueError, match=r"teacher has shape \(3,\); expected \(2, 3\) as w_star"):
+        linear_training.trajectory(w, data, np.ones(3), rule, 0.1, 3)
+    with pytest.raises(ValueError, match="records is 1; expected an integer >= 2"):
+        linear_training.trajectory(w, data, data.w_star, rule, 0.1, 3, records=1)
+    with pytest.raises(FloatingPointError, match="training diverged at t = 0: the loss is inf"):
+        linear_training.trajectory(w, deep_linear.Statistics(1e200 * data.w_star), data.w_star, rule, 0.1, 3)
     for name in ("seed", "N", "depth"):
         with pytest.raises(ValueError, match=f"{name} is -1; expected an integer >="):
             linear_training.teacher_student_problem(**{"seed": 0, name: -1})
@@ -471,7 +483,7 @@ def test_training_of_deep_linear_networks():
 )
 def test_deep_linear_updates_that_overflow(rule):
     w, data = deep()
-    with pytest.raises(FloatingPointError, match=r"overflow|have grown too large|non-finite entries"):
+    with pytest.raises(FloatingPointError, match=r"overflow|too large|non-finite entries"):
         rule.update([1e200 * w[0], 1e200 * w[1], np.eye(2)], data)
 
 

@@ -254,6 +254,113 @@ def test_damping_and_regularisation_are_those_of_the_dense_matrix(white, block):
     assert relative(limit, g / 3 if block else g) < 1e-7
 
 
+@pytest.mark.parametrize("q", [1.5, 2, 3])
+@pytest.mark.parametrize("block", [False, True])
+def test_regularised_powers_tend_to_gradient_descent(q, block):
+    """The factor is (1 + rho)^(1/q), and clipping comes after it."""
+    w, data = case((3, 4, 2))
+    plain, regularised = (dl.Rule(q, block, 0.7, regularised=r).update(w, data) for r in (False, True))
+    assert_close(theta(regularised), 1.7 ** (1 / q) * theta(plain))
+    limit = theta(dl.Rule(q, block, 1e10, regularised=True).update(w, data))
+    assert_close(limit, (2 ** (-1 / q) if block else 1) * theta(dl.gradient(w, data)), 1e7)
+    clip = 0.8 * np.linalg.norm(theta(regularised))
+    assert_close(theta(dl.Rule(q, block, 0.7, clip, regularised=True).update(w, data)), 0.8 * theta(regularised))
+    assert np.linalg.norm(theta(dl.Rule(q, block, 0.7, clip).update(w, data))) <= clip
+
+
+@pytest.mark.parametrize("rho", [1e-3, 1e-5])
+def test_small_damping_is_not_lost(rho):
+    """Where singular values of J_i are small: 0.03 and 0.003."""
+    w, data = on([np.eye(2), np.diag([0.03, 0.003])]), dl.Statistics(on(np.array([[1.0, 2.0], [3.0, 4.0]])))
+    E = host(dl.displacement(w, data))
+    k = np.array([0.03, 0.003])[:, None]
+    (u, _), (full, _) = (dl.Rule(1, block, rho).update(w, data) for block in (True, False))
+    assert_close(host(u), 0.5 * k * E / (k**2 + rho))
+    assert_close(host(full), k * E / (1 + k**2 + rho))
+
+
+@pytest.mark.parametrize("white", [True, False])
+@pytest.mark.parametrize("d", [2, 3])
+def test_natural_gradient_is_refined_to_the_condition_number_of_j(d, white):
+    """cond(J) = 1e5: K alone would lose ten digits, refinement through its factors loses five."""
+    Q = [np.linalg.qr(generator(i).standard_normal((3, 3)))[0] for i in range(d + 1)]
+    scales = np.array([1.0, 1e-2, 1e-5]) ** (1 / (d - 1))
+    w = on([(Q[i + 1] * scales) @ Q[i].T for i in range(d)])
+    w_star, S = generator(9).standard_normal((3, 3)), None if white else on(np.diag([1.0, 0.5, 2.0]))
+    data = dl.Statistics(on(w_star), S)
+    w_host, data_host = on_host(w, data)
+    J, E = literal_jacobian(w_host, data_host.S), dl.displacement(w_host, data_host).T.ravel()
+    shortest = np.linalg.lstsq(J, E, rcond=1e-12)[0]
+    t = np.linalg.svd(J, compute_uv=False)[:9]
+    assert 1e4 < t[0] / t[-1] < 1e6
+    assert relative(theta(dl.Rule(1).update(w, data)), shortest) < 30 * 2.2e-16 * t[0] / t[-1]
+
+
+@pytest.mark.parametrize("scale", [1e-60, 1e-8, 1e30])
+@pytest.mark.parametrize("white", [True, False])
+@pytest.mark.parametrize("block", [False, True])
+@pytest.mark.parametrize("q", [1, 1.5, 2, 3])
+def test_updates_are_right_at_any_scale_of_the_weights(q, block, white, scale):
+    """J is homogeneous of degree d - 1 in the weights, so for equal E the update is of degree (d - 1) (1 - 2/q)."""
+    w, data = case((3, 4, 3, 2), white)
+
+    def shifted(factor):  # E is that of the unscaled weights
+        v = [factor * w_i for w_i in w]
+        return v, dl.Statistics(dl.product(v) - dl.product(w) + data.w_star, data.S)
+
+    if scale > 1e10:  # w_star would be lost in rounding
+        data = dl.Statistics(0 * data.w_star, data.S)
+        one, far = (theta(dl.Rule(q, block).update([f * w_i for w_i in w], data)) for f in (1.0, scale))
+        expected = one * scale ** (3 + 2 * (1 - 2 / q))
+    else:
+        one, far = (theta(dl.Rule(q, block).update(*shifted(f))) for f in (1.0, scale))
+        expected = one * scale ** (2 * (1 - 2 / q))
+    assert relative(far, expected) < 1e-9
+
+
+def test_float32_of_tiny_weights_is_the_polar_factor_still():
+    w, data = case((4, 4, 4, 4, 4), dtype=np.float32)
+    for scale in (1.0, 1e-9):
+        u = dl.Rule(2, block=True).update([np.float32(scale).item() * w_i for w_i in w], data)
+        assert dl.norm(u) == pytest.approx(float(np.linalg.norm(host(data.w_star))), rel=0.3 if scale == 1 else 1e-3)
+        assert u[0].dtype == np.float32
+
+
+def test_asymmetric_roots_of_sigma_x_give_the_same_updates_and_pseudo_samples():
+    """S O for any orthogonal O: only S S^T counts."""
+    w, data = case((3, 4, 2), white=False)
+    O, _ = np.linalg.qr(generator(7).standard_normal((3, 3)))
+    other = dl.Statistics(data.w_star, on(host(data.S) @ O))
+    for q in POWERS:
+        for block in (False, True):
+            u, v = (theta(dl.Rule(q, block).update(w, d)) for d in (data, other))
+            assert_close(v, u, 1e4)
+    x, y = map(host, other.pseudo_samples())
+    assert_close(x.T @ x / 3, host(data.S) @ host(data.S).T, 10)
+    assert_close(y, x @ host(data.w_star).T, 10)
+    net = rn.Network((3, 4, 2), rn.linear, parameterization="standard")
+    assert dl.loss(w, other) == pytest.approx(rn.mse.value(net.forward(w, on(x)), on(y)), rel=1e-13)
+
+
+def test_flow_returns_every_time_that_is_asked_for():
+    w, data = case((3, 4, 2), seed=5)
+    first, *later = lt.flow(w, data, dl.Rule(2), [0.0, 0.5, 1.0])
+    assert (first.t, first.loss) == (0.0, dl.loss(w, data))
+    assert [state.t for state in later] == [0.5, 1.0]
+    assert [state.t for state in lt.flow(w, data, dl.Rule(2), [0.0])] == [0.0]
+    at_rest = dl.Statistics(dl.product(w))
+    assert [state.t for state in lt.flow(w, at_rest, dl.Rule(2), [0.0, 1.0, 2.0])] == [0.0, 1.0, 2.0]
+
+
+@pytest.mark.parametrize("scale", [1.0, 50.0])
+def test_flow_stops_where_the_error_has_fallen_to_a_share_of_its_first_value(scale):
+    """Under NGD that is at ln(1 / converged), whatever the first value."""
+    w, data = case((3, 3, 3), seed=5)
+    far = dl.Statistics(dl.product(w) + scale * (data.w_star - dl.product(w)))
+    state = lt.flow(w, far, dl.Rule(1, rho=0.0), [0.1, 100.0], converged=0.2)[-1]
+    assert state.t == pytest.approx(math.log(5), rel=1e-6)
+
+
 def test_clipping_shortens_and_never_turns_or_lengthens():
     w, data = case((3, 4, 2))
     full = theta(dl.Rule(1).update(w, data))
@@ -341,7 +448,7 @@ def test_ngd_blows_up_where_determinants_of_opposite_sign_let_the_map_be_singula
     mu = np.linalg.eigvals(np.linalg.solve(w_star, w_bar))
     time = min(math.log1p(-m.real) for m in mu if abs(m.imag) < 1e-12 and m.real < 0)
     data = dl.Statistics(on(w_star))
-    with pytest.raises(FloatingPointError, match="have opposite signs, so it meets a singular w_bar") as error:
+    with pytest.raises(FloatingPointError, match="have opposite signs, so NGD's w_bar meets a singular one") as error:
         lt.flow(w, data, dl.Rule(1, block), [2 * time])
     assert float(str(error.value).split("t = ")[1].split(",")[0]) == pytest.approx(time, rel=1e-6)
     assert lt.flow(w, data, dl.Rule(1, block, rho=0.01), [2 * time])  # damped it goes on

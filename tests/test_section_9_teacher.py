@@ -36,11 +36,15 @@ def test_raw_inputs_are_the_gaussian_ones_that_whitening_starts_from():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (dict(N=4, P=3), "N, P are 4, 3; expected 1 <= N <= P"),
-        (dict(N=2), r"singular_values is \[4.0, 3.0, 2.0\]; expected 1 to N = 2 finite numbers > 0"),
+        (dict(N=4, P=3), "N, P are 4, 3; expected N <= P"),
+        (dict(N=1.5), "N is 1.5; expected an integer >= 1"),
+        (dict(P=4.5), "P is 4.5; expected an integer >= 1"),
+        (dict(N=2), r"singular_values is \(4.0, 3.0, 2.0\); expected 1 to N = 2 finite numbers > 0"),
+        (dict(singular_values=-2.0), "singular_values is -2.0; expected"),
         (dict(singular_values=[1, 0]), r"singular_values is \[1, 0\]"),
         (dict(singular_values=[-1.0]), r"singular_values is \[-1.0\]"),
         (dict(noise=-1), "noise is -1; expected a finite number >= 0"),
+        (dict(noise=1e200), r"noise is 1e\+200; expected a finite number >= 0"),
     ],
 )
 def test_bad_arguments(arguments, message):
@@ -135,5 +139,11 @@ def test_problem_is_drawn_from_its_seed(whiten):
     assert [w_i.shape for w_i in w] == [(5, 5), (5, 5)]
     assert (data.S is None) == whiten
     assert dl.loss(w, data) == pytest.approx(np.sum((x @ dl.product(w).T - y) ** 2) / 14, rel=1e-12)
-    w, *_ = lt.teacher_student_problem(2, N=200, depth=1, singular_values=[1.0])
-    assert np.std(host(w[0])) == pytest.approx(0.2 / 200**0.5, rel=0.02)
+    for sigma_w in (0.2, 1.5):
+        w, *_ = lt.teacher_student_problem(2, N=200, depth=1, singular_values=[1.0], sigma_w=sigma_w)
+        assert np.std(host(w[0])) == pytest.approx(sigma_w / 200**0.5, rel=0.02)
+
+
+def test_teachers_have_no_preferred_sign():
+    signs = [np.sign(teacher_student(seed, 1, singular_values=[1.0])[2][0, 0]) for seed in range(40)]
+    assert 10 < signs.count(1) < 30

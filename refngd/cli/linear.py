@@ -38,16 +38,17 @@ def run(args: argparse.Namespace) -> None:
     """Train by `args.rules`, print the table, write linear.json, fig4.png and fig5.png into `args.out`."""
     options = (args.seed, args.N, args.depth, args.P, args.teacher, args.noise, not args.raw, args.sigma_w)
     w, data, teacher = teacher_student_problem(*options)
-    settings = {name: setting(name, args.raw, args.eta, args.duration, args.rho, args.clip) for name in args.rules}
+    chosen = list(dict.fromkeys(args.rules))
+    settings = {name: setting(name, args.raw, args.eta, args.duration, args.rho, args.clip) for name in chosen}
+    *w, teacher, w_star = to_device([*w, teacher, data.w_star], args.device)
+    on_device = Statistics(w_star, data.S if data.S is None else to_device(data.S, args.device), data.const)
     args.out.mkdir(parents=True, exist_ok=True)
     print(
         f"{'raw' if args.raw else 'white'} inputs, N = {args.N}, P = {args.P or args.N}, depth {args.depth}; teacher "
         f"of rank {len(args.teacher)}, noise {args.noise:g}: no test loss is below {args.N * args.noise**2 / 2:.4g}\n",
         flush=True,
     )
-    *w, teacher, w_star = to_device([*w, teacher, data.w_star], args.device)
-    on_device = Statistics(w_star, data.S if data.S is None else to_device(data.S, args.device), data.const)
-    results = {name: trajectory(w, on_device, teacher, *settings[name]) for name in progress(args.rules)}
+    results = {name: trajectory(w, on_device, teacher, *settings[name]) for name in progress(chosen)}
     etas = {name: eta for name, (_, eta, _) in settings.items()}
     written = write(
         args,
@@ -80,16 +81,15 @@ def setting(
 
 
 def table(settings: dict[str, tuple], results: dict[str, Trajectory]) -> Iterator[str]:
-    """A line a rule: early stopping and the end, and the norm of the c_2 that full rules conserve, Huh (15)."""
-    row = "{:11} {:>6} {:>6} | {:>10} | {:>10} {:>6} {:>7} {:>10} | {:>9} {:>9}".format
-    yield row("", "", "", "train loss", "excess test loss", "", "", "", "||c_2||", "").rstrip()
+    """A line a rule: early stopping, the end, the norm of c_2, which full rules conserve, Huh (15); of c_1 if d = 2."""
+    row = "{:11} {:>6} {:>6} | {:>10} | {:>10} {:>6} {:>7} {:>10} | {:>9} {:>10}".format
+    i = min(2, len(next(iter(results.values())).conserved[0]))  # 0: a single layer has none
+    yield row("", "", "", "train loss", "excess test loss", "", "", "", f"||c_{i}||" if i else "", "").rstrip()
     yield row("rule", "eta", "steps", "at the end", "least", "at t", "time", "at the end", "at t = 0", "at the end")
     for name, r in results.items():
-        eta, c = settings[name][1], [norms[min(1, len(norms) - 1)] if norms else 0.0 for norms in r.conserved]
-        ends = (f"{r.loss[-1]:.3e}", f"{r.best_excess:.4f}", r.best, f"{r.best * eta:.4g}", f"{r.excess[-1]:.4f}")
-        yield row(name, f"{eta:g}", r.t[-1], *ends, f"{c[0]:.4f}", f"{c[-1]:.4f}") + (
-            f" stopped: {r.stopped}" if r.stopped else ""
-        )
+        eta, c = settings[name][1], [f"{r.conserved[k][i - 1]:.4g}" if i else "-" for k in (0, -1)]
+        ends = (f"{r.loss[-1]:.3e}", f"{r.best_excess:.4g}", r.best, f"{r.best * eta:.4g}", f"{r.excess[-1]:.4g}")
+        yield row(name, f"{eta:g}", r.t[-1], *ends, *c) + (f" stopped: {r.stopped}" if r.stopped else "")
 
 
 def draw_map(w_star: np.ndarray, signal: int, etas: dict[str, float], results: dict[str, Trajectory], path: Path):
@@ -98,9 +98,11 @@ def draw_map(w_star: np.ndarray, signal: int, etas: dict[str, float], results: d
     figure, axes = subplots(3, len(results) + 1, figsize=(2.3 * len(results) + 2.3, 6.4), sharey="row")
     _draw_singular_values(axes[:, 0], s, signal)
     for column, (name, r) in zip(axes[:, 1:].T, results.items(), strict=True):
-        times, modes = np.array(r.t) * etas[name], np.array(r.modes)
-        column[0].plot(times, r.loss, color="C0")
-        column[1].plot(times, r.excess, color="C0")
+        times, modes = np.array(r.t) * etas[name], np.clip(r.modes, -2 * s[0], 2 * s[0])
+        column[0].plot(
+            times, np.minimum(r.loss, 100 * r.loss[0]), color="C0"
+        )  # a rule that diverges leaves the picture
+        column[1].plot(times, np.minimum(r.excess, 100 * r.excess[0]), color="C0")
         column[2].plot(times, modes[:, signal:], color="0.6", linewidth=0.8)
         column[2].plot(times, modes[:, :signal], color="C3")
         column[2].hlines(s[:signal], 0, times[-1], color="0.3", linestyle=":", linewidth=0.8)
@@ -130,7 +132,7 @@ def draw_weights(etas: dict[str, float], results: dict[str, Trajectory], path: P
     figure, axes = subplots(3, len(results), figsize=(2.3 * len(results) + 0.6, 6.4), sharey="row")
     for column, (name, r) in zip(axes.T, results.items(), strict=True):
         for axis, entries in zip(column, (r.entries[key] for key in labels), strict=True):
-            axis.plot(np.array(r.t) * etas[name], entries, linewidth=0.8)
+            axis.plot(np.array(r.t) * etas[name], np.clip(entries, -1e3, 1e3), linewidth=0.8)
         column[0].set_title(name, fontsize=9)
         _over_time(column, name, np.array(r.t) * etas[name])
     for axis, label in zip(axes[:, 0], labels.values(), strict=True):
