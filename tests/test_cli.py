@@ -282,7 +282,7 @@ def test_linear_prints_the_numbers_of_its_record_and_draws(tmp_path, capsys):
         assert (float(least), float(excess)) == pytest.approx((r["best_excess"], r["excess"][-1]), rel=1e-3)
         assert float(time) == pytest.approx(float(eta) * r["best"], rel=1e-3)
         assert (float(first), float(last)) == pytest.approx(
-            [c[1] for c in r["conserved"][:: len(r["t"]) - 1]], abs=1e-4
+            [c[1] for c in r["conserved"][:: len(r["t"]) - 1]], rel=1e-3
         )
     assert [r["t"][-1] for r in record["results"].values()] == [800, 30, 25, 30, 50]
     assert record["settings"]["teacher"] == [3, 2]
