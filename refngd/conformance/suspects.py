@@ -1,0 +1,2 @@
+def explain(case, outputs, dtype):
+    return []
