@@ -62,9 +62,7 @@ def _parsed(path: Path) -> dict:
         raise ValueError(f"{path} is not JSON: {error}") from error
     keys = content.keys() if isinstance(content, dict) else set()
     if len(keys & {"outputs", "error", "unsupported"}) != 1 or not isinstance(content.get("outputs", {}), dict):
-        raise ValueError(
-            f'{path} is not one of {{"outputs": {{..}}}}, {{"error": ..}}, {{"unsupported": ..}}'
-        )
+        raise ValueError(f'{path} is not one of {{"outputs": {{..}}}}, {{"error": ..}}, {{"unsupported": ..}}')
     return content
 
 

@@ -1,4 +1,4 @@
-"""The conformance vectors: cases with inputs, attributes and certified outputs. data/vectors/README.md has the format."""
+"""The conformance vectors: cases with inputs, attributes, certified outputs. data/vectors/README.md has the format."""
 
 import hashlib
 import json
