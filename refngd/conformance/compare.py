@@ -13,8 +13,10 @@ A must-fail case passes, as accurate, if and only if an exception other than Not
 import math
 import re
 import traceback
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -65,11 +67,13 @@ def correct_digits(error: float, dtype: type) -> float:
 
 
 def check(case: Case, implementation: Callable[[Case, type], Outputs], dtype: type = np.float64) -> Verdict:
-    """Runs the implementation on one case."""
+    """Runs the implementation on one case. What it warns of is not judged."""
     if case.error is None and bounds(case, dtype)[0] > 0.1:
         return Verdict(NOT_TESTABLE, f"kappa = {case.kappa:.3g} is too much for {np.dtype(dtype)}")
     try:
-        outputs = implementation(case, dtype)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            outputs = implementation(case, dtype)
     except NotImplementedError as error:
         return Verdict(UNSUPPORTED, f"unsupported: {error}".removesuffix(": "))
     except Exception as error:
@@ -158,6 +162,6 @@ def _norm(a: np.ndarray) -> float:
 
 
 def _raised(error: Exception) -> str:
-    """The exception, and where, less the frame of this file and that of its caller."""
-    where = "".join(traceback.format_tb(error.__traceback__)[2:])
-    return f"raised {type(error).__name__}: {error}\n{where}".rstrip()
+    """The exception, and where, less the frames of this package that called."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__)[1:] if Path(f.filename).name != "implementations.py"]
+    return f"raised {type(error).__name__}: {error}\n{''.join(traceback.format_list(frames))}".rstrip()

@@ -4,6 +4,7 @@ A verdict travels in the report's `user_properties`: so it reaches JUnit files, 
 """
 
 import json
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -54,22 +55,25 @@ class Suite:
 
     def run(self, case: Case | Broken, node: pytest.Item) -> None:
         """The outcome of one test."""
-        if isinstance(case, Broken):
-            verdict = Verdict(FAILED, case.message)
-        else:
-            verdict = compare.check(case, self.implementation, self.dtype)
+        verdict = self._verdict(case)
+        lines, suspects = explain(case, verdict.outputs, self.dtype) if verdict.outputs else ([], [])
         status, message = verdict.status, verdict.message
         if status == FAILED and isinstance(case, Case):
-            message = "\n  ".join([f"{case.id}: {message}", *explain(case, verdict.outputs, self.dtype), _about(case)])
+            message = "\n  ".join([f"{case.id}: {message}", *lines, _about(case)])
         known = self.known.get(case.id)
         if known and status == FAILED:
             status, message = KNOWN_FAILURE, f"{known}: {message}"
         elif known and status in (ACCURATE, CONFORMANT):
             status, message = FAILED, f"{case.id} is {status}, but listed as a known failure ({known}): take it off"
-        row = dict(id=case.id, operation=case.operation, status=status, message=message)
-        node.user_properties.append((PROPERTY, json.dumps({**row, "error": verdict.error, "digits": verdict.digits})))
+        row = dict(id=case.id, operation=case.operation, status=status, error=verdict.error, digits=verdict.digits)
+        node.user_properties.append((PROPERTY, json.dumps({**row, "message": message, "suspects": suspects})))
         if status in OUTCOMES:
             OUTCOMES[status](message)
+
+    def _verdict(self, case: Case | Broken) -> Verdict:
+        if isinstance(case, Broken):
+            return Verdict(FAILED, case.message)
+        return compare.check(case, self.implementation, self.dtype)
 
     def pytest_runtest_logreport(self, report):
         if report.when == "call":
@@ -80,7 +84,7 @@ class Suite:
 
     def pytest_terminal_summary(self, terminalreporter):
         terminalreporter.section(f"conformance of {self.implementation.name}, {np.dtype(self.dtype)}")
-        for line in table(self.rows):
+        for line in [*table(self.rows), *common_suspects(self.rows)]:
             terminalreporter.write_line(line)
 
     def pytest_sessionfinish(self, session):
@@ -116,6 +120,19 @@ def table(rows: list[dict]) -> list[str]:
         "  ".join([name.ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(cells, widths[1:], strict=True))])
         for name, *cells in lines
     ]
+
+
+def common_suspects(rows: list[dict]) -> list[str]:
+    """For every operation the suspects that explain most of its failures: of several for one case, the common one."""
+    lines = []
+    for operation in sorted({row["operation"] for row in rows}):
+        failed = [row for row in rows if row["operation"] == operation and row["status"] == FAILED]
+        counts = Counter(words for row in failed for words in row["suspects"])
+        most = max(counts.values(), default=0)
+        words = " or ".join(words for words, count in counts.items() if count == most)
+        if words:
+            lines.append(f"{operation}: {most} of {len(failed)} failures look like {words}")
+    return lines
 
 
 def _about(case: Case) -> str:

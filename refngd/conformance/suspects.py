@@ -1,13 +1,15 @@
 """Which bug a failure looks like: the usual suspects, each asked for the outputs that it would have caused.
 
-A suspect is a pair (words, predict), predict(case) -> outputs; it is named if it explains what was returned. There are
-three tables: factors of the right outputs, reorderings of them, and other conventions, which refngd itself evaluates on
-the same case (`wrong_engines` holds those that are no mere attribute).
+A suspect is named if it explains what was returned to within the tolerance. There are three tables: factors of the
+right outputs, reorderings of them, and other conventions, which refngd itself evaluates on the same case
+(`wrong_engines` holds those that are no mere attribute).
 """
 
 import math
+import warnings
 from collections.abc import Callable, Iterator
-from itertools import combinations, pairwise
+from itertools import combinations, pairwise, starmap
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,31 +18,49 @@ from .adapters.refngd_numpy import Engine, listed
 from .compare import INTERMEDIATES, Outputs, bounds, relative_errors, roundoff
 from .vectors import Case
 
-MOST = 3  # suspects named
+MOST = 5  # suspects named
 FISHERS = ("Exact", "BlockDiagonal", "BlockTridiagonal", "KFAC", "Unitwise", "Entrywise", "QuasiDiagonal", "Identity")
 
-Suspect = tuple[str, Callable[[Case], Outputs]]
+
+class Suspect(NamedTuple):
+    """What it is, predict(case) -> the outputs that it would have caused, and more words for the message."""
+
+    words: str
+    predict: Callable[[Case], Outputs]
+    detail: str = ""
 
 
-def explain(case: Case, outputs: Outputs | None, dtype: type) -> list[str]:
-    """Lines that say which intermediate is the first to differ, if any was given, and what the failure looks like."""
-    if outputs is None:
-        return []
-    lines, tolerance = [], max(bounds(case, dtype)[1], 1000 * roundoff(dtype))
-    first = _first_difference(case, outputs, tolerance)
-    if first:
-        factor = _named(case, {first: case.intermediates[first]}, {first: outputs[first]}, factors, tolerance)
-        looks = f", which looks like {'; or '.join(factor)}" if factor else ""
-        lines.append(f"the first intermediate that differs: {first}{looks}")
+def explain(case: Case, outputs: Outputs, dtype: type) -> tuple[list[str], list[str]]:
+    """Lines on what the failure looks like, and the suspects that explain it, in words.
+
+    The lines start with the first intermediate that differs, if any were given.
+    """
+    tolerance = max(bounds(case, dtype)[1], 1000 * roundoff(dtype))
+    lines = _on_intermediates(case, outputs, tolerance)
+    if max(relative_errors(case.outputs, outputs).values()) <= 100 * tolerance:
+        return [*lines, "looks like: a loss of precision, not another convention"], []
     actual = {name: np.asarray(outputs[name], float) for name in case.outputs}
-    worst = max(relative_errors(case.outputs, outputs).values())
-    if worst <= 100 * tolerance:
-        return [*lines, "looks like: a loss of precision, not another convention"]
     for suspects in (simple_suspects, products, any_factor):
-        found = _named(case, case.outputs, actual, suspects, tolerance)
+        found = _found(suspects, case, case.outputs, actual, tolerance)
         if found:
-            return [*lines, f"looks like: {'; or '.join(found)}"]
-    return [*lines, "looks like: none of the usual suspects"]
+            return [*lines, f"looks like: {_in_words(found)}"], [suspect.words for suspect in found]
+    return [*lines, "looks like: none of the usual suspects"], []
+
+
+def _in_words(found: list[Suspect]) -> str:
+    others = ", or ".join(suspect.words for suspect in found[1:])
+    return found[0].words + found[0].detail + (f"; as well as: {others}" if others else "")
+
+
+def _on_intermediates(case: Case, outputs: Outputs, tolerance: float) -> list[str]:
+    given = [name for name in case.intermediates if name in outputs]
+    first = _first_difference(case, outputs, tolerance)
+    if first is None:
+        return [f"the intermediates are right: {', '.join(given)}"] if given else []
+    expected, actual = {first: case.intermediates[first]}, {first: np.asarray(outputs[first])}
+    found = _found(factors, case, expected, actual, tolerance)
+    looks = f", which looks like {_in_words(found)}" if found else ""
+    return [f"the first intermediate that differs: {first}{looks}"]
 
 
 def _first_difference(case: Case, outputs: Outputs, tolerance: float) -> str | None:
@@ -53,24 +73,24 @@ def _first_difference(case: Case, outputs: Outputs, tolerance: float) -> str | N
     return None
 
 
-def _named(case: Case, expected: Outputs, actual: Outputs, suspects: Callable, tolerance: float) -> list[str]:
-    """The words of the first suspects that explain `actual`."""
-    if any(a.shape != expected[name].shape for name, a in actual.items()):
-        return []
-    found = []
-    for words, predict in suspects(case, expected, actual, tolerance):
-        if words not in found and _explains(predict, case, expected, actual, tolerance):
-            found.append(words)
-        if len(found) == MOST:
-            break
-    return found
+def _found(suspects: Callable, case: Case, expected: Outputs, actual: Outputs, tolerance: float) -> list[Suspect]:
+    """The first suspects that explain `actual`."""
+    found = {}
+    if all(a.shape == expected[name].shape for name, a in actual.items()):
+        for suspect in starmap(Suspect, suspects(case, expected, actual, tolerance)):
+            if suspect.words not in found and _explains(suspect, case, expected, actual, tolerance):
+                found[suspect.words] = suspect
+            if len(found) == MOST:
+                break
+    return list(found.values())
 
 
-def _explains(predict: Callable, case: Case, expected: Outputs, actual: Outputs, tolerance: float) -> bool:
+def _explains(suspect: Suspect, case: Case, expected: Outputs, actual: Outputs, tolerance: float) -> bool:
     """Whether a suspect's outputs are those that were returned, and a good deal closer than the right ones."""
     try:
-        with np.errstate(all="ignore"):
-            predicted = predict(case)
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            predicted = suspect.predict(case)
             if any(np.shape(predicted[name]) != a.shape for name, a in expected.items()):
                 return False
             predicted = {name: predicted[name] for name in expected}
@@ -80,7 +100,7 @@ def _explains(predict: Callable, case: Case, expected: Outputs, actual: Outputs,
         return False
 
 
-def simple_suspects(case: Case, expected: Outputs, actual: Outputs, tolerance: float) -> Iterator[Suspect]:
+def simple_suspects(case: Case, expected: Outputs, actual: Outputs, tolerance: float) -> Iterator[tuple]:
     """What is one slip."""
     yield from factors(case, expected, actual, tolerance)
     yield from reorderings(case, expected)
@@ -135,12 +155,12 @@ def _inverse(words: str) -> str:
     return f"1/{words}" if words.replace("_", "").isalnum() else f"1/({words})"
 
 
-def factors(case: Case, expected: Outputs, actual: Outputs, tolerance: float) -> Iterator[Suspect]:
+def factors(case: Case, expected: Outputs, actual: Outputs, tolerance: float) -> Iterator[tuple]:
     """Outputs that are a common, known factor times what is expected."""
     yield from _fitting(case, expected, actual, tolerance, _candidates)
 
 
-def products(case: Case, expected: Outputs, actual: Outputs, tolerance: float) -> Iterator[Suspect]:
+def products(case: Case, expected: Outputs, actual: Outputs, tolerance: float) -> Iterator[tuple]:
     """Products of two known factors."""
 
     def pairs(case: Case, names: list[str]) -> dict[str, list[float]]:
@@ -152,7 +172,7 @@ def products(case: Case, expected: Outputs, actual: Outputs, tolerance: float) -
     yield from _fitting(case, expected, actual, tolerance, pairs)
 
 
-def any_factor(case: Case, expected: Outputs, actual: Outputs, tolerance: float) -> Iterator[Suspect]:
+def any_factor(case: Case, expected: Outputs, actual: Outputs, tolerance: float) -> Iterator[tuple]:
     """A common factor of unknown origin."""
 
     def fitted(case: Case, names: list[str]) -> dict[str, list[float]]:
@@ -162,7 +182,7 @@ def any_factor(case: Case, expected: Outputs, actual: Outputs, tolerance: float)
     yield from _fitting(case, expected, actual, tolerance, fitted)
 
 
-def _fitting(case, expected, actual, tolerance, candidates: Callable) -> Iterator[Suspect]:
+def _fitting(case, expected, actual, tolerance, candidates: Callable) -> Iterator[tuple]:
     """Suspects for those candidates that agree with the fitted factors of all outputs that are wrong."""
     errors = relative_errors(expected, actual)
     names = [name for name in expected if not errors[name] <= tolerance]
@@ -173,8 +193,9 @@ def _fitting(case, expected, actual, tolerance, candidates: Callable) -> Iterato
         if all(abs(v - c) <= 2 * tolerance * abs(v) for v, c in zip(values, fits, strict=True)):
             scaled = dict(zip(names, values, strict=True))
             yield (
-                _factor_words(words, scaled, expected),
+                "the opposite sign" if words == "-1" else f"a factor {words}",
                 lambda _, scaled=scaled: {name: scaled.get(name, 1.0) * a for name, a in expected.items()},
+                _factor_detail(scaled, expected),
             )
 
 
@@ -184,26 +205,19 @@ def _fit(expected: np.ndarray, actual: np.ndarray) -> float:
         return float((expected * actual).sum() / (expected * expected).sum())
 
 
-def _factor_words(words: str, scaled: dict[str, float], expected: Outputs) -> str:
+def _factor_detail(scaled: dict[str, float], expected: Outputs) -> str:
+    names = ", ".join(f"every {name}" if len(scaled) == 1 else name for name in scaled)
+    names = f"all of {names}" if len(scaled) == len(expected) > 1 else names
     values = sorted(set(scaled.values()))
-    if words == "-1":
-        return f"the opposite sign ({_listed(scaled, expected)})"
     if len(values) > 1:
-        return f"a factor {words}, which depends on the layer ({_listed(scaled, expected)})"
-    value = f" = {values[0]:.6g}" if words != f"{values[0]:g}" else ""
-    verb = "is" if len(scaled) == 1 else "are"
-    return f"a factor {words}{value} ({_listed(scaled, expected)} {verb} {values[0]:.6g} times what is expected)"
-
-
-def _listed(names: dict, expected: Outputs) -> str:
-    whole = len(names) == len(expected) > 1
-    return f"all of {', '.join(names)}" if whole else ", ".join(names)
+        return f" ({names} are {', '.join(f'{v:.6g}' for v in scaled.values())} times what is expected)"
+    return f" = {values[0]:.6g} ({names} {'is' if len(scaled) == 1 else 'are'} {values[0]:.6g} times what is expected)"
 
 
 # --------------------------------------------------------------------------------------------------------- reorderings
 
 
-def reorderings(case: Case, expected: Outputs) -> Iterator[Suspect]:
+def reorderings(case: Case, expected: Outputs) -> Iterator[tuple]:
     """The right numbers at other places."""
     yield "transposed", lambda _: {n: a.swapaxes(-1, -2) if a.ndim > 1 else a for n, a in expected.items()}
     for a, b in combinations(expected, 2):
@@ -275,7 +289,7 @@ def _without_bias(a: np.ndarray) -> np.ndarray:
 # --------------------------------------------------------------------------------------------------------- conventions
 
 
-def conventions(case: Case) -> Iterator[Suspect]:
+def conventions(case: Case) -> Iterator[tuple]:
     """What refngd returns for the same case in another convention."""
     for words, change in [*_ATTRIBUTES, *_choices()]:
         attrs = {**case.attrs, **_changes(change, case)}
