@@ -111,7 +111,8 @@ def symbols(case: Case, name: str) -> dict[str, float]:
     x = shapes.get("x") or shapes.get("f") or (attrs.get("n", 1), 1)
     N, C = (w[0].shape[1], len(w[-1])) if w else (x[0], len(W[-1]) if W else x[-1])
     L = len(weights) or attrs.get("depth") or attrs.get("d") or 1
-    M = _width_below(name, weights)
+    widths = [weights[0].shape[1] - (attrs.get("sigma_b", 0) > 0), *(len(a) for a in weights)] if weights else [1]
+    M = _width_below(name, widths)
     values = {"N": N, "C": C, "N C": N * C, "2": 2.0, "L": L, "M": M, "M + 1": M + 1, "M / (M + 1)": M / (M + 1)}
     for key in ("sigma_w", "sigma_b", "eta", "rho", "alpha", "eta_bar", "loss_rho"):
         if attrs.get(key, 0) > 0:
@@ -128,13 +129,10 @@ def symbols(case: Case, name: str) -> dict[str, float]:
     return {**values, "N^{1/q}": N ** (1 / q), "sqrt(N)": math.sqrt(N), "-1": -1.0}
 
 
-def _width_below(name: str, weights: list[np.ndarray]) -> float:
+def _width_below(name: str, widths: list[int]) -> float:
     """M of the sigma_w/sqrt(M) that belongs to an output: h_l, delta_l, A_l have their own, dW_l that of its input."""
     prefix, _, index = name.rpartition("_")
-    if not (weights and index.isdigit()):
-        return float(weights[0].shape[1]) if weights else 1.0
-    widths = [weights[0].shape[1], *(len(w) for w in weights)]
-    l = int(index) - (prefix not in ("h", "delta", "delta_white", "A"))
+    l = int(index) - (prefix not in ("h", "delta", "delta_white", "A")) if index.isdigit() else 0
     return float(widths[min(l, len(widths) - 1)])
 
 
