@@ -287,7 +287,7 @@ def suspected(operation, change, only=lambda case: True):
     """The suspects of every case that fails because of the bug."""
     found = {}
     for case in OF[operation]:
-        if only(case) and not case.error:
+        if only(case) and case.kind == "discriminating" and len(found) < 12:
             try:
                 outputs = outputs_of(case, change)
             except ValueError:  # the bug does not exist in this case
@@ -512,6 +512,7 @@ def test_a_factor_n_in_kfac_fails_exactly_the_kfac_directions_and_is_named(plant
     status, lines, report, _ = planted
     failed = {row["id"]: row for row in report["cases"] if row["status"] == FAILED}
     kfac = {case.id for case in OF["direction"] if case.attrs["fisher"] == "KFAC" and not case.error}
+    kfac -= {case.id for case in OF["direction"] if len(case.inputs["x"]) == 1}  # N = 1 is no bug
     assert status == 1
     assert failed.keys() - LOSSES.keys() == kfac - LOSSES.keys()
     assert all("looks like: a factor N = " in row["message"] for name, row in failed.items() if name in kfac)
@@ -527,9 +528,7 @@ def test_the_summary_is_a_table_of_operations(planted):
     assert row == ["jacobian", "-", "-", "-", "-", str(len(OF["jacobian"])), "-", "-"]
     assert report["operations"]["jacobian"]["unsupported"] == len(OF["jacobian"])
     assert report["operations"]["forward"]["worst digits"] > 14
-    assert report["operations"]["all"]["accurate"] + report["operations"]["all"]["failed"] == len(CASES) - len(
-        OF["jacobian"]
-    )
+    assert sum(report["operations"]["all"][column] for column in plugin.COLUMNS) == len(CASES)
     assert (report["implementation"], report["dtype"]) == ("planted", "float64")
     assert [row["id"] for row in report["cases"]] == sorted(case.id for case in CASES)
 

@@ -94,7 +94,8 @@ def _explains(suspect: Suspect, case: Case, expected: Outputs, actual: Outputs, 
             if any(np.shape(predicted[name]) != a.shape for name, a in expected.items()):
                 return False
             predicted = {name: predicted[name] for name in expected}
-            gap, change = (max(relative_errors(a, predicted).values()) for a in (actual, expected))
+            gap = max(relative_errors(predicted, actual).values())
+            change = max(relative_errors(expected, predicted).values())
             return gap <= tolerance and change > 100 * tolerance  # or it is no more than rounding
     except Exception:  # the suspect does not apply to this case
         return False
