@@ -113,7 +113,8 @@ def malformations(case: Case, outputs: Outputs, dtype: type) -> list[str]:
     """What is wrong with the form of outputs, a message each."""
     if not isinstance(outputs, dict):
         return [f"the outputs are a {type(outputs).__name__}; expected a dict of arrays: {', '.join(case.outputs)}"]
-    found = [_malformation(name, outputs, a, dtype) for name, a in case.outputs.items()]
+    dtypes = {np.dtype(dtype)} if case.inputs else {np.dtype(np.float32), np.dtype(np.float64)}
+    found = [_malformation(name, outputs, a, dtypes) for name, a in case.outputs.items()]
     welcome = INTERMEDIATES.get(case.operation, ())
     unknown = [str(name) for name in outputs if name not in case.outputs and _less_index(name) not in welcome]
     if unknown:
@@ -125,14 +126,14 @@ def _less_index(name: str) -> str:
     return re.sub(r"_\d+$", "", str(name))
 
 
-def _malformation(name: str, outputs: Outputs, expected: np.ndarray, dtype: type) -> str | None:
+def _malformation(name: str, outputs: Outputs, expected: np.ndarray, dtypes: set[np.dtype]) -> str | None:
     if name not in outputs:
         return f"{name} is missing"
     a = outputs[name]
     if not isinstance(a, np.ndarray | np.generic) and not (isinstance(a, float) and expected.shape == ()):
         return f"{name} is a {type(a).__name__}; expected a NumPy array"
-    if not isinstance(a, float) and a.dtype != dtype:
-        return f"{name} has dtype {a.dtype}; expected {np.dtype(dtype)}, that of the inputs"
+    if not isinstance(a, float) and a.dtype not in dtypes:
+        return f"{name} has dtype {a.dtype}; expected {' or '.join(sorted(map(str, dtypes)))}, that of the inputs"
     if np.shape(a) != expected.shape:
         return f"{name} has shape {np.shape(a)}; expected {expected.shape}{_guess(np.shape(a), expected.shape)}"
     if (~np.isfinite(a) & np.isfinite(expected)).any():

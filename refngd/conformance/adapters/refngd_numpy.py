@@ -15,7 +15,6 @@ from ... import deep_linear, modes, preprocess
 from ...activations import named
 from ...fisher.layerwise import Layers
 from ...linear_training import descend
-from ...spectral import damped
 
 Arrays = dict[str, np.ndarray]
 
@@ -150,7 +149,7 @@ class Engine:
         return {
             "value": loss.value(f, y),
             "residual": loss.residual(f, y),
-            "hessian": damped_hessian(f, loss.rho),
+            "hessian": rn.losses.output_hessian(f),
             "velocity": loss.velocity(f, y, attrs.get("alpha", 1.0)),
         }
 
@@ -249,11 +248,6 @@ class Engine:
 
 
 OPERATIONS = [name for name in vars(Engine) if not name.startswith("_")]
-
-
-def damped_hessian(f: np.ndarray, rho: float) -> np.ndarray:
-    """Lambda_n + rho I (N, C, C)."""
-    return np.stack([damped(Lambda, rho) for Lambda in rn.losses.output_hessian(f)])
 
 
 def statistics(inputs: Arrays) -> deep_linear.Statistics:
