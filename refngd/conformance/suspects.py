@@ -200,8 +200,7 @@ def _fit(expected: np.ndarray, actual: np.ndarray) -> float:
 
 
 def _factor_detail(scaled: dict[str, float], expected: Outputs) -> str:
-    names = ", ".join(f"every {name}" if len(scaled) == 1 else name for name in scaled)
-    names = f"all of {names}" if len(scaled) == len(expected) > 1 else names
+    names = "all of " * (len(scaled) == len(expected) > 1) + ", ".join(scaled)
     values = sorted(set(scaled.values()))
     if len(values) > 1:
         return f" ({names} are {', '.join(f'{v:.6g}' for v in scaled.values())} times what is expected)"
@@ -348,11 +347,8 @@ _ATTRIBUTES = [  # words, (attrs, sizes) -> the attributes that are others; KeyE
     ("the loss is the mean squared error", _set("loss", "mse")),
     ("the norm is not applied", _set("norm", 1.0)),
     ("the norm is not squared", lambda a, n: {"norm": a["norm"] ** 0.5}),
-    ("block and full rule exchanged", lambda a, n: {"block": not a["block"]}),
-    (
-        "the factor of the regularised rule is missing",
-        _set("regularised", False),
-    ),
+    ("block and full rule exchanged", lambda a, n: {} if "fisher" in a else {"block": not a.get("block", False)}),
+    ("the regularised rule without its factor", _set("regularised", False)),
     ("the update is not clipped", _set("clip", math.inf)),
 ]
 

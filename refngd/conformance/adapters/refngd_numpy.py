@@ -225,13 +225,17 @@ class Engine:
     # ----------------------------------------------------------------------------------------------- modes
 
     def mode_velocity(self, inputs, attrs):
-        s, q, block, eta = inputs["s"], attrs.get("q", 1), attrs.get("block", False), attrs.get("eta", 1.0)
+        s, s_star, rule, eta = (
+            inputs["s"],
+            inputs["s_star"],
+            (attrs.get("q", 1), attrs.get("block", False)),
+            attrs.get("eta", 1.0),
+        )
         if "eps" in attrs:
-            return {"velocity": modes.regularised(s, inputs["s_star"], attrs["eps"], eta)}
-        return {
-            "velocity": modes.velocity(s, inputs["s_star"], q, block, eta),
-            "invariants": modes.invariants(s, q, block),
-        }
+            velocity = modes.regularised(s, s_star, attrs["eps"], eta)
+        else:
+            velocity = modes.velocity(s, s_star, *rule, eta)
+        return {"velocity": velocity, "invariants": modes.invariants(s, *rule)}
 
     def mode_solution(self, inputs, attrs):
         problem = inputs["s_star"], inputs["s0"], attrs["p"], attrs.get("eta_bar", 1.0)
