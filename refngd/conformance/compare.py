@@ -41,7 +41,10 @@ class Reported(Exception):
 
 @dataclass(frozen=True)
 class Verdict:
-    """status: one of STATUSES; error, digits: of the worst output, None if nothing was compared; outputs: if wrong."""
+    """status: one of STATUSES; error, digits: of the worst output, None if nothing was compared; outputs: if wrong.
+
+    An error is infinite where an expected infinity, or its sign, was missed.
+    """
 
     status: str
     message: str = ""
@@ -61,15 +64,16 @@ def bounds(case: Case, dtype: type) -> tuple[float, float]:
 
 
 def correct_digits(error: float, dtype: type) -> float:
-    """-log10(error), at most those of the dtype."""
-    most = -math.log10(roundoff(dtype))
-    return min(most, -math.log10(error)) if error > 0 else most
+    """-log10(error), at least 0 and at most those of the dtype."""
+    return -math.log10(min(max(error, roundoff(dtype)), 1.0))
 
 
 def check(case: Case, implementation: Callable[[Case, type], Outputs], dtype: type = np.float64) -> Verdict:
     """Runs the implementation on one case. What it warns of is not judged."""
     if case.error is None and bounds(case, dtype)[0] > 0.1:
         return Verdict(NOT_TESTABLE, f"kappa = {case.kappa:.3g} is too much for {np.dtype(dtype)}")
+    if not _within_range(case, dtype):
+        return Verdict(NOT_TESTABLE, f"its numbers leave the range of {np.dtype(dtype)}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -81,6 +85,14 @@ def check(case: Case, implementation: Callable[[Case, type], Outputs], dtype: ty
     if case.error:
         return Verdict(FAILED, f"outputs were returned where a user must be told: {case.error}")
     return judge(case, outputs, dtype)
+
+
+def _within_range(case: Case, dtype: type) -> bool:
+    """Whether the inputs, and the largest entry of every output, are 0 or normal numbers of the dtype."""
+    values = [abs(a).ravel() for a in case.inputs.values()] + [abs(a).max(initial=0.0) for a in case.outputs.values()]
+    values = np.concatenate([np.ravel(a[np.isfinite(a)]) for a in values] or [np.zeros(0)])
+    info = np.finfo(dtype)
+    return not ((values > float(info.max)) | ((values > 0) & (values < float(info.tiny)))).any()
 
 
 def judge(case: Case, outputs: Outputs, dtype: type = np.float64) -> Verdict:

@@ -6,11 +6,10 @@ import numpy as np
 
 import refngd as rn
 
-from ..activations import ShiftedReLU, named
 from ..fisher.base import Fisher
 from ..network import Network
 from ..spectral import damped, eigen_power
-from .adapters.refngd_numpy import Engine
+from .adapters.refngd_numpy import Engine, activation_of
 
 # --------------------------------------------------------------------------------------- networks with another scale
 
@@ -187,6 +186,4 @@ ENGINES = [
 
 def activated(case) -> dict:
     """f with the activation that the last layer does not have."""
-    name = case.attrs["activation"]
-    activation = ShiftedReLU(case.attrs["shift"]) if name == "shifted_relu" else named(name)
-    return {**case.outputs, "f": activation.phi(case.outputs["f"])}
+    return {**case.outputs, "f": activation_of(case.attrs).phi(case.outputs["f"])}

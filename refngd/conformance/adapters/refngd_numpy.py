@@ -12,7 +12,7 @@ import numpy as np
 import refngd as rn
 
 from ... import deep_linear, modes, preprocess
-from ...activations import named
+from ...activations import Activation, named
 from ...fisher.layerwise import Layers
 from ...linear_training import descend
 
@@ -32,6 +32,11 @@ def numbered(prefix: str, arrays, first: int = 1) -> Arrays:
 def listed(prefix: str, arrays: Arrays) -> list[np.ndarray]:
     """The inverse of `numbered`."""
     return [arrays[f"{prefix}_{l}"] for l in range(1, 1 + len(arrays)) if f"{prefix}_{l}" in arrays]
+
+
+def activation_of(attrs: dict) -> Activation:
+    name = attrs["activation"]
+    return rn.shifted_relu(attrs["shift"]) if name == "shifted_relu" else named(name)
 
 
 def loss_of(attrs: dict) -> rn.Loss:
@@ -56,10 +61,8 @@ class Engine:
     # ------------------------------------------------------------------------------------------------ networks
 
     def _net(self, attrs: dict, widths) -> rn.Network:
-        name = attrs["activation"]
-        activation = rn.shifted_relu(attrs["shift"]) if name == "shifted_relu" else named(name)
         sigmas = attrs["sigma_w"], attrs["sigma_b"]
-        return self._network(tuple(widths), activation, *sigmas, attrs.get("parameterization", "ntk"))
+        return self._network(tuple(widths), activation_of(attrs), *sigmas, attrs.get("parameterization", "ntk"))
 
     def _fisher(self, attrs: dict, inputs: Arrays) -> rn.Fisher:
         name = attrs["fisher"]
@@ -177,7 +180,7 @@ class Engine:
         return {"q": rn.order_parameters(net, attrs["norm"])}
 
     def gamma(self, inputs, attrs):
-        return {"gamma": self._net(attrs, (1, 1)).activation.gamma(attrs["q"])}
+        return {"gamma": activation_of(attrs).gamma(attrs["q"])}
 
     def forster(self, inputs, attrs):
         Y = preprocess.unit_norm(inputs["x"] @ preprocess.forster(inputs["x"]))
