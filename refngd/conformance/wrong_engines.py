@@ -166,6 +166,11 @@ class _WithFisher(Engine):
         return self.wrong(super()._fisher(attrs, inputs))
 
 
+def _minus_q(op, inputs, attrs):
+    """`inverse_power` alone."""
+    return {"power": _power(damped(inputs["K"], attrs["rho"]), 1 / attrs["q"])}
+
+
 ENGINES = [
     ("sqrt(M + 1) in place of sqrt(M) in the scale of the inputs", _with_network(PlusOne)),
     ("sigma_w^2/M in place of sigma_w/sqrt(M) in the scale of the inputs", _with_network(Variance)),
@@ -179,6 +184,7 @@ ENGINES = [
     ("B* is a mean over the C outputs, not a sum", _WithFisher(BMeanOverC, "KFAC")),
     ("1/N is missing in G", _WithFisher(ALacksN)),
     ("the power is -q, not -1/q", _WithFisher(MinusQ)),
+    ("the power is -q, not -1/q", _minus_q),
     ("rho is added to the power of G, not to G", _WithFisher(DampedPower)),
     ("the empirical Fisher matrix, of gradients, not of J", _WithFisher(Empirical)),
 ]
