@@ -1,1 +1,1 @@
-"""Certified test vectors for natural gradient descent: the oracle that makes them. The format: data/vectors/README.md."""
+"""Certified test vectors for natural gradient descent, and the oracle that makes them: see data/vectors/README.md."""
