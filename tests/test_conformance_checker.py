@@ -237,6 +237,7 @@ def test_without_a_manifest_there_is_nothing_to_run(copy, content):
 
 LOSSES = {  # where refngd is not accurate: the error in u, and why
     "coefficient-039": "230, kappa 7: Theta_bar is made of Gram matrices, which are singular here",
+    "deep_linear_update-029": "70, kappa 1: a block rule knows Sigma_x^{1/2} and not that it drops out",
     "direction-073": "670, kappa 8: singular Gram matrices",
     "direction-076": "680, kappa 8: singular Gram matrices",
     "direction-006": "2400, kappa 79: K-FAC loses cond(delta_2) = 880",
@@ -302,7 +303,9 @@ def attribute(**changes):
     """A bug that is another attribute: a value, or a function of the attributes and N."""
 
     def change(op, inputs, attrs):
-        values = {key: value(attrs, len(inputs["x"])) if callable(value) else value for key, value in changes.items()}
+        values = {
+            key: value(attrs, len(inputs.get("x", ()))) if callable(value) else value for key, value in changes.items()
+        }
         return run(op, inputs, {**attrs, **values})
 
     return change
@@ -346,6 +349,11 @@ def bias_first(name, a, inputs, attrs):
 
 def biasless(name, a, inputs, attrs):
     return a * (np.arange(a.shape[1]) < a.shape[1] - 1) if name.startswith("dW") else a
+
+
+def without_d(op, inputs, attrs):
+    scale = len(listed("w", inputs)) ** (1 / attrs["q"])
+    return {name: scale * a for name, a in run(op, inputs, attrs).items()}
 
 
 def empirical_fisher(op, inputs, attrs):
@@ -423,7 +431,19 @@ BUGS = {  # words: operation, the bug, the cases that are about it
         empirical_fisher,
         lambda case: damped(case) and case.attrs["fisher"] == "Exact",
     ),
-    "the loss is the mean squared error": ("direction", attribute(loss="mse"), lambda case: "loss" in case.attrs),
+    "the loss is the mean squared error": (
+        "direction",
+        attribute(loss="mse"),
+        lambda case: case.attrs.get("loss", "mse") != "mse",
+    ),
+    "loss_rho is not applied": ("cross_entropy", attribute(loss_rho=0.0)),
+    "a factor d^{1/q}": ("deep_linear_update", without_d, lambda case: case.attrs.get("block")),
+    "block and full rule exchanged": ("deep_linear_update", attribute(block=lambda a, N: not a.get("block", False))),
+    "Sigma_x is ignored": ("deep_linear", lambda op, inputs, attrs: run(op, {**inputs, "Sigma_x": np.eye(3)}, attrs)),
+    "eta times N": ("training", attribute(eta=lambda a, N: a["eta"] * N)),
+    "one step too few": ("prediction", attribute(t=lambda a, N: a["t"] - 1)),
+    "the norm is not squared": ("order_parameters", attribute(norm=lambda a, N: a["norm"] ** 0.5)),
+    "eta_bar is not applied": ("mode_solution", attribute(eta_bar=1.0)),
 }
 
 
