@@ -107,7 +107,7 @@ def judge(case: Case, outputs: Outputs, dtype: type = np.float64) -> Verdict:
         return Verdict(ACCURATE, "", *numbers)
     if conformant > 0.1:
         lost = f"error {worst:.1e}, but with kappa_gram = {case.kappa_gram:.3g} a Gram route loses all digits"
-        return Verdict(NOT_TESTABLE, f"{lost} of {np.dtype(dtype)}", *numbers)
+        return Verdict(NOT_TESTABLE, f"{lost} of {np.dtype(dtype)}")
     if worst <= conformant:
         return Verdict(CONFORMANT, "", *numbers)
     wrong = ", ".join(f"{name} ({error:.1e})" for name, error in errors.items() if error > conformant)
