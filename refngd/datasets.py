@@ -54,7 +54,7 @@ def digits(classes: Sequence[int] = range(10)) -> tuple[np.ndarray, np.ndarray]:
 
     labels index into `classes`. Raises ValueError for a class that is no digit, and if the file is corrupt.
     """
-    packed = _shipped("digits.csv.gz").read_bytes()
+    packed = shipped("digits.csv.gz").read_bytes()
     if hashlib.sha256(packed).hexdigest() != DIGITS_SHA256:
         raise ValueError(
             "data file digits.csv.gz is corrupt: its SHA-256 sum is not the published one; reinstall refngd"
@@ -248,7 +248,7 @@ def accuracy(f: Array, y: Array) -> float:
     return float(same.mean())
 
 
-def _shipped(name: str) -> Path:
+def shipped(name: str) -> Path:
     """A file of data/, which an installed package carries as refngd/_data."""
     package = Path(str(resources.files(__package__)))
     installed = package / "_data" / name

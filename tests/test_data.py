@@ -18,8 +18,8 @@ def test_digits_are_the_published_ones():
     x, labels = datasets.digits((0, 7))
     assert np.bincount(labels).tolist() == [178, 179]
     assert np.linalg.matrix_rank(x) == 51  # SPEC 10
-    assert hashlib.sha256(datasets._shipped("digits.csv.gz").read_bytes()).hexdigest() == datasets.DIGITS_SHA256
-    assert datasets.DIGITS_SHA256 in (datasets._shipped("README.md")).read_text()
+    assert hashlib.sha256(datasets.shipped("digits.csv.gz").read_bytes()).hexdigest() == datasets.DIGITS_SHA256
+    assert datasets.DIGITS_SHA256 in (datasets.shipped("README.md")).read_text()
 
 
 def test_classes_are_numbered_in_the_order_given():

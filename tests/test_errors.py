@@ -349,7 +349,7 @@ def test_npz_files_that_are_not(content, tmp_path):
 
 def test_a_corrupt_shipped_file_is_noticed(monkeypatch, tmp_path):
     (tmp_path / "digits.csv.gz").write_bytes(b"damaged")
-    monkeypatch.setattr(datasets, "_shipped", lambda name: tmp_path / name)
+    monkeypatch.setattr(datasets, "shipped", lambda name: tmp_path / name)
     with pytest.raises(ValueError, match=r"data file digits\.csv\.gz is corrupt"):
         datasets.digits()
 

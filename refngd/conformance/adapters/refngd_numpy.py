@@ -1,0 +1,282 @@
+"""refngd itself: every operation of the vectors in a few lines.
+
+    run("direction", {"W_1": .., "W_2": .., "x": .., "y": ..}, {"activation": "tanh", "fisher": "KFAC", ..})
+
+`Engine` builds the networks; `suspects` derives from it to ask what a wrong one would return.
+"""
+
+import math
+
+import numpy as np
+
+import refngd as rn
+
+from ... import deep_linear, modes, preprocess
+from ...activations import Activation, named
+from ...fisher.layerwise import Layers
+from ...linear_training import descend
+
+Arrays = dict[str, np.ndarray]
+
+
+def run(op: str, inputs: Arrays, attrs: dict) -> Arrays:
+    """The outputs of an operation; for `direction` and `deep_linear_update` the intermediates that exist as well."""
+    return Engine()(op, inputs, attrs)
+
+
+def numbered(prefix: str, arrays, first: int = 1) -> Arrays:
+    """{"W_1": .., "W_2": .., ..}."""
+    return {f"{prefix}_{l}": a for l, a in enumerate(arrays, first)}
+
+
+def listed(prefix: str, arrays: Arrays) -> list[np.ndarray]:
+    """The inverse of `numbered`."""
+    return [arrays[f"{prefix}_{l}"] for l in range(1, 1 + len(arrays)) if f"{prefix}_{l}" in arrays]
+
+
+def activation_of(attrs: dict) -> Activation:
+    name = attrs["activation"]
+    return rn.shifted_relu(attrs["shift"]) if name == "shifted_relu" else named(name)
+
+
+def loss_of(attrs: dict) -> rn.Loss:
+    return rn.mse if attrs.get("loss", "mse") == "mse" else rn.CrossEntropy(attrs.get("loss_rho", 0.0))
+
+
+def power_of(attrs: dict) -> dict:
+    return {"rho": attrs.get("rho", 0.0), "q": attrs.get("q", 1)}
+
+
+class Engine:
+    """One method an operation, called with its inputs and attributes."""
+
+    _network = rn.Network
+
+    def __call__(self, op: str, inputs: Arrays, attrs: dict) -> Arrays:
+        if op not in OPERATIONS:
+            raise NotImplementedError(op)
+        dtype = next((a.dtype for a in inputs.values()), np.dtype(float))
+        return {name: np.asarray(a, dtype) for name, a in getattr(self, op)(inputs, attrs).items()}
+
+    # ------------------------------------------------------------------------------------------------ networks
+
+    def _net(self, attrs: dict, widths) -> rn.Network:
+        sigmas = attrs["sigma_w"], attrs["sigma_b"]
+        return self._network(tuple(widths), activation_of(attrs), *sigmas, attrs.get("parameterization", "ntk"))
+
+    def _fisher(self, attrs: dict, inputs: Arrays) -> rn.Fisher:
+        name = attrs["fisher"]
+        if name == "KFAC":
+            return rn.KFAC(attrs.get("kfac_bias", "augmented"), attrs.get("kfac_last", "identity"))
+        return rn.Layerwise(inputs["Sigma"]) if name == "Layerwise" else getattr(rn, name)()
+
+    def _weighted(self, inputs: Arrays, attrs: dict) -> tuple[rn.Network, list[np.ndarray]]:
+        W = listed("W", inputs)
+        return self._net(attrs, [inputs["x"].shape[1], *(len(w) for w in W)]), W
+
+    def _trained(self, inputs: Arrays, attrs: dict, x: str = "x") -> rn.Signals:
+        net, W = self._weighted(inputs, attrs)
+        return net.signals(W, inputs[x]).above(attrs.get("frozen", 0))
+
+    def forward(self, inputs, attrs):
+        net, W = self._weighted(inputs, attrs)
+        return {"f": net.forward(W, inputs["x"])}
+
+    def signals(self, inputs, attrs):
+        s, first = self._trained(inputs, attrs), attrs.get("frozen", 0)
+        return {"f": s.f, **numbered("h", s.h, first), **numbered("delta", s.delta, first + 1)}
+
+    def jacobian(self, inputs, attrs):
+        return {"J": rn.jacobian(self._trained(inputs, attrs))}
+
+    def push(self, inputs, attrs):
+        return {"Jv": rn.push(self._trained(inputs, attrs), listed("dW", inputs))}
+
+    def pull(self, inputs, attrs):
+        return numbered("dW", rn.pull(self._trained(inputs, attrs), inputs["v"]))
+
+    def ntk(self, inputs, attrs):
+        return {"Theta": rn.ntk(self._trained(inputs, attrs, "x_test"), self._trained(inputs, attrs))}
+
+    # ------------------------------------------------------------------------------------- approximations
+
+    def fisher_matrix(self, inputs, attrs):
+        s = self._trained(inputs, attrs)
+        if "y" in inputs:
+            s, _ = loss_of(attrs).whiten(s, inputs["y"])
+        return {"G": self._fisher(attrs, inputs).matrix(s, attrs.get("rho", 0.0))}
+
+    def direction(self, inputs, attrs):
+        self.training(inputs, {**attrs, "eta": 1.0, "steps": 0})  # it checks y, as no other function does
+        s, loss, fisher = self._trained(inputs, attrs), loss_of(attrs), self._fisher(attrs, inputs)
+        white, e = loss.whiten(s, inputs["y"])
+        first = attrs.get("frozen", 0) + 1
+        kernels = rn.empirical_kernels(white, white)
+        return {
+            **numbered("dW", fisher.direction(white, e, **power_of(attrs)), first),
+            **self.signals(inputs, attrs),
+            "e": loss.residual(s.f, inputs["y"]),
+            "e_white": e,
+            **numbered("delta_white", white.delta, first),
+            **numbered("A", kernels.A, first - 1),
+            **numbered("B", kernels.B, first),
+            **numbered("Theta", kernels.Theta, first),
+            **numbered("lambda", _multipliers(fisher, kernels.Theta, e, attrs), first),
+        }
+
+    def coefficient(self, inputs, attrs):
+        test, train = self._trained(inputs, attrs, "x_test"), self._trained(inputs, attrs)
+        return {"Theta_bar": self._fisher(attrs, inputs).coefficient(test, train, **power_of(attrs))}
+
+    def alpha(self, inputs, attrs):
+        net = self._net(attrs, attrs["widths"])
+        return {"alpha": self._fisher(attrs, inputs).alpha(net, attrs["n"], attrs.get("frozen", 0))}
+
+    def prediction(self, inputs, attrs):
+        test, train = self._trained(inputs, attrs, "x_test"), self._trained(inputs, attrs)
+        fisher, t = self._fisher(attrs, inputs), attrs["t"]
+        own, cross = (fisher.coefficient(s, train, **power_of(attrs)) for s in (train, test))
+        dynamics = rn.Dynamics(own, train.f, inputs["y"], attrs["eta"])
+        return {"f_train": dynamics.predict(own, train.f, t), "f_test": dynamics.predict(cross, test.f, t)}
+
+    def training(self, inputs, attrs):
+        net, W = self._weighted(inputs, attrs)
+        options = dict(**power_of(attrs), loss=loss_of(attrs), frozen=attrs.get("frozen", 0))
+        start = net, W, inputs["x"], inputs["y"], self._fisher(attrs, inputs)
+        steps = list(rn.train(*start, attrs["eta"], attrs["steps"], **options))
+        return {**numbered("W", steps[-1].W), "loss": [step.loss for step in steps]}
+
+    def cross_entropy(self, inputs, attrs):
+        loss, f, y = rn.CrossEntropy(attrs.get("loss_rho", 0.0)), inputs["f"], inputs["y"]
+        loss.check(y)
+        return {
+            "value": loss.value(f, y),
+            "residual": loss.residual(f, y),
+            "hessian": rn.losses.output_hessian(f),
+            "velocity": loss.velocity(f, y, attrs.get("alpha", 1.0)),
+        }
+
+    def inverse_power(self, inputs, attrs):
+        return {"power": rn.inverse_power(inputs["K"], **power_of(attrs))}
+
+    # ------------------------------------------------------------------------------------- infinite width
+
+    def _wide(self, inputs: Arrays, attrs: dict) -> rn.Network:
+        return self._net(attrs, [inputs["x"].shape[1]] + [1] * attrs["depth"])
+
+    def kernels(self, inputs, attrs):
+        net, x_test, x = self._wide(inputs, attrs), inputs["x_test"], inputs["x"]
+        kernels = rn.analytic_kernels(net, x_test, x)
+        theta = {"Theta": rn.analytic_ntk(net, x_test, x)}
+        return {**numbered("A", kernels.A, 0), **numbered("B", kernels.B), **theta}
+
+    def kernel_coefficient(self, inputs, attrs):
+        net, x_test, x = self._wide(inputs, attrs), inputs["x_test"], inputs["x"]
+        cross, train = rn.analytic_kernels(net, x_test, x), rn.analytic_kernels(net, x, x)
+        return {"Theta_bar": self._fisher(attrs, inputs).kernel_coefficient(cross, train, **power_of(attrs))}
+
+    def order_parameters(self, inputs, attrs):
+        net = self._net(attrs, [attrs.get("M_0", 1)] + [1] * attrs["depth"])
+        return {"q": rn.order_parameters(net, attrs["norm"])}
+
+    def gamma(self, inputs, attrs):
+        return {"gamma": activation_of(attrs).gamma(attrs["q"])}
+
+    def forster(self, inputs, attrs):
+        Y = preprocess.unit_norm(inputs["x"] @ preprocess.forster(inputs["x"]))
+        return {"gram": Y @ Y.T}
+
+    # --------------------------------------------------------------------------------- deep linear networks
+
+    def deep_linear(self, inputs, attrs):
+        w, data, dw = listed("w", inputs), statistics(inputs), listed("dw", inputs)
+        deep_linear.check(w, data)
+        outputs = {
+            "loss": deep_linear.loss(w, data),
+            **numbered("g", deep_linear.gradient(w, data)),
+            "K": deep_linear.kernel(w, data.S),
+            **numbered("c", deep_linear.conserved(w)),
+        }
+        if dw:
+            outputs |= numbered("gn", deep_linear.gauss_newton_product(w, dw, data.S))
+            outputs |= numbered("hv", deep_linear.hessian_product(w, dw, data))
+        return outputs
+
+    def deep_linear_update(self, inputs, attrs):
+        w, data, rule = listed("w", inputs), statistics(inputs), rule_of(attrs)
+        L, R = deep_linear.partial_products(w, data.S)
+        outputs = {
+            **numbered("u", rule.update(w, data)),
+            "E": deep_linear.displacement(w, data),
+            **numbered("L", L),
+            **numbered("R", R),
+            "K": deep_linear.kernel(w, data.S),
+        }
+        if not rule.block:
+            outputs["Lambda"] = deep_linear.multiplier(w, data, rule.q, rule.rho)
+        return outputs
+
+    def deep_linear_step(self, inputs, attrs):
+        w, data = listed("w", inputs), statistics(inputs)
+        states = list(descend(w, data, rule_of(attrs), attrs["eta"], attrs["steps"]))
+        after = states[-1].w
+        return {
+            **numbered("w", after),
+            "loss": [state.loss for state in states],
+            **numbered("c", deep_linear.conserved(after)),
+        }
+
+    # ----------------------------------------------------------------------------------------------- modes
+
+    def mode_velocity(self, inputs, attrs):
+        s, s_star, rule, eta = (
+            inputs["s"],
+            inputs["s_star"],
+            (attrs.get("q", 1), attrs.get("block", False)),
+            attrs.get("eta", 1.0),
+        )
+        if "eps" in attrs:
+            velocity = modes.regularised(s, s_star, attrs["eps"], eta)
+        else:
+            velocity = modes.velocity(s, s_star, *rule, eta)
+        return {"velocity": velocity, "invariants": modes.invariants(s, *rule)}
+
+    def mode_solution(self, inputs, attrs):
+        problem = inputs["s_star"], inputs["s0"], attrs["p"], attrs.get("eta_bar", 1.0)
+        return {"s_bar": modes.solution(inputs["t"], *problem)}
+
+    def mode_time(self, inputs, attrs):
+        problem = inputs["s_star"], inputs["s0"], attrs["p"], attrs.get("eta_bar", 1.0)
+        return {"t": modes.time_to(inputs["fraction"], *problem)}
+
+    def mode_exponents(self, inputs, attrs):
+        d, q = attrs["d"], attrs["q"]
+        rates = modes.effective_depth(d, q), modes.calibrated_rate(attrs.get("eta", 1.0), d, q)
+        return dict(zip(("p", "d_eff", "eta_bar"), (modes.exponent(d, q), *rates), strict=True))
+
+
+OPERATIONS = [name for name in vars(Engine) if not name.startswith("_")]
+
+
+def statistics(inputs: Arrays) -> deep_linear.Statistics:
+    if "Sigma_x" in inputs:
+        return deep_linear.Statistics.with_covariance(inputs["w_star"], inputs["Sigma_x"])
+    return deep_linear.Statistics(inputs["w_star"])
+
+
+def rule_of(attrs: dict) -> deep_linear.Rule:
+    return deep_linear.Rule(
+        attrs.get("q", 1),
+        attrs.get("block", False),
+        attrs.get("rho", 0.0),
+        attrs.get("clip", math.inf),
+        attrs.get("regularised", False),
+    )
+
+
+def _multipliers(fisher: rn.Fisher, Theta: list[np.ndarray], e: np.ndarray, attrs: dict) -> list[np.ndarray]:
+    """lambda_l (N, C) of the layer-wise approximations, without refinement."""
+    power = power_of(attrs)
+    if not isinstance(fisher, Layers) or math.isinf(power["q"]):
+        return []
+    return [v.reshape(e.shape) for v in fisher._multipliers(Theta, e.reshape(-1, 1), **power, products=None)]

@@ -1,0 +1,409 @@
+"""Every approximation as the explicit P x P matrix G of SPEC 2 to 5, and what follows from it.
+
+    direction = G^{-1/q} J^T e / N,    Theta_bar column k = J' G^{-1/q} J^T e_k / N
+
+The output Hessians H_n (C x C) of the loss are part of G; that of the mean squared error is I.
+"""
+
+from dataclasses import dataclass
+
+from mpmath import mp
+
+from . import linalg as la
+from .network import Net, flat, layers, shapes_of, signals
+
+
+@dataclass(frozen=True)
+class Approximation:
+    name: str
+    rho: object
+    q: object
+    Sigma: object = None
+    kfac_bias: str = "augmented"
+    kfac_last: str = "identity"
+
+    @classmethod
+    def of(cls, attrs, inputs):
+        return cls(
+            attrs["fisher"],
+            mp.mpf(attrs.get("rho", 0)),
+            mp.mpf(attrs.get("q", 1)),
+            inputs.get("Sigma"),
+            attrs.get("kfac_bias", "augmented"),
+            attrs.get("kfac_last", "identity"),
+        )
+
+    def coupling(self, L):
+        """Sigma (L x L) of the layer-wise approximations, None for the others."""
+        if self.name == "Layerwise":
+            return self.Sigma
+        reach = {"Exact": L, "BlockDiagonal": 0, "BlockTridiagonal": 1}.get(self.name)
+        if reach is None:
+            return None
+        return [[mp.mpf(abs(l - m) <= reach) for m in range(L)] for l in range(L)]
+
+
+def unit_hessians(s):
+    N, C = s.size
+    return [la.identity(C) for _ in range(N)]
+
+
+def softmax(f):
+    powers = [mp.exp(v - max(f)) for v in f]
+    total = mp.fsum(powers)
+    return [v / total for v in powers]
+
+
+def loss_terms(attrs, f, y):
+    """The residual e (N, C) and the output Hessians H_n, with loss_rho on the diagonal, of (S.158)."""
+    if attrs.get("loss", "mse") == "mse":
+        return la.add(f, y, -1), [la.identity(len(f_n)) for f_n in f]
+    rho = mp.mpf(attrs.get("loss_rho", 0))
+    p = [softmax(f_n) for f_n in f]
+    hessians = [
+        [[(a + rho if c == k else 0) - a * b for k, b in enumerate(p_n)] for c, a in enumerate(p_n)] for p_n in p
+    ]
+    return la.add(p, y, -1), hessians
+
+
+def weighted(s, H):
+    """Rows of H J."""
+    N, C = s.size
+    rows = []
+    for n in range(N):
+        rows.extend(la.matmul(H[n], s.J[n * C : (n + 1) * C]))
+    return rows
+
+
+def entries(a, s, H):
+    """The function (p, r) -> entry of G at rho = 0, and the damping as a function of (p, r), for parameters p, r."""
+    N = s.size[0]
+    index = s.index
+    left, right = la.transpose(weighted(s, H)), la.transpose(s.J)
+
+    def F(p, r):
+        return mp.fdot(left[p], right[r]) / N
+
+    def within(levels):
+        return lambda p, r: F(p, r) if index[p][:levels] == index[r][:levels] else mp.mpf(0)
+
+    Sigma = a.coupling(index[-1][0])
+    if Sigma is not None:
+        return lambda p, r: Sigma[index[p][0] - 1][index[r][0] - 1] * F(p, r)
+    if a.name == "Identity":
+        return lambda p, r: mp.mpf(p == r)
+    if a.name == "QuasiDiagonal":
+        return quasi_diagonal(a, s, F)
+    return within({"Unitwise": 2, "Entrywise": 3}[a.name])
+
+
+def quasi_diagonal(a, s, F):
+    """Ollivier's, SPEC 5, with the damping already in A_00: QD_ij = A_0i A_0j / A_00, index 0 being the bias."""
+    shapes = shapes_of(s.index)
+
+    def bias_of(p):
+        l, i, _ = s.index[p]
+        return s.index.index((l, i, shapes[l - 1][1] - 1))
+
+    def entry(p, r):
+        if p == r:
+            return F(p, r)
+        if not s.bias or s.index[p][:2] != s.index[r][:2]:
+            return mp.mpf(0)
+        zero = bias_of(p)
+        if zero in (p, r):
+            return F(p, r)
+        A_00 = F(zero, zero) + a.rho
+        return F(zero, p) * F(zero, r) / A_00 if A_00 else mp.mpf(0)
+
+    return entry
+
+
+def matrix(a, s, H):
+    """G (P x P) with its damping."""
+    if a.name == "KFAC":
+        return kfac_matrix(a, s, H)
+    entry, P = entries(a, s, H), len(s.index)
+    G = [[mp.mpf(0)] * P for _ in range(P)]
+    for p in range(P):
+        for r in range(p, P):
+            G[p][r] = G[r][p] = entry(p, r)
+    return la.damped(G, a.rho)
+
+
+def kfac_factors(a, s, H):
+    """A*_{l-1} (S.95), B*_l, and B*_l of a separate bias (S.123) or None, of every layer, undamped."""
+    N, C = s.size
+    separate = a.kfac_bias == "separate" and s.bias
+    for l, (h, delta) in enumerate(zip(s.h, s.delta, strict=True), 1):
+        columns = range(len(h[0]) - bool(separate))
+        A = [[mp.fsum(h[n][j] * h[n][k] for n in range(N)) / N for k in columns] for j in columns]
+        M = range(len(delta[0][0]))
+        B = [
+            [
+                mp.fsum(
+                    delta[n][c][i] * H[n][c][d] * delta[n][d][k] for n in range(N) for c in range(C) for d in range(C)
+                )
+                / N
+                for k in M
+            ]
+            for i in M
+        ]
+        bias_block = la.scale(B, s.bias**2 / N) if separate else None
+        if l == len(s.h) and a.kfac_last == "identity":
+            B = la.identity(C, mp.mpf(1) / N)
+        yield A, B, bias_block
+
+
+def kfac_matrix(a, s, H):
+    """(B* + rho) (x) (A* + rho), K&O (20): the damping is on each factor."""
+    P = len(s.index)
+    G = [[mp.mpf(0)] * P for _ in range(P)]
+    factors = list(kfac_factors(a, s, H))
+    for p, (l, i, j) in enumerate(s.index):
+        A, B, bias_block = factors[l - 1]
+        for r, (m, k, o) in enumerate(s.index):
+            if l != m:
+                continue
+            if max(j, o) < len(A):
+                G[p][r] = (B[i][k] + a.rho * (i == k)) * (A[j][o] + a.rho * (j == o))
+            elif j == o:
+                G[p][r] = bias_block[i][k] + a.rho * (i == k)
+    return G
+
+
+def gradient(s, e):
+    """J^T e / N as a column."""
+    N = s.size[0]
+    column = [[v] for row in e for v in row]
+    return la.scale(la.matmul(la.transpose(s.J), column), mp.mpf(1) / N)
+
+
+def applied(a, s, H, B):
+    """G^{-1/q} B."""
+    if mp.isinf(a.q):
+        return B
+    return la.apply_power(matrix(a, s, H), 0, a.q, B) if a.rho == 0 else damped_power(a, s, H, B)
+
+
+def damped_power(a, s, H, B):
+    """(G + rho I)^{-1/q} B where nothing is singular."""
+    G = matrix(a, s, H)
+    return la.solve(G, B) if a.q == 1 else la.matmul(la.power(G, -1 / a.q), B)
+
+
+def step(a, s, H, e):
+    """The direction, flat."""
+    return [row[0] for row in applied(a, s, H, gradient(s, e))]
+
+
+def basis_steps(a, train):
+    """G^{-1/q} J^T / N (P, NC): column k is the direction of the residual e_k."""
+    basis = la.scale(la.transpose(train.J), mp.mpf(1) / train.size[0])
+    return applied(a, train, unit_hessians(train), basis)
+
+
+def coefficient(a, test, train):
+    """Theta_bar(x', x) (N'C, NC), K&O (11), column by column."""
+    return la.matmul(test.J, basis_steps(a, train))
+
+
+def whitened(s, H, e):
+    """R e^{-T}, R delta with the symmetric root R_n of H_n: e_white (N, C) and delta_white_l."""
+    N = s.size[0]
+    roots = [la.root(H_n) for H_n in H]
+    inverses = [la.power(H_n, mp.mpf(-1) / 2) for H_n in H]
+    e_white = [la.matvec(inverses[n], e[n]) for n in range(N)]
+    return e_white, [[la.matmul(roots[n], delta[n]) for n in range(N)] for delta in s.delta]
+
+
+def rows_of(delta):
+    """delta_l (N, C, M) as the NC rows of the Gram matrix B_l."""
+    return [row for sample in delta for row in sample]
+
+
+def gram_matrices(s, delta):
+    """A_{l-1} (N, N), B_l (NC, NC), Theta_l (NC, NC) of every layer, SPEC 2."""
+    N, C = s.size
+    A = [la.matmul(h, la.transpose(h)) for h in s.h]
+    B = [la.matmul(rows_of(d), la.transpose(rows_of(d))) for d in delta]
+    Theta = [
+        [[b * A_l[n // C][m // C] / N for m, b in enumerate(row)] for n, row in enumerate(B_l)]
+        for A_l, B_l in zip(A, B, strict=True)
+    ]
+    return A, B, Theta
+
+
+def multipliers(a, Theta, E):
+    """lambda_l (NC, k) of the layer-wise approximations: sum_m Sigma_lm Theta_m lambda_m + rho lambda_l = E."""
+    L, n = len(Theta), len(E)
+    Sigma = a.coupling(L)
+    if a.name == "Exact":
+        total = Theta[0]
+        for T in Theta[1:]:
+            total = la.add(total, T)
+        return [la.apply_power(total, a.rho, a.q, E)] * L
+    if a.name == "BlockDiagonal":
+        return [la.apply_power(T, a.rho, a.q, E) for T in Theta]
+    system = [
+        [Sigma[l][m] * Theta[m][i][j] + a.rho * (l == m and i == j) for m in range(L) for j in range(n)]
+        for l in range(L)
+        for i in range(n)
+    ]
+    solution = la.solve(system, E * L)
+    return [solution[l * n : (l + 1) * n] for l in range(L)]
+
+
+def have_multipliers(a, Theta):
+    """Whether lambda_l is unique: always for blocks of layers, else if the coupled system is regular."""
+    if a.coupling(len(Theta)) is None or mp.isinf(a.q):
+        return False
+    if a.name in ("Exact", "BlockDiagonal") or a.rho > 0:
+        return True
+    return all(regular(M) for M in [a.coupling(len(Theta)), *Theta])
+
+
+def regular(K):
+    return all(la.live(la.eigenvalues(K)))
+
+
+def worst_gram(a, s, delta, H):
+    """The largest condition number, on its range, of the Gram matrices that the factored route inverts."""
+    N = s.size[0]
+    if mp.isinf(a.q) or a.name in ("Identity", "Entrywise"):
+        return mp.mpf(1)
+    if a.name == "QuasiDiagonal":
+        return worst_unit(a, s, H)
+    A, B, Theta = gram_matrices(s, delta)
+    if a.name == "KFAC":
+        last = [] if a.kfac_last == "gram" else [len(B) - 1]
+        grams = [la.scale(A_l, mp.mpf(1) / N) for A_l in A]
+        grams += [la.scale(B_l, mp.mpf(1) / N) for l, B_l in enumerate(B) if l not in last]
+        if a.kfac_bias == "separate" and s.bias:
+            grams += [la.scale(B_l, s.bias**2 / N**2) for B_l in B]
+            grams += [[[v - s.bias**2 / N for v in row] for row in G] for G in grams[: len(A)]]
+    elif a.name == "Unitwise":
+        grams = list(unit_grams(s, delta, A))
+    elif a.name == "Exact":
+        grams = [[[mp.fsum(T[i][j] for T in Theta) for j in range(len(T))] for i in range(len(T))] for T in Theta[:1]]
+    else:
+        grams = Theta
+    conditions = [la.condition(la.damped(K, a.rho)) for K in grams]
+    if a.name in ("Layerwise", "BlockTridiagonal"):
+        conditions.append(max(conditions) * la.condition(a.coupling(len(Theta))))
+        if a.rho > 0:
+            conditions.append(coupled_condition(a, Theta))
+    return max(conditions)
+
+
+def worst_unit(a, s, H):
+    """The largest condition number of the quasi-diagonal blocks."""
+    G = matrix(a, s, H)
+    units = sorted({p[:2] for p in s.index})
+    parts = [[k for k, p in enumerate(s.index) if p[:2] == unit] for unit in units]
+    return max(la.condition([[G[i][j] for j in part] for i in part]) for part in parts)
+
+
+def coupled_condition(a, Theta):
+    """That of the LNC x LNC system."""
+    L, n = len(Theta), len(Theta[0])
+    Sigma = a.coupling(L)
+    system = [
+        [Sigma[l][m] * Theta[m][i][j] + a.rho * (l == m and i == j) for m in range(L) for j in range(n)]
+        for l in range(L)
+        for i in range(n)
+    ]
+    return mp.sqrt(la.condition(la.matmul(la.transpose(system), system)))
+
+
+def unit_grams(s, delta, A):
+    """Theta_{l,i} (S.131) of every unit that is not dead."""
+    N, C = s.size
+    for d, A_l in zip(delta, A, strict=True):
+        for i in range(len(d[0][0])):
+            column = [row[i] for row in rows_of(d)]
+            K = [[a * b * A_l[n // C][m // C] / N for m, b in enumerate(column)] for n, a in enumerate(column)]
+            if any(column):
+                yield K
+
+
+def range_condition(s):
+    """The condition number of J on its range: what stands for kappa where a rank deficiency makes that infinite."""
+    return mp.sqrt(la.condition(la.matmul(s.J, la.transpose(s.J))))
+
+
+def weights_of(inputs, prefix="W_"):
+    return [inputs[f"{prefix}{l}"] for l in range(1, 1 + len(inputs)) if f"{prefix}{l}" in inputs]
+
+
+def trained(inputs, attrs, x="x"):
+    """The net, its weights, and the signals of the layers that are not frozen."""
+    net, W = Net.of(attrs), weights_of(inputs)
+    return net, W, signals(net, W, inputs[x]).above(attrs.get("frozen", 0))
+
+
+def named(prefix, values, start):
+    return {f"{prefix}_{l}": value for l, value in enumerate(values, start)}
+
+
+def direction(inputs, attrs, full):
+    """Outputs, intermediates (if `full`) of the operation `direction`."""
+    _, _, s = trained(inputs, attrs)
+    a, first = Approximation.of(attrs, inputs), attrs.get("frozen", 0) + 1
+    e, H = loss_terms(attrs, s.f, inputs["y"])
+    theta = step(a, s, H, e)
+    outputs = named("dW", layers(theta, shapes_of(s.index)), first)
+    return outputs, intermediates(a, s, H, e, theta, attrs, first) if full else {}
+
+
+def intermediates(a, s, H, e, theta, attrs, first):
+    """In the order of computation, with A_l, B_l, Theta_l of the whitened signals."""
+    steps = {"f": s.f, "e": e, **named("h", s.h, first - 1), **named("delta", s.delta, first)}
+    delta = s.delta
+    if attrs.get("loss", "mse") != "mse":
+        e, delta = whitened(s, H, e)
+        steps |= {"e_white": e, **named("delta_white", delta, first)}
+    if mp.isinf(a.q) or a.name in ("Identity", "Entrywise", "QuasiDiagonal"):
+        return steps
+    A, B, Theta = gram_matrices(s, delta)
+    steps |= named("A", A, first - 1)
+    if a.name != "Unitwise":
+        steps |= named("B", B, first)
+    if a.coupling(len(Theta)) is not None:
+        steps |= named("Theta", Theta, first)
+    if have_multipliers(a, Theta):
+        column = [[v] for row in e for v in row]
+        lam = multipliers(a, Theta, column)
+        confirm(s, delta, lam, theta)
+        C = s.size[1]
+        grouped = [[[v[0] for v in lam_l[k : k + C]] for k in range(0, len(lam_l), C)] for lam_l in lam]
+        steps |= named("lambda", grouped, first)
+    return steps
+
+
+def confirm(s, delta, lam, theta):
+    """J_l^T lambda_l / N is the direction, or the oracle contradicts itself."""
+    N, C = s.size
+    pulled = []
+    for h, d, lam_l in zip(s.h, delta, lam, strict=True):
+        for i in range(len(d[0][0])):
+            for j in range(len(h[0])):
+                pulled.append(
+                    mp.fsum(d[n][c][i] * h[n][j] * lam_l[n * C + c][0] for n in range(N) for c in range(C)) / N
+                )
+    gap = la.norm([a - b for a, b in zip(pulled, theta, strict=True)])
+    if gap > mp.mpf(10) ** (-mp.dps // 2) * la.norm(theta):
+        raise ArithmeticError(f"J^T lambda / N differs from the direction by {mp.nstr(gap, 3)}")
+
+
+def push(s, dW):
+    """J dtheta (N, C)."""
+    C = s.size[1]
+    v = la.matvec(s.J, flat(dW))
+    return [v[k : k + C] for k in range(0, len(v), C)]
+
+
+def pull(s, v):
+    """J^T v as a list like W."""
+    column = [a for row in v for a in row]
+    return layers(la.matvec(la.transpose(s.J), column), shapes_of(s.index))

@@ -1,0 +1,190 @@
+"""Networks, SPEC 1, in scalar loops; derivatives are difference quotients of the forward pass.
+
+The quotients are central, with a step of 10^-dps at 2 dps + 20 digits: their error is about 10^-(dps + 20). Where a
+unit sits exactly on the kink of a piecewise linear phi it is held constant, since phi'(kink) = 0 by convention.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache, partial
+
+from mpmath import mp
+
+
+@dataclass(frozen=True)
+class Net:
+    activation: str
+    sigma_w: object
+    sigma_b: object
+    parameterization: str
+    shift: object
+
+    @classmethod
+    def of(cls, attrs):
+        return cls(
+            attrs.get("activation", "linear"),
+            mp.mpf(attrs.get("sigma_w", 1)),
+            mp.mpf(attrs.get("sigma_b", 0)),
+            attrs.get("parameterization", "ntk"),
+            mp.mpf(attrs.get("shift", 0)),
+        )
+
+    @property
+    def bias(self):
+        """The value in the last column of h, 0 without bias."""
+        if self.parameterization == "ntk":
+            return self.sigma_b
+        return mp.mpf(1 if self.sigma_b > 0 else 0)
+
+    def scale(self, M):
+        return self.sigma_w / mp.sqrt(M) if self.parameterization == "ntk" else mp.mpf(1)
+
+    def phi(self, u):
+        if self.activation in ("relu", "shifted_relu"):
+            return max(u, -self.shift)
+        return {"tanh": mp.tanh, "erf": mp.erf, "linear": lambda v: v}[self.activation](u)
+
+    def on_kink(self, u):
+        return self.activation in ("relu", "shifted_relu") and u == -self.shift
+
+    def inputs(self, u, base, first):
+        """h of one sample from u (from x if `first`); base: the u that is not perturbed."""
+        values = u if first else [self.phi(b if self.on_kink(b) else a) for a, b in zip(u, base, strict=True)]
+        factor = self.scale(len(u))
+        return [factor * v for v in values] + ([self.bias] if self.sigma_b > 0 else [])
+
+
+@dataclass
+class Signals:
+    """f[n][c], h[l-1][n][j], delta[l-1][n][c][i] and J[n C + c][p] for the parameters `index` = [(l, i, j), ..]."""
+
+    f: list
+    h: list
+    delta: list
+    J: list
+    index: list
+    bias: object
+
+    @property
+    def size(self):
+        return len(self.f), len(self.f[0])
+
+    def above(self, frozen):
+        """Those of the layers above the first `frozen` ones."""
+        columns = [p for p, (l, _, _) in enumerate(self.index) if l > frozen]
+        index = [(l - frozen, i, j) for l, i, j in self.index if l > frozen]
+        J = [[row[p] for p in columns] for row in self.J]
+        return Signals(self.f, self.h[frozen:], self.delta[frozen:], J, index, self.bias)
+
+
+def layer(W, h):
+    """u = W h of one sample."""
+    return [mp.fdot(row, h) for row in W]
+
+
+def passes(net, W, x):
+    """For one sample: [x, u_1, .., u_L] and [h_0, .., h_{L-1}]."""
+    u, h = [x], []
+    for l, w in enumerate(W):
+        h.append(net.inputs(u[-1], u[-1], first=l == 0))
+        u.append(layer(w, h[-1]))
+    return u, h
+
+
+def tail(net, W, l, u_l, base):
+    """f of one sample from a perturbed u_l, where base = [x, u_1, .., u_L]."""
+    u = u_l
+    for k in range(l, len(W)):
+        u = layer(W[k], net.inputs(u, base[k], first=False))
+    return u
+
+
+def forward(net, W, x):
+    return [passes(net, W, x_n)[0][-1] for x_n in x]
+
+
+def quotient(function, step):
+    """The central difference quotient at 0 of a function with vector values."""
+    up, down = function(step), function(-step)
+    return [(a - b) / (2 * step) for a, b in zip(up, down, strict=True)]
+
+
+def differencing(function):
+    """Run at 2 dps + 20 digits, with the step 10^-dps as first argument."""
+
+    def run(*args):
+        step = mp.mpf(10) ** -mp.dps
+        with mp.workdps(2 * mp.dps + 20):
+            return function(step, *args)
+
+    return run
+
+
+@differencing
+def delta_of(step, net, W, x):
+    """delta[l-1][n][c][i] = d f_c / d u_{l,i}."""
+    delta = [[] for _ in W]
+    for x_n in x:
+        base, _ = passes(net, W, x_n)
+
+        def f(l, i, t, base=base):
+            return tail(net, W, l, bumped(base[l], i, t), base)
+
+        for l, w in enumerate(W, 1):
+            columns = [quotient(partial(f, l, i), step) for i in range(len(w))]
+            delta[l - 1].append([list(row) for row in zip(*columns, strict=True)])
+    return delta
+
+
+@differencing
+def jacobian_of(step, net, W, x):
+    """J[n C + c][p], and the parameters p = (l, i, j) in the order of theta."""
+    index = [(l, i, j) for l, w in enumerate(W, 1) for i in range(len(w)) for j in range(len(w[0]))]
+    J = []
+    for x_n in x:
+        base, h = passes(net, W, x_n)
+
+        def f(l, i, j, t, base=base, h=h):
+            row = bumped(W[l - 1][i], j, t)
+            u = list(base[l])
+            u[i] = mp.fdot(row, h[l - 1])
+            return tail(net, W, l, u, base)
+
+        columns = [quotient(partial(f, *p), step) for p in index]
+        J.extend(list(row) for row in zip(*columns, strict=True))
+    return J, index
+
+
+def bumped(v, i, t):
+    return [a + t if k == i else a for k, a in enumerate(v)]
+
+
+def signals(net, W, x):
+    """Everything at these weights, remembered for the next case with the same network."""
+    return _signals(net, tuple(tuple(map(tuple, w)) for w in W), tuple(map(tuple, x)), mp.dps)
+
+
+@lru_cache(maxsize=64)
+def _signals(net, W, x, dps):
+    both = [passes(net, W, x_n) for x_n in x]
+    J, index = jacobian_of(net, W, x)
+    h = [[h_n[l] for _, h_n in both] for l in range(len(W))]
+    return Signals([u[-1] for u, _ in both], h, delta_of(net, W, x), J, index, net.bias)
+
+
+def flat(dW):
+    return [a for w in dW for row in w for a in row]
+
+
+def layers(theta, shapes):
+    """The list like W of which theta is the flattening."""
+    result, start = [], 0
+    for M, k in shapes:
+        result.append([list(theta[start + i * k : start + (i + 1) * k]) for i in range(M)])
+        start += M * k
+    return result
+
+
+def shapes_of(index):
+    """(M_l, k_l) of layers 1, 2, .. from [(l, i, j), ..]."""
+    L = index[-1][0]
+    return [tuple(1 + max(p[a] for p in index if p[0] == l) for a in (1, 2)) for l in range(1, L + 1)]

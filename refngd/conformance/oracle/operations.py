@@ -1,0 +1,102 @@
+"""The operations by name: (inputs, attrs, full) -> (outputs, intermediates), and the condition of the Gram route."""
+
+from mpmath import mp
+
+from . import dynamics, fisher, kernels, linear, modes, network
+from .fisher import Approximation, named, trained, weights_of
+from .network import Net
+
+
+def forward(inputs, attrs, full):
+    return {"f": network.forward(Net.of(attrs), weights_of(inputs), inputs["x"])}, {}
+
+
+def signals(inputs, attrs, full):
+    _, _, s = trained(inputs, attrs)
+    return {"f": s.f, **named("h", s.h, 0), **named("delta", s.delta, 1)}, {}
+
+
+def jacobian(inputs, attrs, full):
+    return {"J": trained(inputs, attrs)[2].J}, {}
+
+
+def push(inputs, attrs, full):
+    return {"Jv": fisher.push(trained(inputs, attrs)[2], weights_of(inputs, "dW_"))}, {}
+
+
+def pull(inputs, attrs, full):
+    return named("dW", fisher.pull(trained(inputs, attrs)[2], inputs["v"]), 1), {}
+
+
+def ntk(inputs, attrs, full):
+    train, test = (trained(inputs, attrs, x)[2] for x in ("x", "x_test"))
+    identity = Approximation("Identity", mp.mpf(0), mp.mpf(1))
+    return {"Theta": fisher.coefficient(identity, test, train)}, {}
+
+
+def fisher_matrix(inputs, attrs, full):
+    _, _, s = trained(inputs, attrs)
+    H = fisher.loss_terms(attrs, s.f, inputs["y"])[1] if "y" in inputs else fisher.unit_hessians(s)
+    return {"G": fisher.matrix(Approximation.of(attrs, inputs), s, H)}, {}
+
+
+def coefficient(inputs, attrs, full):
+    train, test = (trained(inputs, attrs, x)[2] for x in ("x", "x_test"))
+    return {"Theta_bar": fisher.coefficient(Approximation.of(attrs, inputs), test, train)}, {}
+
+
+def gram_of_fisher(inputs, attrs):
+    """Of operations that invert G."""
+    _, _, s = trained(inputs, attrs)
+    delta, H = s.delta, fisher.unit_hessians(s)
+    if attrs.get("loss", "mse") != "mse":
+        e, H = fisher.loss_terms(attrs, s.f, inputs["y"])
+        delta = fisher.whitened(s, H, e)[1]
+    return fisher.worst_gram(Approximation.of(attrs, inputs), s, delta, H)
+
+
+def gram_of_jacobian(inputs, attrs):
+    """What stands for kappa where that is infinite."""
+    return fisher.range_condition(trained(inputs, attrs)[2])
+
+
+OPERATIONS = {
+    "forward": forward,
+    "signals": signals,
+    "jacobian": jacobian,
+    "push": push,
+    "pull": pull,
+    "ntk": ntk,
+    "fisher_matrix": fisher_matrix,
+    "direction": fisher.direction,
+    "coefficient": coefficient,
+    "alpha": dynamics.alpha,
+    "prediction": dynamics.prediction,
+    "training": dynamics.training,
+    "kernels": kernels.kernels,
+    "kernel_coefficient": kernels.kernel_coefficient,
+    "order_parameters": kernels.order,
+    "gamma": kernels.gamma,
+    "cross_entropy": dynamics.cross_entropy,
+    "inverse_power": dynamics.inverse_power,
+    "forster": dynamics.forster,
+    "deep_linear": linear.deep_linear,
+    "deep_linear_update": linear.deep_linear_update,
+    "deep_linear_step": linear.deep_linear_step,
+    "mode_velocity": modes.mode_velocity,
+    "mode_solution": modes.mode_solution,
+    "mode_time": modes.mode_time,
+    "mode_exponents": modes.mode_exponents,
+}
+SYMMETRIC = ("K", "Sigma", "Sigma_x")
+GRAMS = {
+    **dict.fromkeys(("direction", "coefficient", "prediction", "training"), gram_of_fisher),
+    "kernel_coefficient": kernels.worst_gram,
+    "forster": dynamics.gram_of_inputs,
+    **dict.fromkeys(("deep_linear_update", "deep_linear_step"), linear.gram_of_map),
+}
+FALLBACK = {
+    **dict.fromkeys(("direction", "coefficient", "prediction", "training"), gram_of_jacobian),
+    "inverse_power": dynamics.range_of_power,
+    **dict.fromkeys(("deep_linear_update", "deep_linear_step"), linear.range_of_map),
+}

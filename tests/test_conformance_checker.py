@@ -1,0 +1,701 @@
+"""The conformance suite itself: verdicts, malformed outputs, corrupt files, the pytest side, and bugs it must name."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ET
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+
+import refngd as rn
+from refngd.conformance import compare, plugin, vectors
+from refngd.conformance.adapters.refngd_numpy import OPERATIONS, Engine, listed, run
+from refngd.conformance.compare import ACCURATE, CONFORMANT, FAILED, NOT_TESTABLE, UNSUPPORTED, check, judge
+from refngd.conformance.suspects import explain
+
+# of an indefinite G, which some cases are about
+pytestmark = pytest.mark.filterwarnings("ignore:rho = .* lies among the negative eigenvalues:RuntimeWarning")
+
+ROOT = Path(__file__).parent.parent
+CASES, BROKEN = vectors.read()
+OF = {operation: [case for case in CASES if case.operation == operation] for operation in OPERATIONS}
+
+
+def adapter(case, dtype):
+    return run(*case.arguments(dtype))
+
+
+def small(**changes):
+    """A case by hand."""
+    fields = dict(
+        id="forward-900", operation="forward", kind="discriminating", title="", equation="", catches="", attrs={},
+        inputs={"x": np.ones((2, 2))}, outputs={"f": np.array([[3.0, 0.0], [0.0, 4.0]])}, kappa=2.0, kappa_gram=2e3,
+    )  # fmt: skip
+    return vectors.Case(**{**fields, **changes})
+
+
+def returning(f, case=None, dtype=np.float64):
+    """The verdict on an implementation that returns f, or raises it."""
+
+    def implementation(case, dtype):
+        if isinstance(f, Exception):
+            raise f
+        return f
+
+    return check(case or small(), implementation, dtype)
+
+
+# ------------------------------------------------------------------------------------------------------------ verdicts
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(0, ACCURATE), (50 * 2**-53, ACCURATE), (70 * 2**-53, CONFORMANT), (5e4 * 2**-53, CONFORMANT), (1e-10, FAILED)],
+)
+def test_the_bounds_are_30_u_kappa(error, status):
+    f = small().outputs["f"].copy()
+    f[0, 1] = 5 * error  # ||f|| = 5
+    verdict = judge(small(), {"f": f})
+    assert verdict.status == status
+    assert verdict.error == pytest.approx(error)
+    assert verdict.digits == pytest.approx(-np.log10(error) if error else 15.95, abs=0.01)
+
+
+def test_float32_has_its_own_bounds():
+    f = small().outputs["f"].astype(np.float32) * np.float32(1 + 2**-20)
+    assert judge(small(), {"f": f}, np.float32).status == ACCURATE
+    assert judge(small(), {"f": f.astype(float)}).status == FAILED
+    assert judge(small(), {"f": small().outputs["f"].astype(np.float32)}, np.float32).digits == pytest.approx(
+        7.2, abs=0.1
+    )
+
+
+def test_an_output_that_is_zero_is_measured_by_the_others():
+    case = small(outputs={"a": np.zeros(2), "b": np.array([3.0, 4.0])})
+    assert judge(case, {"a": np.array([5e-15, 0]), "b": case.outputs["b"]}).error == pytest.approx(1e-15)
+    assert judge(small(outputs={"a": np.zeros(2)}), {"a": np.array([1e-3, 0])}).error == 1e-3
+
+
+def test_infinity_is_compared_exactly_and_small_numbers_do_not_underflow():
+    case = small(outputs={"t": np.array([1.0, np.inf])})
+    assert judge(case, {"t": np.array([1.0, np.inf])}).status == ACCURATE
+    assert judge(case, {"t": np.array([1.0, 2.0])}).status == FAILED
+    tiny = small(outputs={"t": np.array([1e-200])})
+    assert judge(tiny, {"t": np.array([1e-200])}).status == ACCURATE
+    assert judge(tiny, {"t": np.array([2e-200])}).error == pytest.approx(1)
+
+
+def test_a_case_beyond_the_dtype_is_not_testable_and_says_so():
+    verdict = returning(RuntimeError("not even called"), small(kappa=1e6, kappa_gram=1e6), np.float32)
+    assert verdict.status == NOT_TESTABLE
+    assert "kappa = 1e+06" in verdict.message
+    gram = small(kappa_gram=1e6)
+    f = gram.outputs["f"].astype(np.float32)
+    assert judge(gram, {"f": f}, np.float32).status == ACCURATE
+    assert judge(gram, {"f": f * np.float32(1.01)}, np.float32).status == NOT_TESTABLE
+
+
+def test_unsupported_is_no_failure_and_an_exception_is_one():
+    assert returning(NotImplementedError("no KFAC")).message == "unsupported: no KFAC"
+    assert returning(NotImplementedError()).status == UNSUPPORTED
+    verdict = returning(ZeroDivisionError("oh"))
+    assert verdict.status == FAILED
+    assert verdict.message.startswith("raised ZeroDivisionError: oh")
+    assert "test_conformance_checker.py" in verdict.message
+
+
+def test_must_fail_passes_if_and_only_if_an_error_is_raised():
+    case = small(outputs={}, error="rho is negative")
+    assert returning(ValueError("rho"), case).status == ACCURATE
+    assert returning(NotImplementedError(), case).status == UNSUPPORTED
+    verdict = returning({}, case)
+    assert verdict.status == FAILED
+    assert "rho is negative" in verdict.message
+
+
+RIGHT = small().outputs["f"]
+
+
+@pytest.mark.parametrize(
+    ("outputs", "message"),
+    [
+        ([RIGHT], "the outputs are a list; expected a dict of arrays: f"),
+        (None, "the outputs are a NoneType"),
+        ({}, "f is missing"),
+        ({"f": RIGHT, "y_hat": RIGHT}, "unknown outputs: y_hat; expected f"),
+        ({"f": RIGHT, 3: RIGHT}, "unknown outputs: 3"),
+        ({"f": RIGHT.tolist()}, "f is a list; expected a NumPy array"),
+        ({"f": RIGHT.astype(np.float32)}, "f has dtype float32; expected float64"),
+        ({"f": RIGHT + 0j}, "f has dtype complex128"),
+        ({"f": RIGHT.astype(object)}, "f has dtype object"),
+        ({"f": RIGHT.astype(int)}, "f has dtype int64"),
+        ({"f": RIGHT[0]}, "f has shape (2,); expected (2, 2)"),
+        ({"f": RIGHT.ravel()}, "f has shape (4,); expected (2, 2): the number of entries is right"),
+        ({"f": RIGHT[:, :1]}, "f has shape (2, 1); expected (2, 2): the bias column, the last, looks missing"),
+        ({"f": RIGHT * np.nan}, "f has 4 entries that are nan or infinite"),
+        ({"f": np.where(RIGHT == 3, np.inf, RIGHT)}, "f has 1 entries that are nan or infinite"),
+    ],
+)
+def test_malformed_outputs_are_named(outputs, message):
+    verdict = returning(outputs)
+    assert verdict.status == FAILED
+    assert message in verdict.message
+
+
+def test_a_transposed_output_is_recognised_by_its_shape():
+    case = small(outputs={"J": np.ones((2, 3))})
+    assert "it looks transposed" in judge(case, {"J": np.ones((3, 2))}).message
+
+
+def test_all_that_is_malformed_is_named_and_scalars_may_be_floats():
+    case = small(outputs={"loss": np.array(2.0), "f": RIGHT, "g": RIGHT})
+    message = judge(case, {"loss": 2.0, "f": RIGHT[0]}).message
+    assert "f has shape" in message
+    assert "g is missing" in message
+    assert "loss" not in message
+
+
+# --------------------------------------------------------------------------------------------------------------- files
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """A copy of the vectors, to be spoilt."""
+    folder = tmp_path / "v1"
+    shutil.copytree(vectors.shipped(vectors.FOLDER), folder)
+    return folder
+
+
+def test_the_shipped_vectors_are_whole():
+    assert not BROKEN
+    assert len({case.id for case in CASES}) == len(CASES) > 50
+    assert {case.operation for case in CASES} <= set(OPERATIONS)
+
+
+def test_arrays_survive_their_encoding():
+    for a in (np.array(1.5), np.array([[1.0, np.inf]]), np.zeros((0, 3)), np.array([0.1, 1e-300, -2])):
+        again = vectors.decode(json.loads(json.dumps(vectors.encode(a))))
+        assert again.shape == a.shape
+        np.testing.assert_array_equal(again, a)
+    with pytest.raises(ValueError, match="as many numbers as the shape says"):
+        vectors.decode({"shape": [2], "data": [1.0]})
+
+
+def spoil_digit(path):
+    path.write_text(path.read_text().replace("1", "2", 1))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (spoil_digit, "forward.json is corrupt or was edited"),
+        (lambda path: path.write_bytes(path.read_bytes()[:99]), "forward.json is corrupt or was edited"),
+        (Path.unlink, "forward.json is missing"),
+    ],
+)
+def test_a_corrupt_file_is_named_and_the_others_go_on(copy, spoil, message):
+    spoil(copy / "forward.json")
+    cases, (broken,) = vectors.read(copy)
+    assert message in broken.message
+    assert (broken.id, broken.operation) == ("forward.json", "forward")
+    assert len(cases) == len(CASES) - len(OF["forward"])
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", '{"cases": [{"id": "forward-001"}]}', '{"cases": []}', "not JSON"])
+def test_a_file_that_is_no_vector_file_is_named(copy, content):
+    (copy / "forward.json").write_text(content)
+    manifest = json.loads((copy / "manifest.json").read_text())
+    (entry,) = (entry for entry in manifest["files"] if entry["file"] == "forward.json")
+    entry["sha256"] = compare_sum(content)
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    _, (broken,) = vectors.read(copy)
+    assert broken.message.startswith("forward.json")
+
+
+def compare_sum(content):
+    return vectors.hashlib.sha256(content.encode()).hexdigest()
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]", '{"format": 1}', '{"format": 99, "files": []}'])
+def test_without_a_manifest_there_is_nothing_to_run(copy, content):
+    path = copy / "manifest.json"
+    path.unlink() if content is None else path.write_text(content)
+    with pytest.raises(ValueError, match="manifest"):
+        vectors.read(copy)
+
+
+# ----------------------------------------------------------------------------------------------------- refngd on NumPy
+
+
+LOSSES = {  # where refngd is not accurate: the error in u, and why
+    "coefficient-039": "230, kappa 7: Theta_bar is made of Gram matrices, which are singular here",
+    "deep_linear_update-029": "70, kappa 1: a block rule knows Sigma_x^{1/2} and not that it drops out",
+    "direction-073": "670, kappa 8: singular Gram matrices",
+    "direction-076": "680, kappa 8: singular Gram matrices",
+    "direction-006": "2400, kappa 79: K-FAC loses cond(delta_2) = 880",
+    "direction-008": "as direction-006",
+    "direction-100": "4500, kappa 6: for q != 1 there is no refinement, and kappa_gram is 1.8e5",
+    "direction-101": "3e5, kappa 15: for q != 1 there is no refinement, and kappa_gram is 6.6e6",
+}
+
+
+def test_refngd_is_accurate_on_every_case():
+    """And conformant on LOSSES."""
+    start = time.perf_counter()
+    verdicts = {case.id: check(case, adapter) for case in CASES}
+    assert {name: v.message for name, v in verdicts.items() if v.status not in (ACCURATE, CONFORMANT)} == {}
+    assert {name for name, v in verdicts.items() if v.status != ACCURATE} <= LOSSES.keys()
+    assert time.perf_counter() - start < 60
+
+
+def test_refngd_is_conformant_in_float32_wherever_that_can_be_tested():
+    statuses = {case.id: check(case, adapter, np.float32).status for case in CASES}
+    assert {name for name, status in statuses.items() if status in (FAILED, UNSUPPORTED)} == set()
+    assert Counter(statuses.values())[NOT_TESTABLE] < len(CASES) / 4
+
+
+def test_intermediates_are_returned_and_right():
+    given = 0
+    for case in OF["direction"] + OF["deep_linear_update"]:
+        if not case.error:
+            outputs = adapter(case, float)
+            same = {name: a for name, a in case.intermediates.items() if name in outputs}
+            bound = max(compare.bounds(case, float)[1], 1e-12)
+            assert max(compare.relative_errors(same, outputs).values()) < bound, case.id
+            given += len(same)
+    assert given > 100
+
+
+# --------------------------------------------------------------------------------------------------------- planted bugs
+
+
+def outputs_of(case, change):
+    """What an implementation with a bug returns, its intermediates left out; `change` gets what it is called with."""
+    op, inputs, attrs = case.arguments(float)
+    outputs = change(op, inputs, attrs)
+    return {name: np.asarray(outputs[name]) for name in case.outputs}
+
+
+def suspected(operation, change, only=lambda case: True):
+    """The suspects of every case that fails because of the bug."""
+    found = {}
+    for case in OF[operation]:
+        if only(case) and case.kind == "discriminating" and len(found) < 12:
+            try:
+                outputs = outputs_of(case, change)
+            except ValueError:  # the bug does not exist in this case
+                continue
+            verdict = judge(case, outputs)
+            if verdict.status == FAILED and verdict.error > 1e-6:
+                found[case.id] = explain(case, outputs, np.float64)[1]
+    return found
+
+
+def attribute(**changes):
+    """A bug that is another attribute: a value, or a function of the attributes and N."""
+
+    def change(op, inputs, attrs):
+        values = {
+            key: value(attrs, len(inputs.get("x", ()))) if callable(value) else value for key, value in changes.items()
+        }
+        return run(op, inputs, {**attrs, **values})
+
+    return change
+
+
+def rewritten(function):
+    """A bug in every output, as name, array, inputs, attrs -> array."""
+
+    def change(op, inputs, attrs):
+        return {name: function(name, a, inputs, attrs) for name, a in run(op, inputs, attrs).items()}
+
+    return change
+
+
+def patched(name, replacement):
+    """A bug in `Network`."""
+
+    def change(op, inputs, attrs):
+        with patch.object(rn.Network, name, replacement):
+            return run(op, inputs, attrs)
+
+    return change
+
+
+def output_major(name, a, inputs, attrs):
+    N, C = len(inputs["x"]), len(listed("W", inputs)[-1])
+    return a.reshape(N, C, -1).swapaxes(0, 1).reshape(a.shape)
+
+
+def column_major(name, a, inputs, attrs):
+    shapes = [w.shape for w in listed("W", inputs)]
+    parts = np.split(a, np.cumsum([M * k for M, k in shapes])[:-1], axis=1)
+    return np.concatenate(
+        [p.reshape(-1, M, k).swapaxes(1, 2).reshape(len(a), -1) for p, (M, k) in zip(parts, shapes, strict=True)], 1
+    )
+
+
+def bias_first(name, a, inputs, attrs):
+    return np.concatenate([a[..., -1:], a[..., :-1]], axis=-1) if name.startswith("dW") else a
+
+
+def biasless(name, a, inputs, attrs):
+    return a * (np.arange(a.shape[1]) < a.shape[1] - 1) if name.startswith("dW") else a
+
+
+def without_d(op, inputs, attrs):
+    scale = len(listed("w", inputs)) ** (1 / attrs["q"])
+    return {name: scale * a for name, a in run(op, inputs, attrs).items()}
+
+
+def empirical_fisher(op, inputs, attrs):
+    s = Engine()._trained(inputs, attrs)
+    g = (s.f - inputs["y"])[:, :, None] * rn.jacobian(s).reshape(*s.f.shape, -1)
+    g, N = g.sum(1), len(s.f)
+    step = np.linalg.solve(g.T @ g / N + attrs["rho"] * np.eye(s.P), g.sum(0) / N)
+    sizes = np.cumsum([M * k for M, k in s.shapes])[:-1]
+    first = attrs.get("frozen", 0) + 1
+    parts = zip(np.split(step, sizes), s.shapes, strict=True)
+    return {f"dW_{l}": part.reshape(shape) for l, (part, shape) in enumerate(parts, first)}
+
+
+def damped_product(op, inputs, attrs):
+    s = Engine()._trained(inputs, attrs)
+    dW, N = {}, len(s.f)
+    for l, (h, delta) in enumerate(zip(s.h, s.delta, strict=True), 1):
+        d = delta.reshape(-1, delta.shape[2])
+        B = d.T @ d / N if l < len(s.h) else np.eye(d.shape[1]) / N
+        G = np.kron(B, h.T @ h / N) + attrs["rho"] * np.eye(B.shape[0] * h.shape[1])
+        gradient = rn.pull(s, (s.f - inputs["y"]) / N)[l - 1]
+        dW[f"dW_{l}"] = np.linalg.solve(G, gradient.ravel()).reshape(gradient.shape)
+    return dW
+
+
+def damped(case):
+    return case.attrs.get("rho", 0) > 0 and case.attrs["q"] == 1 and case.attrs.get("loss", "mse") == "mse"
+
+
+def is_kfac(case):
+    return case.attrs["fisher"] == "KFAC" and case.attrs.get("kfac_last", "identity") == "identity"
+
+
+def plain_kfac(case):
+    biased = case.attrs["sigma_b"] > 0 and case.attrs.get("kfac_bias") == "separate"
+    return damped(case) and is_kfac(case) and not biased and not case.attrs.get("frozen")
+
+
+def biased(case):
+    return case.attrs["sigma_b"] > 0
+
+
+def ntk_scaled(case):
+    return case.attrs["parameterization"] == "ntk"
+
+
+BUGS = {  # words: operation, the bug, the cases that are about it
+    "a factor N": ("direction", rewritten(lambda n, a, i, t: a * len(i["x"]))),
+    "a factor 1/N": ("direction", rewritten(lambda n, a, i, t: a / len(i["x"]))),
+    "a factor 2": ("forward", rewritten(lambda n, a, i, t: 2 * a)),
+    "the opposite sign": ("direction", rewritten(lambda n, a, i, t: -a)),
+    "output-major order": ("jacobian", rewritten(output_major), lambda c: len(listed("W", c.inputs)[-1]) > 1),
+    "theta column-major": ("jacobian", rewritten(column_major)),
+    "the bias column first": ("direction", rewritten(bias_first), biased),
+    "the bias column is zero": ("direction", rewritten(biasless), biased),
+    "sigma_w is squared": ("forward", attribute(sigma_w=lambda a, N: a["sigma_w"] ** 2), ntk_scaled),
+    "sqrt(M + 1) in place of sqrt(M)": (
+        "forward",
+        patched("_scale", lambda net, M: net.sigma_w / (M + 1) ** 0.5),
+        ntk_scaled,
+    ),
+    "the other parameterization": ("signals", attribute(parameterization="standard"), ntk_scaled),
+    "rho is not applied": ("direction", attribute(rho=0.0), damped),
+    "rho is multiplied by N": ("direction", attribute(rho=lambda a, N: a["rho"] * N), damped),
+    "rho is added to the Kronecker product": ("direction", damped_product, plain_kfac),
+    "the power is ignored": ("direction", attribute(q=1), lambda case: case.attrs["q"] not in (1, np.inf)),
+    "B*_L is the other one": ("direction", attribute(kfac_last="gram"), is_kfac),
+    "the approximation is BlockDiagonal": (
+        "direction",
+        attribute(fisher="BlockDiagonal"),
+        lambda case: case.attrs["fisher"] in ("Exact", "BlockTridiagonal", "KFAC"),
+    ),
+    "the empirical Fisher matrix": (
+        "direction",
+        empirical_fisher,
+        lambda case: damped(case) and case.attrs["fisher"] == "Exact",
+    ),
+    "the loss is the mean squared error": (
+        "direction",
+        attribute(loss="mse"),
+        lambda case: case.attrs.get("loss", "mse") != "mse",
+    ),
+    "loss_rho is not applied": ("cross_entropy", attribute(loss_rho=0.0)),
+    "a factor d^{1/q}": ("deep_linear_update", without_d, lambda case: case.attrs.get("block")),
+    "block and full rule exchanged": ("deep_linear_update", attribute(block=lambda a, N: not a.get("block", False))),
+    "Sigma_x is ignored": ("deep_linear", lambda op, inputs, attrs: run(op, {**inputs, "Sigma_x": np.eye(3)}, attrs)),
+    "eta times N": ("training", attribute(eta=lambda a, N: a["eta"] * N)),
+    "one step too few": ("prediction", attribute(t=lambda a, N: a["t"] - 1)),
+    "the norm is not squared": ("order_parameters", attribute(norm=lambda a, N: a["norm"] ** 0.5)),
+    "eta_bar is not applied": ("mode_solution", attribute(eta_bar=1.0)),
+}
+
+
+@pytest.mark.parametrize("words", BUGS)
+def test_planted_bugs_are_named(words):
+    found = suspected(*BUGS[words])
+    assert found
+    missed = {name: names for name, names in found.items() if not any(name.startswith(words) for name in names)}
+    assert missed == {}
+
+
+def test_a_bug_in_the_backward_pass_is_named():
+    def backward(net, W, u):
+        return original(rn.Network(net.widths, net.activation, 1.0, net.sigma_b, "standard"), W, u)
+
+    original = rn.Network._backward
+    found = suspected("jacobian", patched("_backward", backward), ntk_scaled)
+    assert found
+    assert all("sigma_w/sqrt(M) is missing in the backward pass" in names for names in found.values())
+
+
+def test_the_first_intermediate_that_differs_is_named():
+    case = next(case for case in OF["direction"] if {"A_1", "Theta_2"} <= case.intermediates.keys())
+    outputs = adapter(case, float)
+    outputs |= {"A_1": outputs["A_1"] * len(case.inputs["x"]), "Theta_2": outputs["Theta_2"] * 3}
+    outputs |= {name: outputs[name] ** 3 for name in case.outputs}
+    first, last = explain(case, outputs, np.float64)[0]
+    assert first.startswith(
+        f"the first intermediate that differs: A_1, which looks like a factor N = {len(case.inputs['x'])}"
+    )
+    assert last == "looks like: none of the usual suspects"
+
+
+def test_what_is_no_convention_is_called_a_loss_of_precision_or_a_factor():
+    case = OF["forward"][0]
+    right = case.outputs["f"]
+    assert "a loss of precision" in explain(case, {"f": right * (1 + 1e-12)}, np.float64)[0][-1]
+    assert "a factor of no simple origin = 0.731" in explain(case, {"f": right * 0.731}, np.float64)[0][-1]
+
+
+def test_a_factor_that_depends_on_the_layer_is_named():
+    (case,) = (case for case in OF["direction"] if case.id == "direction-001")
+    widths = [case.inputs["x"].shape[1], *(len(w) for w in listed("W", case.inputs))]
+    outputs = {f"dW_{l}": case.outputs[f"dW_{l}"] * M for l, M in enumerate(widths[:-1], 1)}
+    assert explain(case, outputs, np.float64)[1][0] == "a factor M"
+
+
+# ------------------------------------------------------------------------------------------------------ the pytest side
+
+
+REFNGD = "refngd.conformance.adapters.refngd_numpy"
+PLANTED = """
+from refngd.conformance.adapters.refngd_numpy import run as right
+
+def run(op, inputs, attrs):
+    if op == "jacobian":
+        raise NotImplementedError("no J")
+    outputs = right(op, inputs, attrs)
+    if op == "direction" and attrs["fisher"] == "KFAC":
+        outputs |= {name: a * len(inputs["x"]) for name, a in outputs.items() if name.startswith("dW")}
+    return outputs
+
+not_callable = 1
+"""
+
+
+def conformance(folder, *arguments, plugin="refngd.conformance.plugin"):
+    """A run of the suite in another folder: exit status, lines of output."""
+    command = [sys.executable, "-m", "pytest", "-p", plugin, "-p", "no:randomly", "-p", "no:cacheprovider"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+    (folder / "planted.py").write_text(PLANTED)
+    command += ["--pyargs", "refngd.conformance", *map(str, arguments)]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    return done.returncode, (done.stdout + done.stderr).splitlines()
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory):
+    """A run with a factor N in K-FAC: exit status, lines, report, JUnit."""
+    folder = tmp_path_factory.mktemp("planted")
+    status, lines = conformance(folder, "--implementation", "planted", "--report", "r.json", "--junitxml", "j.xml")
+    return status, lines, json.loads((folder / "r.json").read_text()), ET.parse(folder / "j.xml")
+
+
+def test_a_factor_n_in_kfac_fails_exactly_the_kfac_directions_and_is_named(planted):
+    status, lines, report, _ = planted
+    failed = {row["id"]: row for row in report["cases"] if row["status"] == FAILED}
+    kfac = {case.id for case in OF["direction"] if case.attrs["fisher"] == "KFAC" and not case.error}
+    kfac -= {case.id for case in OF["direction"] if len(case.inputs["x"]) == 1}  # N = 1 is no bug
+    assert status == 1
+    assert failed.keys() == kfac
+    assert all("looks like: a factor N = " in row["message"] for name, row in failed.items() if name in kfac)
+    directions = sum(name.startswith("direction") for name in failed)
+    assert f"direction: {len(kfac)} of {directions} failures look like a factor N" in lines
+
+
+def test_the_summary_is_a_table_of_operations(planted):
+    _, lines, report, _ = planted
+    (head,) = (line for line in lines if line.startswith("operation "))
+    assert head.split("  ")[0] == "operation"
+    assert [column for column in plugin.COLUMNS if column not in head] == []
+    (row,) = (line.split() for line in lines if line.startswith("jacobian "))
+    assert row == ["jacobian", "-", "-", "-", "-", str(len(OF["jacobian"])), "-", "-"]
+    assert report["operations"]["jacobian"]["unsupported"] == len(OF["jacobian"])
+    assert report["operations"]["forward"]["worst digits"] > 14
+    assert sum(report["operations"]["all"][column] for column in plugin.COLUMNS) == len(CASES)
+    assert (report["implementation"], report["dtype"]) == ("planted", "float64")
+    assert [row["id"] for row in report["cases"]] == sorted(case.id for case in CASES)
+
+
+def test_junit_names_every_case(planted):
+    tests = {test.get("name"): test for test in planted[3].iter("testcase")}
+    assert tests.keys() == {f"test_case[{case.id}]" for case in CASES}
+    assert "no J" in tests["test_case[jacobian-001]"].find("skipped").get("message")
+
+
+def test_known_failures_are_strict(tmp_path):
+    (tmp_path / "known").write_text(
+        "# of mine\n\ndirection-007  a factor N\nforward-001  does not fail\njacobian-001 none\n"
+    )
+    cases = "direction-007 or forward-001 or forward-002 or jacobian-001"
+    options = "--implementation", "planted", "-k", cases, "--known-failures", "known", "--report", "r.json"
+    status, lines = conformance(tmp_path, *options)
+    statuses = {row["id"]: row["status"] for row in json.loads((tmp_path / "r.json").read_text())["cases"]}
+    assert status == 1
+    assert statuses == {
+        "direction-007": "known failure",
+        "forward-001": "failed",
+        "forward-002": "accurate",
+        "jacobian-001": "unsupported",
+    }
+    assert any(
+        "forward-001 is accurate, but listed as a known failure (does not fail): take it off" in x for x in lines
+    )
+
+
+def test_operations_and_dtype_select(tmp_path):
+    options = "--implementation", f"{REFNGD}:run", "--operations", "forward", "signals", "--dtype", "float32"
+    status, lines = conformance(tmp_path, *options)
+    assert status == 0
+    assert f"{len(OF['forward']) + len(OF['signals'])} passed" in lines[-1]
+    assert any(line.startswith("=") and "float32" in line for line in lines)
+
+
+def write_results(folder, **contents):
+    """Right results of the forward cases, but for `contents`."""
+    folder.mkdir()
+    for case in OF["forward"]:
+        (folder / f"{case.id}.json").write_text('{"error": "refused"}')
+        if not case.error:
+            outputs = {name: vectors.encode(a) for name, a in case.outputs.items()}
+            (folder / f"{case.id}.json").write_text(json.dumps({"outputs": outputs}))
+    for name, content in contents.items():
+        (folder / f"{name.replace('_', '-')}.json").write_text(content)
+
+
+def test_results_of_other_languages(tmp_path):
+    bad = json.dumps({"outputs": {"f": {"shape": [3], "data": [1.0]}}})
+    write_results(tmp_path / "results", forward_001=bad, forward_002='{"unsupported": "no erf"}')
+    options = "--results", "results", "--operations", "forward", "jacobian", "--report", "r.json"
+    status, _ = conformance(tmp_path, *options)
+    rows = {row["id"]: row for row in json.loads((tmp_path / "r.json").read_text())["cases"]}
+    assert status == 1
+    assert "f is malformed" in rows["forward-001"]["message"]
+    assert (rows["forward-002"]["status"], rows["forward-002"]["message"]) == (UNSUPPORTED, "unsupported: no erf")
+    assert (rows["jacobian-001"]["status"], rows["jacobian-001"]["message"]) == (
+        UNSUPPORTED,
+        "unsupported: there is no jacobian-001.json",
+    )
+    others = {row["status"] for name, row in rows.items() if name[:7] == "forward" and name[-3:] not in ("001", "002")}
+    assert others == {ACCURATE}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--implementation", "planted:missing"], "planted has no function missing"),
+        (["--implementation", "planted:not_callable"], "planted has no function not_callable"),
+        (["--implementation", "broken"], "cannot import broken: ZeroDivisionError"),
+        (["--implementation", "planted", "--results", "results"], "exclude each other"),
+        (["--implementation", "planted", "--operations", "forwards"], "--operations forwards; expected some of"),
+        (["--implementation", "planted", "--known-failures", "none"], "--known-failures: cannot read none"),
+        (["--implementation", "planted", "--known-failures", "known"], "line 2 of known is 'forward-999 why'"),
+        (["--results", "none"], "--results none is no folder"),
+        (["--results", "empty"], "--results empty has no result"),
+        (["--results", "unknown"], "has files of unknown cases, forward-999.json"),
+        (["--results", "malformed"], "forward-001.json is not JSON"),
+        (["--results", "other"], 'forward-001.json is not one of {"outputs"'),
+    ],
+)
+def test_errors_of_usage_are_one_line(tmp_path, monkeypatch, arguments, message):
+    (tmp_path / "planted.py").write_text(PLANTED)
+    (tmp_path / "broken.py").write_text("1 / 0")
+    (tmp_path / "known").write_text("forward-001 because\nforward-999 why\n")
+    (tmp_path / "empty").mkdir()
+    write_results(tmp_path / "unknown", forward_999="{}")
+    write_results(tmp_path / "malformed", forward_001='{"outputs": ')
+    write_results(tmp_path / "other", forward_001='{"output": {}}')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    names = "implementation", "results", "operations", "known_failures", "report"
+    option = SimpleNamespace(**dict.fromkeys(names), dtype="float64")
+    for name, value in zip(arguments[::2], arguments[1::2], strict=True):
+        setattr(option, name[2:].replace("-", "_"), value.split() if name == "--operations" else value)
+    with pytest.raises(pytest.UsageError) as raised:
+        plugin.pytest_configure(SimpleNamespace(option=option, stash={}))
+    assert message in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "no implementation is given: use --implementation MODULE[:FUNCTION] or --results DIR"),
+        (["--implementation", "nowhere"], "cannot import nowhere: ModuleNotFoundError"),
+    ],
+)
+def test_errors_of_usage_end_with_status_4(tmp_path, arguments, message):
+    status, lines = conformance(tmp_path, *arguments)
+    (line,) = (line for line in lines if line.startswith("ERROR: "))
+    assert status == 4
+    assert message in line
+
+
+def test_a_corrupt_file_fails_as_one_test_and_the_others_run(tmp_path, copy):
+    spoil_digit(copy / "forward.json")
+    (tmp_path / "conftest.py").write_text(
+        "from functools import partial\n"
+        "from refngd.conformance import plugin, vectors\n"
+        f"plugin.read = partial(vectors.read, {str(copy)!r})\n"
+    )
+    status, lines = conformance(tmp_path, "--implementation", REFNGD, "--operations", "forward", "signals")
+    assert status == 1
+    assert any(line.startswith("forward.json is corrupt or was edited") for line in lines)
+    assert f"1 failed, {len(OF['signals'])} passed" in lines[-1]
+
+
+def test_the_entry_point_loads_the_suite_only_where_it_is_asked_for(tmp_path):
+    shutil.copy(ROOT / "refngd" / "conformance" / "pytest11" / "__init__.py", tmp_path / "refngd_pytest.py")
+    options = "--implementation", REFNGD, "--operations", "forward"
+    assert conformance(tmp_path, *options, plugin="refngd_pytest")[0] == 0
+    (tmp_path / "test_other.py").write_text(
+        "import sys\n\ndef test(pytestconfig):\n"
+        "    assert not {'refngd', 'numpy'} & sys.modules.keys()\n"
+        "    assert not hasattr(pytestconfig.option, 'dtype')\n"
+    )
+    (tmp_path / "conftest.py").write_text("def pytest_addoption(parser):\n    parser.addoption('--results')\n")
+    command = [sys.executable, "-m", "pytest", "-p", "refngd_pytest", "-p", "no:randomly", "test_other.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_statuses_without_a_verdict_of_their_own_make_no_common_suspect():
+    rows = [dict(operation="forward", status=FAILED, suspects=[]), dict(operation="ntk", status=ACCURATE, suspects=[])]
+    assert plugin.common_suspects(rows) == []
