@@ -449,7 +449,7 @@ def test_ngd_blows_up_where_determinants_of_opposite_sign_let_the_map_be_singula
     time = min(math.log1p(-m.real) for m in mu if abs(m.imag) < 1e-12 and m.real < 0)
     data = dl.Statistics(on(w_star))
     with pytest.raises(FloatingPointError, match="have opposite signs, so NGD's w_bar meets a singular one") as error:
-        lt.flow(w, data, dl.Rule(1, block), [2 * time])
+        lt.flow(w, data, dl.Rule(1, block), [2 * time], evaluations=5000)
     assert float(str(error.value).split("t = ")[1].split(",")[0]) == pytest.approx(time, rel=1e-6)
     assert lt.flow(w, data, dl.Rule(1, block, rho=0.01), [2 * time])  # damped it goes on
 
