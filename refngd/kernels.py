@@ -118,8 +118,10 @@ def _blocks(net: Network, test: Array, train: Array) -> Iterator[tuple[slice, sl
         for a, b in zip(test_layers, train_layers, strict=True):
             a, b = a[rows] if len(a) > 1 else a, b[columns] if len(b) > 1 else b
             r = xp.clip(Q[-1] / (a[:, :1] * b[:, 0]), -1, 1)
-            parallel = r > 1 - 16 * float(np.finfo(r.dtype).eps)
+            near = 16 * float(np.finfo(r.dtype).eps)
+            parallel = r > 1 - near
             r[parallel] = 1  # or Xi would be wrong by the root of a rounding error
+            r[r < near - 1] = -1  # likewise
             if same and not Xi:
                 _warn_of_duplicates(parallel, rows.start)
             A, Xi_l = net.activation.dual(r, a, b)

@@ -342,3 +342,12 @@ def test_bad_input_to_the_analytic_kernels():
     many = np.broadcast_to(x[:1], (10**7, 10))
     with pytest.raises(MemoryError, match=r"kernels .* would take .* GiB"):
         rn.analytic_ntk(net, many, many)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_opposite_inputs_share_no_live_unit_of_relu(dtype):
+    """r = -1: E[phi' phi'] = 0, not the root of a rounding error."""
+    net, x = rn.Network((3, 4, 1), rn.relu), generator(5).standard_normal((6, 3)).astype(dtype)
+    kernels = rn.analytic_kernels(net, on(-x), on(x))
+    assert (host(kernels.B[0]).diagonal() == 0).all()
+    np.testing.assert_allclose(host(kernels.A[1]).diagonal(), 0, atol=1e-6 * np.finfo(dtype).eps ** 0.5)
