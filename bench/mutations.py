@@ -54,7 +54,7 @@ def mutated(mutation: Mutation) -> str:
 
 
 def caught_by(mutation: Mutation) -> list[str]:
-    """Ids of up to three cases that fail; none if the bug survives. A copy that cannot even be run is caught by that."""
+    """Ids of up to three cases that fail; none if the bug survives. Raises RuntimeError if the copy cannot be run."""
     with TemporaryDirectory() as folder:
         copy = Path(folder, "refngd")
         shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__", "oracle"))

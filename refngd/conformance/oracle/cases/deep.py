@@ -188,6 +188,16 @@ def deep_linear_update():
         {"q": 1, "block": False},
         "w_star has shape (3, 2); expected (2, 3)",
     )
+    for block in (False, True):
+        book.add(
+            "discriminating",
+            f"regularised and clipped, {'blocks' if block else 'full'}",
+            "Huh (S.I.15)",
+            pins,
+            "clipping before the factor 1 + eps",
+            weights((3, 4, 3, 2), 111),
+            {"q": 1, "block": block, "rho": 0.5, "regularised": True, "clip": 0.25},
+        )
     return book
 
 

@@ -269,6 +269,16 @@ def training():
         full | {"eta": 0.5, "steps": -1},
         "steps must be a whole number >= 0",
     )
+    inputs, full = problem("BlockDiagonal", soft, {"rho": 0.125, "q": 1})
+    book.add(
+        "discriminating",
+        "BlockDiagonal: three outputs",
+        "K&O (3), (7)",
+        ["loss = 1/(2N) sum, over samples and outputs"],
+        "a mean over outputs in the loss",
+        inputs,
+        full | {"eta": 0.125, "steps": 2},
+    )
     return book
 
 
