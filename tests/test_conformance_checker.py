@@ -20,14 +20,16 @@ from refngd.conformance.adapters.refngd_numpy import OPERATIONS, Engine, listed,
 from refngd.conformance.compare import ACCURATE, CONFORMANT, FAILED, NOT_TESTABLE, UNSUPPORTED, check, judge
 from refngd.conformance.suspects import explain
 
+# of an indefinite G, which some cases are about
+pytestmark = pytest.mark.filterwarnings("ignore:rho = .* lies among the negative eigenvalues:RuntimeWarning")
+
 ROOT = Path(__file__).parent.parent
 CASES, BROKEN = vectors.read()
 OF = {operation: [case for case in CASES if case.operation == operation] for operation in OPERATIONS}
 
 
 def adapter(case, dtype):
-    with np.errstate(all="ignore"):
-        return run(*case.arguments(dtype))
+    return run(*case.arguments(dtype))
 
 
 def small(**changes):
@@ -232,16 +234,30 @@ def test_without_a_manifest_there_is_nothing_to_run(copy, content):
 # ----------------------------------------------------------------------------------------------------- refngd on NumPy
 
 
+LOSSES = {  # where refngd is not accurate: the error in u, and why
+    "coefficient-011": "300, kappa 8: a_ii - a_0i^2 / a_00 of the quasi-diagonal cancels",
+    "direction-011": "890, kappa 8: as coefficient-011",
+    "coefficient-039": "230, kappa 7: Theta_bar is made of Gram matrices, which are singular here",
+    "direction-073": "670, kappa 8: singular Gram matrices",
+    "direction-076": "680, kappa 8: singular Gram matrices",
+    "direction-006": "2400, kappa 79: K-FAC loses cond(delta_2) = 880",
+    "direction-008": "as direction-006",
+    "direction-100": "4500, kappa 6: for q != 1 there is no refinement, and kappa_gram is 1.8e5",
+    "direction-101": "3e5, kappa 15: for q != 1 there is no refinement, and kappa_gram is 6.6e6",
+}
+
+
 def test_refngd_is_accurate_on_every_case():
+    """All but LOSSES, and those are strict."""
     start = time.perf_counter()
     verdicts = {case.id: check(case, adapter) for case in CASES}
-    assert {name: v.message for name, v in verdicts.items() if v.status != ACCURATE} == {}
+    assert {name: v.message for name, v in verdicts.items() if v.status != ACCURATE}.keys() == LOSSES.keys()
     assert time.perf_counter() - start < 60
 
 
 def test_refngd_is_conformant_in_float32_wherever_that_can_be_tested():
     statuses = {case.id: check(case, adapter, np.float32).status for case in CASES}
-    assert {name for name, status in statuses.items() if status not in (ACCURATE, CONFORMANT, NOT_TESTABLE)} == set()
+    assert {name for name, status in statuses.items() if status in (FAILED, UNSUPPORTED)} <= LOSSES.keys()
     assert Counter(statuses.values())[NOT_TESTABLE] < len(CASES) / 4
 
 
@@ -255,3 +271,392 @@ def test_intermediates_are_returned_and_right():
             assert max(compare.relative_errors(same, outputs).values()) < bound, case.id
             given += len(same)
     assert given > 100
+
+
+# --------------------------------------------------------------------------------------------------------- planted bugs
+
+
+def outputs_of(case, change):
+    """What an implementation with a bug returns, its intermediates left out; `change` gets what it is called with."""
+    op, inputs, attrs = case.arguments(float)
+    outputs = change(op, inputs, attrs)
+    return {name: np.asarray(outputs[name]) for name in case.outputs}
+
+
+def suspected(operation, change, only=lambda case: True):
+    """The suspects of every case that fails because of the bug."""
+    found = {}
+    for case in OF[operation]:
+        if only(case) and not case.error:
+            try:
+                outputs = outputs_of(case, change)
+            except ValueError:  # the bug does not exist in this case
+                continue
+            verdict = judge(case, outputs)
+            if verdict.status == FAILED and verdict.error > 1e-6:
+                found[case.id] = explain(case, outputs, np.float64)[1]
+    return found
+
+
+def attribute(**changes):
+    """A bug that is another attribute: a value, or a function of the attributes and N."""
+
+    def change(op, inputs, attrs):
+        values = {key: value(attrs, len(inputs["x"])) if callable(value) else value for key, value in changes.items()}
+        return run(op, inputs, {**attrs, **values})
+
+    return change
+
+
+def rewritten(function):
+    """A bug in every output, as name, array, inputs, attrs -> array."""
+
+    def change(op, inputs, attrs):
+        return {name: function(name, a, inputs, attrs) for name, a in run(op, inputs, attrs).items()}
+
+    return change
+
+
+def patched(name, replacement):
+    """A bug in `Network`."""
+
+    def change(op, inputs, attrs):
+        with patch.object(rn.Network, name, replacement):
+            return run(op, inputs, attrs)
+
+    return change
+
+
+def output_major(name, a, inputs, attrs):
+    N, C = len(inputs["x"]), len(listed("W", inputs)[-1])
+    return a.reshape(N, C, -1).swapaxes(0, 1).reshape(a.shape)
+
+
+def column_major(name, a, inputs, attrs):
+    shapes = [w.shape for w in listed("W", inputs)]
+    parts = np.split(a, np.cumsum([M * k for M, k in shapes])[:-1], axis=1)
+    return np.concatenate(
+        [p.reshape(-1, M, k).swapaxes(1, 2).reshape(len(a), -1) for p, (M, k) in zip(parts, shapes, strict=True)], 1
+    )
+
+
+def bias_first(name, a, inputs, attrs):
+    return np.concatenate([a[..., -1:], a[..., :-1]], axis=-1) if name.startswith("dW") else a
+
+
+def biasless(name, a, inputs, attrs):
+    return a * (np.arange(a.shape[1]) < a.shape[1] - 1) if name.startswith("dW") else a
+
+
+def empirical_fisher(op, inputs, attrs):
+    s = Engine()._trained(inputs, attrs)
+    g = (s.f - inputs["y"])[:, :, None] * rn.jacobian(s).reshape(*s.f.shape, -1)
+    g, N = g.sum(1), len(s.f)
+    step = np.linalg.solve(g.T @ g / N + attrs["rho"] * np.eye(s.P), g.sum(0) / N)
+    sizes = np.cumsum([M * k for M, k in s.shapes])[:-1]
+    first = attrs.get("frozen", 0) + 1
+    parts = zip(np.split(step, sizes), s.shapes, strict=True)
+    return {f"dW_{l}": part.reshape(shape) for l, (part, shape) in enumerate(parts, first)}
+
+
+def damped_product(op, inputs, attrs):
+    s = Engine()._trained(inputs, attrs)
+    dW, N = {}, len(s.f)
+    for l, (h, delta) in enumerate(zip(s.h, s.delta, strict=True), 1):
+        d = delta.reshape(-1, delta.shape[2])
+        B = d.T @ d / N if l < len(s.h) else np.eye(d.shape[1]) / N
+        G = np.kron(B, h.T @ h / N) + attrs["rho"] * np.eye(B.shape[0] * h.shape[1])
+        gradient = rn.pull(s, (s.f - inputs["y"]) / N)[l - 1]
+        dW[f"dW_{l}"] = np.linalg.solve(G, gradient.ravel()).reshape(gradient.shape)
+    return dW
+
+
+def damped(case):
+    return case.attrs.get("rho", 0) > 0 and case.attrs["q"] == 1 and case.attrs.get("loss", "mse") == "mse"
+
+
+def is_kfac(case):
+    return case.attrs["fisher"] == "KFAC" and case.attrs.get("kfac_last", "identity") == "identity"
+
+
+def plain_kfac(case):
+    biased = case.attrs["sigma_b"] > 0 and case.attrs.get("kfac_bias") == "separate"
+    return damped(case) and is_kfac(case) and not biased and not case.attrs.get("frozen")
+
+
+def biased(case):
+    return case.attrs["sigma_b"] > 0
+
+
+def ntk_scaled(case):
+    return case.attrs["parameterization"] == "ntk"
+
+
+BUGS = {  # words: operation, the bug, the cases that are about it
+    "a factor N": ("direction", rewritten(lambda n, a, i, t: a * len(i["x"]))),
+    "a factor 1/N": ("direction", rewritten(lambda n, a, i, t: a / len(i["x"]))),
+    "a factor 2": ("forward", rewritten(lambda n, a, i, t: 2 * a)),
+    "the opposite sign": ("direction", rewritten(lambda n, a, i, t: -a)),
+    "output-major order": ("jacobian", rewritten(output_major), lambda c: len(listed("W", c.inputs)[-1]) > 1),
+    "theta column-major": ("jacobian", rewritten(column_major)),
+    "the bias column first": ("direction", rewritten(bias_first), biased),
+    "the bias column is zero": ("direction", rewritten(biasless), biased),
+    "sigma_w is squared": ("forward", attribute(sigma_w=lambda a, N: a["sigma_w"] ** 2), ntk_scaled),
+    "sqrt(M + 1) in place of sqrt(M)": (
+        "forward",
+        patched("_scale", lambda net, M: net.sigma_w / (M + 1) ** 0.5),
+        ntk_scaled,
+    ),
+    "the other parameterization": ("signals", attribute(parameterization="standard"), ntk_scaled),
+    "rho is not applied": ("direction", attribute(rho=0.0), damped),
+    "rho is multiplied by N": ("direction", attribute(rho=lambda a, N: a["rho"] * N), damped),
+    "rho is added to the Kronecker product": ("direction", damped_product, plain_kfac),
+    "the power is ignored": ("direction", attribute(q=1), lambda case: case.attrs["q"] not in (1, np.inf)),
+    "B*_L is the other one": ("direction", attribute(kfac_last="gram"), is_kfac),
+    "the approximation is BlockDiagonal": (
+        "direction",
+        attribute(fisher="BlockDiagonal"),
+        lambda case: case.attrs["fisher"] in ("Exact", "BlockTridiagonal", "KFAC"),
+    ),
+    "the empirical Fisher matrix": (
+        "direction",
+        empirical_fisher,
+        lambda case: damped(case) and case.attrs["fisher"] == "Exact",
+    ),
+    "the loss is the mean squared error": ("direction", attribute(loss="mse"), lambda case: "loss" in case.attrs),
+}
+
+
+@pytest.mark.parametrize("words", BUGS)
+def test_planted_bugs_are_named(words):
+    found = suspected(*BUGS[words])
+    assert found
+    missed = {name: names for name, names in found.items() if not any(name.startswith(words) for name in names)}
+    assert missed == {}
+
+
+def test_a_bug_in_the_backward_pass_is_named():
+    def backward(net, W, u):
+        return original(rn.Network(net.widths, net.activation, 1.0, net.sigma_b, "standard"), W, u)
+
+    original = rn.Network._backward
+    found = suspected("jacobian", patched("_backward", backward), ntk_scaled)
+    assert found
+    assert all("sigma_w/sqrt(M) is missing in the backward pass" in names for names in found.values())
+
+
+def test_the_first_intermediate_that_differs_is_named():
+    case = next(case for case in OF["direction"] if {"A_1", "Theta_2"} <= case.intermediates.keys())
+    outputs = adapter(case, float)
+    outputs |= {"A_1": outputs["A_1"] * len(case.inputs["x"]), "Theta_2": outputs["Theta_2"] * 3}
+    outputs |= {name: outputs[name] ** 3 for name in case.outputs}
+    first, last = explain(case, outputs, np.float64)[0]
+    assert first.startswith(
+        f"the first intermediate that differs: A_1, which looks like a factor N = {len(case.inputs['x'])}"
+    )
+    assert last == "looks like: none of the usual suspects"
+
+
+def test_what_is_no_convention_is_called_a_loss_of_precision_or_a_factor():
+    case = OF["forward"][0]
+    right = case.outputs["f"]
+    assert "a loss of precision" in explain(case, {"f": right * (1 + 1e-12)}, np.float64)[0][-1]
+    assert "a factor of no simple origin = 0.731" in explain(case, {"f": right * 0.731}, np.float64)[0][-1]
+
+
+def test_a_factor_that_depends_on_the_layer_is_named():
+    (case,) = (case for case in OF["direction"] if case.id == "direction-001")
+    widths = [case.inputs["x"].shape[1], *(len(w) for w in listed("W", case.inputs))]
+    outputs = {f"dW_{l}": case.outputs[f"dW_{l}"] * M for l, M in enumerate(widths[:-1], 1)}
+    assert explain(case, outputs, np.float64)[1][0] == "a factor M"
+
+
+# ------------------------------------------------------------------------------------------------------ the pytest side
+
+
+REFNGD = "refngd.conformance.adapters.refngd_numpy"
+PLANTED = """
+from refngd.conformance.adapters.refngd_numpy import run as right
+
+def run(op, inputs, attrs):
+    if op == "jacobian":
+        raise NotImplementedError("no J")
+    outputs = right(op, inputs, attrs)
+    if op == "direction" and attrs["fisher"] == "KFAC":
+        outputs |= {name: a * len(inputs["x"]) for name, a in outputs.items() if name.startswith("dW")}
+    return outputs
+
+not_callable = 1
+"""
+
+
+def conformance(folder, *arguments, plugin="refngd.conformance.plugin"):
+    """A run of the suite in another folder: exit status, lines of output."""
+    command = [sys.executable, "-m", "pytest", "-p", plugin, "-p", "no:randomly", "-p", "no:cacheprovider"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+    (folder / "planted.py").write_text(PLANTED)
+    command += ["--pyargs", "refngd.conformance", *map(str, arguments)]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    return done.returncode, (done.stdout + done.stderr).splitlines()
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory):
+    """A run with a factor N in K-FAC: exit status, lines, report, JUnit."""
+    folder = tmp_path_factory.mktemp("planted")
+    status, lines = conformance(folder, "--implementation", "planted", "--report", "r.json", "--junitxml", "j.xml")
+    return status, lines, json.loads((folder / "r.json").read_text()), ET.parse(folder / "j.xml")
+
+
+def test_a_factor_n_in_kfac_fails_exactly_the_kfac_directions_and_is_named(planted):
+    status, lines, report, _ = planted
+    failed = {row["id"]: row for row in report["cases"] if row["status"] == FAILED}
+    kfac = {case.id for case in OF["direction"] if case.attrs["fisher"] == "KFAC" and not case.error}
+    assert status == 1
+    assert failed.keys() - LOSSES.keys() == kfac - LOSSES.keys()
+    assert all("looks like: a factor N = " in row["message"] for name, row in failed.items() if name in kfac)
+    assert f"direction: {len(kfac)} of {len(failed)} failures look like a factor N" in lines
+
+
+def test_the_summary_is_a_table_of_operations(planted):
+    _, lines, report, _ = planted
+    (head,) = (line for line in lines if line.startswith("operation "))
+    assert head.split("  ")[0] == "operation"
+    assert [column for column in plugin.COLUMNS if column not in head] == []
+    (row,) = (line.split() for line in lines if line.startswith("jacobian "))
+    assert row == ["jacobian", "-", "-", "-", "-", str(len(OF["jacobian"])), "-", "-"]
+    assert report["operations"]["jacobian"]["unsupported"] == len(OF["jacobian"])
+    assert report["operations"]["forward"]["worst digits"] > 14
+    assert report["operations"]["all"]["accurate"] + report["operations"]["all"]["failed"] == len(CASES) - len(
+        OF["jacobian"]
+    )
+    assert (report["implementation"], report["dtype"]) == ("planted", "float64")
+    assert [row["id"] for row in report["cases"]] == sorted(case.id for case in CASES)
+
+
+def test_junit_names_every_case(planted):
+    tests = {test.get("name"): test for test in planted[3].iter("testcase")}
+    assert tests.keys() == {f"test_case[{case.id}]" for case in CASES}
+    assert "no J" in tests["test_case[jacobian-001]"].find("skipped").get("message")
+
+
+def test_known_failures_are_strict(tmp_path):
+    (tmp_path / "known").write_text(
+        "# of mine\n\ndirection-007  a factor N\nforward-001  does not fail\njacobian-001 none\n"
+    )
+    cases = "direction-007 or forward-001 or forward-002 or jacobian-001"
+    options = "--implementation", "planted", "-k", cases, "--known-failures", "known", "--report", "r.json"
+    status, lines = conformance(tmp_path, *options)
+    statuses = {row["id"]: row["status"] for row in json.loads((tmp_path / "r.json").read_text())["cases"]}
+    assert status == 1
+    assert statuses == {
+        "direction-007": "known failure",
+        "forward-001": "failed",
+        "forward-002": "accurate",
+        "jacobian-001": "unsupported",
+    }
+    assert any(
+        "forward-001 is accurate, but listed as a known failure (does not fail): take it off" in x for x in lines
+    )
+
+
+def test_operations_and_dtype_select(tmp_path):
+    options = "--implementation", f"{REFNGD}:run", "--operations", "forward", "signals", "--dtype", "float32"
+    status, lines = conformance(tmp_path, *options)
+    assert status == 0
+    assert f"{len(OF['forward']) + len(OF['signals'])} passed" in lines[-1]
+    assert any(line.startswith("=") and "float32" in line for line in lines)
+
+
+def write_results(folder, **contents):
+    """Right results of the forward cases, but for `contents`."""
+    folder.mkdir()
+    for case in OF["forward"]:
+        (folder / f"{case.id}.json").write_text('{"error": "refused"}')
+        if not case.error:
+            outputs = {name: vectors.encode(a) for name, a in case.outputs.items()}
+            (folder / f"{case.id}.json").write_text(json.dumps({"outputs": outputs}))
+    for name, content in contents.items():
+        (folder / f"{name.replace('_', '-')}.json").write_text(content)
+
+
+def test_results_of_other_languages(tmp_path):
+    bad = json.dumps({"outputs": {"f": {"shape": [3], "data": [1.0]}}})
+    write_results(tmp_path / "results", forward_001=bad, forward_002='{"unsupported": "no erf"}')
+    options = "--results", "results", "--operations", "forward", "jacobian", "--report", "r.json"
+    status, _ = conformance(tmp_path, *options)
+    rows = {row["id"]: row for row in json.loads((tmp_path / "r.json").read_text())["cases"]}
+    assert status == 1
+    assert "f is malformed" in rows["forward-001"]["message"]
+    assert (rows["forward-002"]["status"], rows["forward-002"]["message"]) == (UNSUPPORTED, "unsupported: no erf")
+    assert (rows["jacobian-001"]["status"], rows["jacobian-001"]["message"]) == (
+        UNSUPPORTED,
+        "unsupported: there is no jacobian-001.json",
+    )
+    others = {row["status"] for name, row in rows.items() if name[:7] == "forward" and name[-3:] not in ("001", "002")}
+    assert others == {ACCURATE}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "no implementation is given: use --implementation MODULE[:FUNCTION] or --results DIR"),
+        (["--implementation", "nowhere"], "cannot import nowhere: ModuleNotFoundError"),
+        (["--implementation", "planted:missing"], "planted has no function missing"),
+        (["--implementation", "planted:not_callable"], "planted has no function not_callable"),
+        (["--implementation", "broken"], "cannot import broken: ZeroDivisionError"),
+        (["--implementation", "planted", "--results", "results"], "exclude each other"),
+        (["--implementation", "planted", "--operations", "forwards"], "--operations forwards; expected some of"),
+        (["--implementation", "planted", "--known-failures", "none"], "--known-failures: cannot read none"),
+        (["--implementation", "planted", "--known-failures", "known"], "line 2 of known is 'forward-999 why'"),
+        (["--results", "none"], "--results none is no folder"),
+        (["--results", "empty"], "--results empty has no result"),
+        (["--results", "unknown"], "has files of unknown cases, forward-999.json"),
+        (["--results", "malformed"], "forward-001.json is not JSON"),
+        (["--results", "other"], 'forward-001.json is not one of {"outputs"'),
+    ],
+)
+def test_errors_of_usage_are_one_line_and_status_4(tmp_path, arguments, message):
+    (tmp_path / "broken.py").write_text("1 / 0")
+    (tmp_path / "known").write_text("forward-001 because\nforward-999 why\n")
+    (tmp_path / "empty").mkdir()
+    write_results(tmp_path / "unknown", forward_999="{}")
+    write_results(tmp_path / "malformed", forward_001='{"outputs": ')
+    write_results(tmp_path / "other", forward_001='{"output": {}}')
+    status, lines = conformance(tmp_path, *arguments)
+    (line,) = (line for line in lines if line.startswith("ERROR: "))
+    assert status == 4
+    assert message in line
+
+
+def test_a_corrupt_file_fails_as_one_test_and_the_others_run(tmp_path, copy):
+    spoil_digit(copy / "forward.json")
+    (tmp_path / "conftest.py").write_text(
+        "from functools import partial\n"
+        "from refngd.conformance import plugin, vectors\n"
+        f"plugin.read = partial(vectors.read, {str(copy)!r})\n"
+    )
+    status, lines = conformance(tmp_path, "--implementation", REFNGD, "--operations", "forward", "signals")
+    assert status == 1
+    assert any(line.startswith("forward.json is corrupt or was edited") for line in lines)
+    assert f"1 failed, {len(OF['signals'])} passed" in lines[-1]
+
+
+def test_the_entry_point_loads_the_suite_only_where_it_is_asked_for(tmp_path):
+    shutil.copy(ROOT / "refngd" / "conformance" / "pytest11" / "__init__.py", tmp_path / "refngd_pytest.py")
+    options = "--implementation", REFNGD, "--operations", "forward"
+    assert conformance(tmp_path, *options, plugin="refngd_pytest")[0] == 0
+    (tmp_path / "test_other.py").write_text(
+        "import sys\n\ndef test(pytestconfig):\n"
+        "    assert not {'refngd', 'numpy'} & sys.modules.keys()\n"
+        "    assert not hasattr(pytestconfig.option, 'dtype')\n"
+    )
+    (tmp_path / "conftest.py").write_text("def pytest_addoption(parser):\n    parser.addoption('--results')\n")
+    command = [sys.executable, "-m", "pytest", "-p", "refngd_pytest", "-p", "no:randomly", "test_other.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_statuses_without_a_verdict_of_their_own_make_no_common_suspect():
+    rows = [dict(operation="forward", status=FAILED, suspects=[]), dict(operation="ntk", status=ACCURATE, suspects=[])]
+    assert plugin.common_suspects(rows) == []

@@ -39,7 +39,7 @@ def pytest_addoption(parser):
     group.addoption("--report", metavar="FILE", help="write all verdicts as JSON")
 
 
-@dataclass
+@dataclass(eq=False)  # pytest hashes its plugins
 class Suite:
     """The cases, and what they are run against. rows: what the report says of every case that has run.
 

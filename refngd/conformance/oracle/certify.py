@@ -5,6 +5,7 @@ import math
 from mpmath import mp
 
 from . import linalg as la
+from .arrays import flatten, like
 from .operations import FALLBACK, GRAMS, OPERATIONS, SYMMETRIC
 
 DIGITS = 50
@@ -12,20 +13,6 @@ PERTURBATION = 10  # relative changes of 10^-10 of the inputs, at 50 digits
 DIRECTIONS = 3
 ZERO = mp.mpf(10) ** (10 - DIGITS)  # an output is zero if its norm is below that of all outputs by this factor
 INFINITE = 10**9  # a larger condition number means that the perturbation changed a rank
-
-
-def flatten(array):
-    """Numbers of nested lists, row-major."""
-    return [number for part in array for number in flatten(part)] if isinstance(array, (list, tuple)) else [array]
-
-
-def shape(array):
-    return [len(array), *shape(array[0])] if isinstance(array, (list, tuple)) else []
-
-
-def like(array, numbers):
-    """The numbers of an iterator in the nesting of `array`."""
-    return [like(part, numbers) for part in array] if isinstance(array, (list, tuple)) else next(numbers)
 
 
 def exact(array):

@@ -5,7 +5,7 @@ import json
 import math
 from pathlib import Path
 
-from .certify import flatten, shape
+from .arrays import flatten, shape
 
 FORMAT = 1
 

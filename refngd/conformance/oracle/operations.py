@@ -2,7 +2,7 @@
 
 from mpmath import mp
 
-from . import fisher, network
+from . import dynamics, fisher, kernels, linear, modes, network
 from .fisher import Approximation, named, trained, weights_of
 from .network import Net
 
@@ -70,7 +70,32 @@ OPERATIONS = {
     "fisher_matrix": fisher_matrix,
     "direction": fisher.direction,
     "coefficient": coefficient,
+    "alpha": dynamics.alpha,
+    "prediction": dynamics.prediction,
+    "training": dynamics.training,
+    "kernels": kernels.kernels,
+    "kernel_coefficient": kernels.kernel_coefficient,
+    "order_parameters": kernels.order,
+    "gamma": kernels.gamma,
+    "cross_entropy": dynamics.cross_entropy,
+    "inverse_power": dynamics.inverse_power,
+    "forster": dynamics.forster,
+    "deep_linear": linear.deep_linear,
+    "deep_linear_update": linear.deep_linear_update,
+    "deep_linear_step": linear.deep_linear_step,
+    "mode_velocity": modes.mode_velocity,
+    "mode_solution": modes.mode_solution,
+    "mode_time": modes.mode_time,
+    "mode_exponents": modes.mode_exponents,
 }
-GRAMS = {"direction": gram_of_fisher, "coefficient": gram_of_fisher}
 SYMMETRIC = ("K", "Sigma", "Sigma_x")
-FALLBACK = {"direction": gram_of_jacobian, "coefficient": gram_of_jacobian}
+GRAMS = {
+    **dict.fromkeys(("direction", "coefficient", "prediction", "training"), gram_of_fisher),
+    "kernel_coefficient": kernels.worst_gram,
+    **dict.fromkeys(("deep_linear_update", "deep_linear_step"), linear.gram_of_map),
+}
+FALLBACK = {
+    **dict.fromkeys(("direction", "coefficient", "prediction", "training"), gram_of_jacobian),
+    "inverse_power": dynamics.range_of_power,
+    **dict.fromkeys(("deep_linear_update", "deep_linear_step"), linear.range_of_map),
+}

@@ -1,6 +1,6 @@
 """Every approximation over depth, outputs, bias, loss, damping and power: SPEC 2 to 5, 7."""
 
-from .problems import Book, network, one_hot, targets
+from .problems import Book, draw, network, one_hot, targets
 
 FISHERS = {
     # name: attributes, equation, what it pins, what it catches
@@ -137,16 +137,277 @@ def problem(name, options, attrs, N_test=0, y=True):
     return with_sigma(inputs, attrs), attrs
 
 
+def every_variant(book, variants, equation=None, **options):
+    """All fishers in all variants."""
+    for title, net, attrs, pins, catches in variants:
+        for name, (_, formula, pin, catch) in FISHERS.items():
+            inputs, full = problem(name, net, attrs, **options)
+            shown = title.replace("square root (q = 2)", "q = 1").replace("third root (q = 3)", "q = 1")
+            shown = shown if full.get("q", 1) != attrs.get("q", 1) else title
+            text = f"{equation}; {formula}" if equation else formula
+            book.add("discriminating", f"{name}: {shown}", text, [pin, *pins], f"{catch}; {catches}", inputs, full)
+
+
 def direction():
     book = Book("direction")
-    for title, options, attrs, pins, catches in VARIANTS:
-        for name, (_, equation, pin, catch) in FISHERS.items():
-            inputs, full = problem(name, options, attrs)
-            shown = title.replace("square root (q = 2)", "q = 1").replace("third root (q = 3)", "q = 1")
-            shown = shown if full["q"] != attrs["q"] else title
-            book.add("discriminating", f"{name}: {shown}", equation, [pin, *pins], f"{catch}; {catches}", inputs, full)
+    every_variant(book, VARIANTS)
+    for kind, name, title, net, attrs, change, pins, catches in SPECIAL:
+        inputs, full = problem(name, net, attrs)
+        book.add(kind, f"{name}: {title}", FISHERS[name][1], pins, catches, change(inputs), full)
+    for title, name, attrs, change, catches, error in REFUSED:
+        inputs, full = problem(name, SMALL, attrs)
+        book.add("must-fail", f"{name}: {title}", FISHERS[name][1], [], catches, change(inputs), full | attrs, error)
     return book
 
 
-BOOKS = (direction,)
-ABOUT = {"direction": "The step G^{-1/q} grad L of an approximation G of the Fisher matrix, K&O (9), (18), (20), (23)."}
+def same(inputs):
+    return inputs
+
+
+def twins(inputs):
+    """The second sample becomes a copy of the first, with another target."""
+    return {**inputs, "x": [inputs["x"][0], *inputs["x"][:1], *inputs["x"][2:]]}
+
+
+def dead(inputs):
+    """Positive inputs, and one unit of the first layer that none of them activates; another that only some do."""
+    x = [[abs(a) + 0.125 for a in row] for row in inputs["x"]]
+    W = [list(row) for row in inputs["W_1"]]
+    W[1] = [-abs(a) - 0.125 for a in W[1]]
+    return {**inputs, "x": x, "W_1": W}
+
+
+def eighths(inputs):
+    """Weights and inputs in eighths, and the very outputs x W^T of a linear layer as targets."""
+    W, x = ([[round(8 * a) / 8 for a in row] for row in inputs[name]] for name in ("W_1", "x"))
+    y = [[sum(a * b for a, b in zip(w, row, strict=True)) for w in W] for row in x]
+    return {**inputs, "W_1": W, "x": x, "y": y}
+
+
+def with_one(name, value):
+    return lambda inputs: {**inputs, name: value}
+
+
+SMALL = dict(widths=(2, 3, 2), N=2, activation="tanh", sigma_b=0.5, stream=41)
+TANH = dict(widths=(4, 5, 1), N=3, activation="tanh", sigma_b=0.5, stream=31)
+DEEP = dict(widths=(2, 3, 3, 3, 3, 1), N=2, activation="tanh", sigma_b=0.5, stream=32)
+RELU = dict(widths=(3, 6, 4, 1), N=3, activation="relu", sigma_b=0.5, stream=33)
+CLASSES = dict(widths=(3, 4, 3), N=2, activation="tanh", sigma_b=0.5, stream=34)
+NARROW = dict(widths=(3, 2, 1), N=4, activation="tanh", stream=35)
+SINGLE = dict(widths=(2, 3, 2), N=1, activation="tanh", sigma_b=0.5, stream=36)
+LINEAR = dict(widths=(2, 2), N=3, activation="linear", parameterization="standard", stream=37)
+ERF = dict(widths=(2, 3, 1), N=2, activation="erf", sigma_b=0.5, stream=38)
+HUH = dict(widths=(3, 2, 3, 2), N=3, activation="linear", parameterization="standard", amplitude=1.0, stream=39)
+HOT = dict(widths=(2, 4, 1), N=2, activation="tanh", sigma_w=4.0, amplitude=3.0, stream=40)
+UNDAMPED, NONE = {"rho": 0.0, "q": 1}, {"rho": 0.0, "q": 1, "loss": "cross-entropy", "loss_rho": 0.0}
+PINV = ["rho = 0 is the Moore-Penrose pseudo-inverse"]
+
+SPECIAL = (
+    # class, fisher, title, network, attributes, change of the inputs, pins, catches
+    ("discriminating", "KFAC", "wide enough, undamped", TANH, UNDAMPED, same, PINV, "1/N in one factor only; B*_L"),
+    ("discriminating", "KFAC-separate", "wide enough, undamped", TANH, UNDAMPED, same, PINV, "A* with the bias in it"),
+    ("discriminating", "KFAC-gram", "wide enough, undamped", TANH, UNDAMPED, same, PINV, "a factor N in the last layer"),
+    ("boundary", "KFAC", "fewer units than samples", NARROW, UNDAMPED, same, PINV,
+     "Gram matrices of the samples inverted though they are singular"),
+    ("boundary", "BlockDiagonal", "fewer parameters than samples in the last layer", NARROW, UNDAMPED, same, PINV,
+     "a singular Theta_L solved as if it were regular"),
+    ("boundary", "Exact", "two equal samples with different targets", CLASSES, UNDAMPED, twins, PINV,
+     "a singular Theta: the pseudo-inverse averages the targets"),
+    ("boundary", "Unitwise", "dead units and dead samples", RELU, UNDAMPED, dead, PINV,
+     "0/0 of a dead unit; dead samples that are not left out of a unit's system"),
+    ("boundary", "Entrywise", "dead units", RELU, UNDAMPED, dead, PINV, "1/0 of a dead entry"),
+    ("boundary", "QuasiDiagonal", "dead units", RELU, UNDAMPED, dead, PINV, "A_0i / A_00 = 0/0 of a dead unit"),
+    ("boundary", "BlockDiagonal", "dead units", RELU, UNDAMPED, dead, PINV, "a dead unit's zero rows"),
+    ("boundary", "KFAC", "one sample", SINGLE, UNDAMPED, same, PINV, "axes of length 1 that are dropped"),
+    ("boundary", "Exact", "one sample", SINGLE, UNDAMPED, same, PINV, "axes of length 1 that are dropped"),
+    ("boundary", "Unitwise", "one sample, two outputs", SINGLE, UNDAMPED, same, PINV, "a unit-wise solve for C = 1 only"),
+    ("boundary", "Exact", "one layer, zero residual", LINEAR, UNDAMPED, eighths, ["e = 0 gives a step of 0"],
+     "0/0 where the residual is zero"),
+    ("boundary", "KFAC", "one layer", LINEAR, UNDAMPED, same, ["L = 1: the last layer is the first"],
+     "B*_1 treated as a hidden layer's"),
+    ("discriminating", "BlockTridiagonal", "L = 5: Sigma is singular", DEEP, UNDAMPED, same,
+     ["L = 3s + 2: 1 is in the range of Sigma, so the pseudo-inverse has a limit"],
+     "a solve with the singular Sigma; rho = 0 replaced by a small damping"),
+    ("discriminating", "BlockTridiagonal", "L = 5, damped", DEEP, {"rho": 4.0, "q": 1}, same,
+     ["rho above the largest negative eigenvalue"], "Cholesky on an indefinite matrix"),
+    ("discriminating", "BlockDiagonal", "L = 5, undamped", DEEP, UNDAMPED, same, PINV, "layers shifted by one"),
+    ("boundary", "Layerwise", "singular Sigma with 1 in its range", RELU, UNDAMPED,
+     with_one("Sigma", [[1.0, 1.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 1.0]]), ["layers 1 and 2 form one block"],
+     "inversion of Sigma"),
+    ("discriminating", "Layerwise", "indefinite Sigma, damped", RELU, {"rho": 8.0, "q": 1},
+     with_one("Sigma", [[1.0, 2.0, 0.0], [2.0, 1.0, 0.5], [0.0, 0.5, -1.0]]), ["Sigma may be indefinite"],
+     "Cholesky on an indefinite matrix"),
+    ("limit", "Exact", "q = inf is gradient descent, rho or not", TANH, {"rho": 0.5, "q": float("inf")}, same,
+     ["G^0 = I"], "1/q = 0 taken for an error; rho in the step"),
+    ("limit", "KFAC", "q = inf is gradient descent", TANH, {"rho": 0.5, "q": float("inf")}, same, ["G^0 = I"],
+     "projectors on the range of the factors where the identity is meant"),
+    ("limit", "BlockTridiagonal", "q = inf is gradient descent", DEEP, {"rho": 0.0, "q": float("inf")}, same,
+     ["G^0 = I"], "Sigma in the step"),
+    ("limit", "Exact", "huge damping", TANH, {"rho": 1048576.0, "q": 1}, same, ["the step tends to gradient / rho"],
+     "damping relative to the trace"),
+    ("limit", "KFAC", "huge damping", TANH, {"rho": 1024.0, "q": 1}, same,
+     ["the step tends to gradient / rho^2, but gradient / (rho (rho + 1/N)) ..: damping on both factors"],
+     "damping on the product: gradient / rho"),
+    ("stress", "Exact", "tiny damping", TANH, {"rho": 2.0**-40, "q": 1}, same, ["damping is absolute"],
+     "a damping that is lost in rounding; a solve in parameter space"),
+    ("stress", "Unitwise", "tiny damping, saturated units", HOT, {"rho": 2.0**-30, "q": 1}, same, PINV,
+     "systems that are singular to working precision for small delta"),
+    ("stress", "BlockDiagonal", "saturated units", HOT, UNDAMPED, same, PINV, "Gram matrices without refinement"),
+    ("discriminating", "Exact", "cross-entropy without damping", CLASSES, NONE, same,
+     ["loss_rho = 0 is the pseudo-inverse of Lambda, which loses nothing of p - y"], "a singular Lambda inverted"),
+    ("discriminating", "BlockDiagonal", "cross-entropy without damping", CLASSES, NONE, same,
+     ["loss_rho = 0 is the pseudo-inverse of Lambda"], "a singular Lambda inverted"),
+    ("discriminating", "KFAC-gram", "cross-entropy, undamped Lambda", CLASSES, NONE | {"rho": 0.125}, same,
+     ["B*_L = mean of Lambda_n, over samples"], "B*_L = I for cross-entropy"),
+    ("discriminating", "Unitwise", "cross-entropy, undamped Lambda", CLASSES, NONE | {"rho": 0.125}, same,
+     ["the Hessian couples the outputs of a unit"], "the diagonal of Lambda alone"),
+    ("discriminating", "Exact", "erf", ERF, {"rho": 0.125, "q": 1}, same, ["phi' of erf is 2/sqrt(pi) exp(-u^2)"],
+     "the erf of another scale: erf(u/sqrt 2)"),
+    ("discriminating", "Exact", "deep linear, square root", HUH, {"rho": 0.0, "q": 2}, same,
+     ["q = 2 of Huh, on samples that are not white"], "the power of the Gram matrix's other half"),
+    ("discriminating", "BlockDiagonal", "deep linear, square root", HUH, {"rho": 0.0, "q": 2}, same,
+     ["the factor d^{-1/q} of Huh (19) is not part of this operation"], "d^{-1/q} applied here"),
+    ("discriminating", "Entrywise", "two layers, q = 2, undamped", RELU, {"rho": 0.0, "q": 2}, same,
+     ["F^{-1/2} entry by entry"], "the root of the gradient"),
+    ("discriminating", "QuasiDiagonal", "no bias: the plain diagonal", NARROW, {"rho": 0.125, "q": 2}, same,
+     ["without bias it is Entrywise, and takes any power"], "a first input taken for the bias"),
+    ("discriminating", "Unitwise", "three outputs with bias, undamped",
+     dict(widths=(6, 3, 3), N=2, activation="tanh", sigma_b=0.5, stream=42), UNDAMPED, same, PINV,
+     "the outputs of a unit summed before squaring"),
+    ("discriminating", "Identity", "frozen first layer", dict(widths=(2, 3, 2), N=2, stream=43),
+     {"rho": 0.5, "q": 2, "frozen": 1}, same, ["(1 + rho)^{-1/q}"], "1/(1 + rho) for q = 2"),
+)  # fmt: skip
+
+INF = float("inf")
+REFUSED = (
+    # title, fisher, attributes, change of the inputs, catches, error
+    ("rho < 0", "Exact", {"rho": -0.125, "q": 1}, same, "an indefinite system solved in silence", "rho is negative"),
+    ("rho < 0", "KFAC", {"rho": -0.125, "q": 1}, same, "an indefinite system solved in silence", "rho is negative"),
+    ("q < 1", "Exact", {"rho": 0.125, "q": 0.5}, same, "q meant as 1/q", "q is below 1"),
+    ("q = 0", "BlockDiagonal", {"rho": 0.125, "q": 0}, same, "division by zero", "q is below 1"),
+    ("rho = inf", "Unitwise", {"rho": INF, "q": 1}, same, "a step of 0 without a word", "rho is not finite"),
+    ("a power of a coupled Sigma", "BlockTridiagonal", {"rho": 0.125, "q": 2, "frozen": 0},
+     lambda i: {**i, "W_2": draw(9, (3, 4)), "W_3": draw(8, (2, 4))}, "a real power of an indefinite matrix",
+     "G is indefinite: q must be 1 or inf"),
+    ("Sigma not symmetric", "Layerwise", UNDAMPED, with_one("Sigma", [[1.0, 0.5], [0.0, 1.0]]), "half of Sigma used",
+     "Sigma is not symmetric"),
+    ("Sigma without 1 in its range", "Layerwise", {"rho": 0.125, "q": 1},
+     with_one("Sigma", [[1.0, -1.0], [-1.0, 1.0]]), "a step that grows as 1 / rho",
+     "Sigma is singular and 1 is not in its range"),
+    ("Sigma of the wrong size", "Layerwise", UNDAMPED, with_one("Sigma", [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]),
+     "layers left out", "Sigma is 3 x 3; the network has 2 layers"),
+    ("y of shape (C, N)", "Exact", UNDAMPED, with_one("y", draw(3, (2, 1))), "a y that broadcasts against f",
+     "y has shape (2, 1); expected (N, C) = (2, 2)"),
+    ("y not finite", "Exact", UNDAMPED, with_one("y", [[1.0, INF], [0.0, 1.0]]), "inf - inf in the step",
+     "y has non-finite entries"),
+    ("y not one-hot", "Exact", {"rho": 0.125, "q": 1, "loss": "cross-entropy", "loss_rho": 0.0},
+     with_one("y", [[1.0, 1.0], [0.0, 1.0]]), "p - y for targets that are no classes", "y is not one-hot"),
+    ("loss_rho < 0", "Exact", {"rho": 0.125, "q": 1, "loss": "cross-entropy", "loss_rho": -0.5},
+     with_one("y", [[1.0, 0.0], [0.0, 1.0]]), "an indefinite Hessian", "loss_rho is negative"),
+    ("frozen = L", "Exact", UNDAMPED | {"frozen": 2}, same, "an empty step", "frozen is 2; one layer at least is trained"),
+)  # fmt: skip
+
+MATRIX_VARIANTS = (
+    (
+        "with bias, two outputs",
+        dict(widths=(2, 3, 2), N=3, activation="tanh", sigma_b=0.5, stream=51),
+        {"rho": 0.125},
+        ["theta: layers in order, rows of W_l in order, bias last in each row"],
+        "column-major theta; bias first; damping missing, or in the factors of the product only",
+    ),
+    (
+        "three layers, ReLU, standard",
+        dict(widths=(2, 3, 2, 1), N=3, activation="relu", sigma_b=0.5, parameterization="standard", stream=52),
+        {"rho": 0.0},
+        ["1/N once", "standard: bias input 1"],
+        "1/N missing or twice; sigma_b in place of 1",
+    ),
+)
+LOSS_MATRIX = (
+    "cross-entropy, first layer frozen",
+    dict(widths=(2, 3, 3), N=2, activation="tanh", sigma_b=0.5, stream=53),
+    {"rho": 0.0625, "loss": "cross-entropy", "loss_rho": 0.125, "frozen": 1},
+    ["H_n = diag(p) - p p^T + loss_rho I in every approximation"],
+    "H on the wrong side or missing; the mean of H before the product with delta",
+)
+
+
+def fisher_matrix():
+    book = Book("fisher_matrix")
+    for title, net, attrs, pins, catches in MATRIX_VARIANTS:
+        for name, (_, formula, pin, catch) in FISHERS.items():
+            inputs, full = problem(name, net, attrs, y=False)
+            full.pop("q", None)
+            text = f"{catch}; {catches}"
+            book.add("discriminating", f"{name}: {title}", formula, [pin, *pins], text, inputs, full)
+    title, net, attrs, pins, catches = LOSS_MATRIX
+    for name in ("Exact", "KFAC", "KFAC-separate", "KFAC-gram", "Unitwise", "Entrywise", "QuasiDiagonal"):
+        inputs, full = problem(name, net, attrs)
+        full.pop("q", None)
+        book.add("discriminating", f"{name}: {title}", f"{FISHERS[name][1]}, (S.159)", pins, catches, inputs, full)
+    inputs, full = problem("QuasiDiagonal", RELU, {"rho": 0.0}, y=False)
+    full.pop("q", None)
+    book.add("boundary", "QuasiDiagonal: dead units", "SPEC 5 (Ollivier)", ["A_00 = 0: the products are 0"],
+             "0/0 of a dead unit", dead(inputs), full)  # fmt: skip
+    inputs, full = problem("Exact", SMALL, {"rho": -1.0}, y=False)
+    full.pop("q", None)
+    book.add("must-fail", "Exact: rho < 0", "K&O (8)", [], "a negative damping", inputs, full, "rho is negative")
+    return book
+
+
+COEFFICIENT_VARIANTS = (
+    (
+        "one output with bias, undamped",
+        dict(widths=(3, 4, 3, 1), N=3, activation="tanh", sigma_b=0.5, stream=61),
+        {"rho": 0.0, "q": 1},
+        ["N is that of the training set", "rows test, columns training samples"],
+        "1/N' for 1/N; the transpose; the inverse on the test side",
+    ),
+    (
+        "two outputs, ReLU, damped",
+        dict(widths=(3, 5, 2), N=2, activation="relu", stream=62),
+        {"rho": 0.125, "q": 1},
+        ["N'C x NC, sample-major"],
+        "outputs before samples; outputs kept apart though finite networks couple them",
+    ),
+    (
+        "square root (q = 2), standard",
+        dict(widths=(3, 4, 3, 2), N=2, activation="tanh", sigma_b=0.5, parameterization="standard", stream=63),
+        {"rho": 0.25, "q": 2},
+        ["Theta_bar = J' G^{-1/q} J^T / N"],
+        "the power 1 - 1/q of the damped kernel; q as 1/q",
+    ),
+)
+
+
+def coefficient():
+    book = Book("coefficient")
+    for title, net, attrs, pins, catches in COEFFICIENT_VARIANTS:
+        for name, (_, formula, pin, catch) in FISHERS.items():
+            inputs, full = problem(name, net, attrs, N_test=3 if net["N"] == 2 else 2, y=False)
+            shown = title if full["q"] == attrs["q"] else title.replace("square root (q = 2)", "q = 1")
+            text = f"{catch}; {catches}"
+            book.add("discriminating", f"{name}: {shown}", f"K&O (11); {formula}", [pin, *pins], text, inputs, full)
+    for name in ("Exact", "BlockDiagonal", "KFAC", "Unitwise", "BlockTridiagonal"):
+        net = DEEP if name == "BlockTridiagonal" else TANH
+        inputs, full = problem(name, net, UNDAMPED, y=False)
+        inputs["x_test"] = inputs["x"]
+        book.add("discriminating", f"{name}: on the training set itself", "K&O (12)", ["Theta_bar = alpha I, where isotropic"],
+                 "alpha off by N, L or C; 1/N left over", inputs, full)  # fmt: skip
+    inputs, full = problem("Unitwise", RELU, UNDAMPED, N_test=2, y=False)
+    book.add("boundary", "Unitwise: dead units", "K&O (23)", PINV, "0/0 of a dead unit", dead(inputs), full)
+    inputs, full = problem("Exact", TANH, {"rho": 0.5, "q": INF}, N_test=2, y=False)
+    book.add("limit", "Exact: q = inf is the NTK", "K&O (5)", ["G^0 = I"], "rho in the kernel", inputs, full)
+    inputs, full = problem("Exact", SMALL, UNDAMPED, N_test=2, y=False)
+    inputs["x_test"] = draw(7, (2, 3))
+    book.add("must-fail", "Exact: x_test of another width", "K&O (11)", [], "a kernel of mismatched inputs", inputs, full,
+             "x_test has 3 columns; expected M_0 = 2")  # fmt: skip
+    return book
+
+
+BOOKS = (direction, fisher_matrix, coefficient)
+ABOUT = {
+    "direction": "The step G^{-1/q} grad L of an approximation G of the Fisher matrix, K&O (9), (18), (20), (23).",
+    "fisher_matrix": "G (P, P) with its damping: the definition of every approximation, K&O (8), (15), (20), (23).",
+    "coefficient": "Theta_bar(x', x) = J(x') G^{-1/q} J(x)^T / N (N'C, NC), K&O (11).",
+}

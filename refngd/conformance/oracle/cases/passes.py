@@ -1,6 +1,6 @@
 """Forward and backward pass, Jacobian, and the products with it: SPEC 1."""
 
-from .problems import Book, network
+from .problems import Book, draw, network
 
 SHAPES = (
     # title, network, pins, catches
@@ -112,9 +112,60 @@ def jacobian():
     return all_shapes("jacobian", "K&O (6), J[(n,c),(l,i,j)] = delta_l[n,c,i] h_{l-1}[n,j]")
 
 
-BOOKS = (forward, signals, jacobian)
+def tangents(inputs, stream):
+    """dW_1 .. dW_L, shaped as the weights."""
+    names = [name for name in inputs if name.startswith("W_")]
+    shapes = [(len(inputs[name]), len(inputs[name][0])) for name in names]
+    return {
+        f"d{name}": draw(100 * stream + 80 + k, shape)
+        for k, (name, shape) in enumerate(zip(names, shapes, strict=True))
+    }
+
+
+def push():
+    book = Book("push")
+    for kind, (title, options, pins, catches) in zip(CLASSES, SHAPES, strict=True):
+        inputs, attrs = problem(**options)
+        if kind in ("discriminating", "boundary"):
+            catches = f"J applied without the bias column, or transposed; {catches}"
+            book.add(kind, title, "J dtheta", pins, catches, inputs | tangents(inputs, options["stream"]), attrs)
+    inputs, attrs = network((2, 3, 1), N=2, stream=11)
+    wrong = inputs | {"dW_1": draw(1, (2, 3)), "dW_2": draw(2, (1, 3))}
+    refuse(book, "dW_1 transposed", "J dtheta", "a transposed tangent that broadcasts", wrong, attrs,
+           "dW_1 has shape (2, 3); expected (3, 2) as W_1")  # fmt: skip
+    return book
+
+
+def pull():
+    book = Book("pull")
+    for kind, (title, options, pins, catches) in zip(CLASSES, SHAPES, strict=True):
+        inputs, attrs = problem(**options)
+        if kind in ("discriminating", "boundary"):
+            v = draw(100 * options["stream"] + 90, (options["N"], options["widths"][-1]))
+            catches = f"a mean over samples where the sum is meant; {catches}"
+            book.add(kind, title, "J^T v", ["no factor 1/N", *pins], catches, inputs | {"v": v}, attrs)
+    inputs, attrs = network((2, 3, 1), N=2, stream=11)
+    refuse(book, "v with one row too many", "J^T v", "a v that broadcasts", inputs | {"v": draw(1, (3, 1))}, attrs,
+           "v has shape (3, 1); expected (N, C) = (2, 1)")  # fmt: skip
+    return book
+
+
+def ntk():
+    book = Book("ntk")
+    for kind, (title, options, pins, catches) in zip(CLASSES, SHAPES, strict=True):
+        inputs, attrs = problem(**options, N_test=2 if options["N"] != 2 else 3)
+        pin = ["N is the number of training samples, the columns", "rows N'C, columns NC, sample-major"]
+        catches = f"1/N' for 1/N; no 1/N; outputs before samples; the transpose; {catches}"
+        book.add(kind, title, "K&O (5), (6): J(x') J(x)^T / N", pin + pins, catches, inputs, attrs)
+    return book
+
+
+BOOKS = (forward, signals, jacobian, push, pull, ntk)
 ABOUT = {
     "forward": "Outputs f (N, C) of a network, K&O (1) with the factors folded into h.",
-    "signals": "Outputs, scaled inputs h_{l-1} (N, M_{l-1}+1) and derivatives delta_l (N, C, M_l) = d f_c(x_n) / d u_l.",
+    "signals": "Outputs, scaled inputs h_{l-1} (N, M_{l-1}+1), and delta_l (N, C, M_l) = d f_c(x_n) / d u_l.",
     "jacobian": "J (NC, P): rows sample-major, columns layer by layer, each W_l row-major, K&O (6).",
+    "push": "J dtheta (N, C), the first-order change of the outputs as W changes by dW.",
+    "pull": "J^T v as a list like W, for v (N, C).",
+    "ntk": "Theta(x', x) = J(x') J(x)^T / N (N'C, NC), K&O (6), N training samples x.",
 }

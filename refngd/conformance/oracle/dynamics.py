@@ -1,0 +1,162 @@
+"""Predictions, training, cross-entropy, isotropy constants and the Forster transform: SPEC 3, 7, 8."""
+
+from mpmath import mp
+
+from . import fisher, network
+from . import linalg as la
+from .fisher import Approximation, named, softmax, trained
+from .kernels import live_share, order_parameters
+from .network import Net, differencing, layers, shapes_of
+
+
+def predict(Theta_bar, cross, f0, f0_test, y, eta, t):
+    """f_t by t literal steps f <- f - eta Theta_bar (f - y), or their limit for t = inf; K&O (10).
+
+    R = eta sum_{s<t} (y - f_s) sums up the way, and f_t(x') = f_0(x') + Theta_bar(x', x) R.
+    """
+    C = len(f0[0])
+    error = [[v] for row in la.add(y, f0, -1) for v in row]
+    if mp.isinf(t):
+        R = la.matmul(la.power(Theta_bar, -1), error)
+    else:
+        R = [[mp.mpf(0)] for _ in error]
+        for _ in range(int(t)):
+            R = la.add(R, error, eta)
+            error = la.add(error, la.matmul(Theta_bar, error), -eta)
+
+    def moved(f, T):
+        v = [row[0] for row in la.matmul(T, R)]
+        return [[a + v[n * C + c] for c, a in enumerate(row)] for n, row in enumerate(f)]
+
+    return moved(f0, Theta_bar), moved(f0_test, cross)
+
+
+def prediction(inputs, attrs, full):
+    train, test = (trained(inputs, attrs, x)[2] for x in ("x", "x_test"))
+    a = Approximation.of(attrs, inputs)
+    Theta_bar, cross = fisher.coefficient(a, train, train), fisher.coefficient(a, test, train)
+    eta, t = mp.mpf(attrs["eta"]), mp.mpf(attrs["t"])
+    f_train, f_test = predict(Theta_bar, cross, train.f, test.f, inputs["y"], eta, t)
+    return {"f_train": f_train, "f_test": f_test}, {}
+
+
+def loss_value(attrs, f, y):
+    """1/(2N) sum ||f - y||^2, or the mean of -log softmax(f)[class]."""
+    if attrs.get("loss", "mse") == "mse":
+        return mp.fsum((a - b) ** 2 for rows in zip(f, y, strict=True) for a, b in zip(*rows, strict=True)) / 2 / len(f)
+    return -mp.fsum(b * mp.log(p) for f_n, y_n in zip(f, y, strict=True)
+                    for p, b in zip(softmax(f_n), y_n, strict=True)) / len(f)  # fmt: skip
+
+
+def training(inputs, attrs, full):
+    """W <- W - eta direction, literally, `steps` times."""
+    net, W, _ = trained(inputs, attrs)
+    a, frozen, values = Approximation.of(attrs, inputs), attrs.get("frozen", 0), []
+    for _ in range(attrs["steps"]):
+        s = network.signals(net, W, inputs["x"]).above(frozen)
+        values.append(loss_value(attrs, s.f, inputs["y"]))
+        e, H = fisher.loss_terms(attrs, s.f, inputs["y"])
+        dW = layers(fisher.step(a, s, H, e), shapes_of(s.index))
+        W = W[:frozen] + [la.add(w, dw, -mp.mpf(attrs["eta"])) for w, dw in zip(W[frozen:], dW, strict=True)]
+    values.append(loss_value(attrs, network.forward(net, W, inputs["x"]), inputs["y"]))
+    return {**named("W", W, 1), "loss": values}, {}
+
+
+@differencing
+def loss_derivatives(step, f, y):
+    """N times the first, and second, derivatives of the loss with respect to f_n, by differences."""
+    attrs, C = {"loss": "cross-entropy"}, len(f[0])
+
+    def moved(f_n, y_n, bumps):
+        row = list(f_n)
+        for c, t in bumps:
+            row[c] += t
+        return loss_value(attrs, [row], [y_n])
+
+    first, second, h = [], [], step ** (mp.mpf(1) / 2)
+    for f_n, y_n in zip(f, y, strict=True):
+        g = [(moved(f_n, y_n, [(c, h)]) - moved(f_n, y_n, [(c, -h)])) / (2 * h) for c in range(C)]
+        first.append(g)
+        second.append([[(moved(f_n, y_n, [(c, h), (d, h)]) - moved(f_n, y_n, [(c, h), (d, -h)])
+                         - moved(f_n, y_n, [(c, -h), (d, h)]) + moved(f_n, y_n, [(c, -h), (d, -h)])) / (4 * h * h)
+                        for d in range(C)] for c in range(C)])  # fmt: skip
+    return first, second
+
+
+def cross_entropy(inputs, attrs, full):
+    """Its value, residual p - y, Hessian Lambda_n, and dp/dt (S.168) where Theta_bar = alpha I."""
+    f, y, rho = inputs["f"], inputs["y"], mp.mpf(attrs.get("loss_rho", 0))
+    residual, hessian = loss_derivatives(f, y)
+    velocity = []
+    for g, Lambda in zip(residual, hessian, strict=True):
+        solved = la.apply_power(Lambda, rho, 1, [[-v] for v in g])
+        velocity.append([mp.mpf(attrs.get("alpha", 1)) * row[0] for row in la.matmul(Lambda, solved)])
+    value = loss_value({"loss": "cross-entropy"}, f, y)
+    return {"value": value, "residual": residual, "hessian": hessian, "velocity": velocity}, {}
+
+
+def inverse_power(inputs, attrs, full):
+    K, rho, q = inputs["K"], mp.mpf(attrs["rho"]), mp.mpf(attrs["q"])
+    return {"power": la.power(la.damped(K, rho), -1 / q)}, {}
+
+
+def range_of_power(inputs, attrs):
+    return la.condition(la.damped(inputs["K"], mp.mpf(attrs["rho"])))
+
+
+def normalised(Y):
+    return [[v / la.norm(row) for v in row] for row in Y]
+
+
+def forster(inputs, attrs, full):
+    """Y Y^T at the fixed point of A <- A S^{-1/2}, S = (M_0 / N) Y^T Y, Y = unit_norm(x A): K&O B.3.
+
+    S^{-1/2} is replaced by L^{-T}, S = L L^T, which turns Y by a rotation that Y Y^T does not see.
+    """
+    x = inputs["x"]
+    N, M = len(x), len(x[0])
+    Y = normalised(x)
+    for _ in range(20000):
+        S = la.scale(la.matmul(la.transpose(Y), Y), mp.mpf(M) / N)
+        if la.norm([v for row in la.add(S, la.identity(M), -1) for v in row]) < mp.mpf(10) ** (3 - mp.dps):
+            return {"gram": la.matmul(Y, la.transpose(Y))}, {}
+        Y = normalised(la.transpose(la.solve(cholesky(S), la.transpose(Y))))
+    raise ArithmeticError("the Forster iteration has not converged")
+
+
+def cholesky(S):
+    """Lower triangular L with L L^T = S."""
+    n = len(S)
+    L = [[mp.mpf(0)] * n for _ in range(n)]
+    for i in range(n):
+        for j in range(i + 1):
+            rest = S[i][j] - mp.fsum(L[i][k] * L[j][k] for k in range(j))
+            L[i][j] = mp.sqrt(rest) if i == j else rest / L[j][j]
+    return L
+
+
+def alpha(inputs, attrs, full):
+    """The isotropy constant, read off Theta_bar of one network with n samples; the wide limit for units (S.128)."""
+    widths, n = attrs["widths"], attrs["n"]
+    if attrs["fisher"] == "Unitwise":
+        q = order_parameters(attrs, mp.mpf(1) / widths[0], len(widths) - 1)
+        hidden = list(zip(widths[1:-1], q, strict=False))[attrs.get("frozen", 0) :]
+        return {"alpha": mp.fsum(live_share(attrs, v) * M for M, v in hidden) / widths[-1] + 1}, {}
+    W, x = generic(widths, n, Net.of(attrs).sigma_b > 0)
+    s = network.signals(Net.of(attrs), W, x).above(attrs.get("frozen", 0))
+    Theta_bar = fisher.coefficient(Approximation.of({**attrs, "rho": 0, "q": 1}, inputs), s, s)
+    value = mp.fsum(Theta_bar[i][i] for i in range(len(Theta_bar))) / len(Theta_bar)
+    gap = max(abs(v) for row in la.add(Theta_bar, la.identity(len(Theta_bar)), -value) for v in row)
+    if gap > mp.mpf(10) ** (-mp.dps // 2):
+        raise ArithmeticError(f"Theta_bar is not isotropic: it differs from alpha I by {mp.nstr(gap, 3)}")
+    return {"alpha": value}, {}
+
+
+def generic(widths, n, bias):
+    """Weights and inputs without accidental symmetries, so that every Gram matrix that can be regular is."""
+
+    def numbers(rows, columns, k):
+        return [[mp.sin((k + 3 * i + columns * i * i + 2 * j) ** 2) for j in range(columns)] for i in range(rows)]
+
+    W = [numbers(M, widths[l] + bias, 5 * l + 1) for l, M in enumerate(widths[1:])]
+    return W, numbers(n, widths[0], 77)

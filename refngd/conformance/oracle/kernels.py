@@ -1,0 +1,249 @@
+"""Infinite width: order parameters, A_l, B_l, Theta_l and Theta_bar, by quadrature: SPEC 6.
+
+E[phi(u)^2] and the like are one-dimensional integrals. For two variables, piecewise linear phi take Price's theorem,
+d/dc E[phi(u) phi(v)] = E[phi'(u) phi'(v)] and its derivative, the density at the kink, integrated over the covariance
+c = a b sin(theta); erf is averaged over u given v, in closed form, and then over v; tanh takes the trapezoid rule in two
+independent variables, with its addition theorem. The trapezoid rule converges geometrically for analytic functions.
+"""
+
+from functools import lru_cache
+
+from mpmath import mp
+
+from . import linalg as la
+from .fisher import Approximation, multipliers, named
+from .network import Net
+
+
+def density(x):
+    return mp.exp(-x * x / 2) / mp.sqrt(2 * mp.pi)
+
+
+def trapezoid(function, strip):
+    """E[function(z)] for z ~ N(0, 1), analytic for |Im z| < strip."""
+    nodes = trapezoid_nodes(mp.dps, min(strip, mp.mpf(6)))
+    return mp.fsum(w * function(z) for z, w in nodes)
+
+
+@lru_cache(maxsize=256)
+def trapezoid_nodes(dps, strip):
+    """Nodes and weights with errors of 10^-(dps + 5), at the working precision."""
+    digits = (dps + 5) * mp.log(10)
+    step = 2 * mp.pi * strip / (digits + strip**2 / 2)
+    reach = int(mp.ceil(mp.sqrt(2 * digits) / step))
+    return [(k * step, step * density(k * step)) for k in range(-reach, reach + 1)]
+
+
+def strip_of(net, scale):
+    """phi(scale z) is analytic, and of moderate size, for |Im z| below this."""
+    if net.activation == "tanh":
+        return mp.pi / 2 / scale * mp.mpf("0.9")
+    return 2 / scale if net.activation == "erf" else mp.mpf(6)
+
+
+def kinked(net):
+    return net.activation in ("relu", "shifted_relu")
+
+
+def average(net, function, scale):
+    """E[function(u)] for u ~ N(0, scale^2), where function is as smooth as phi."""
+    if not kinked(net):
+        return trapezoid(lambda z: function(scale * z), strip_of(net, scale))
+    kink, reach = -net.shift / scale, mp.sqrt(2 * (mp.dps + 5) * mp.log(10)) + abs(net.shift / scale)
+    return mp.quad(lambda z: function(scale * z) * density(z), [-reach, kink, reach])
+
+
+def live_share(attrs, q):
+    """gamma = P(phi'(u) != 0) for u ~ N(0, q): the share of the density beyond the kink."""
+    net = Net.of(attrs)
+    if not kinked(net):
+        return mp.mpf(1)
+    kink = -net.shift / mp.sqrt(q)
+    return mp.mpf(1) / 2 + mp.quad(density, [kink, 0])
+
+
+def order_parameters(attrs, mean_square, depth):
+    """q_1, .., q_depth (S.138) from ||x||^2 / M_0."""
+    net, q = Net.of(attrs), []
+    while True:
+        q.append(net.sigma_w**2 * mean_square + net.sigma_b**2)
+        if len(q) == depth:
+            return q
+        mean_square = average(net, lambda u: net.phi(u) ** 2, mp.sqrt(q[-1]))
+
+
+def derivative(net, u):
+    """phi' of the smooth activations."""
+    return {
+        "tanh": lambda: mp.sech(u) ** 2,
+        "erf": lambda: 2 / mp.sqrt(mp.pi) * mp.exp(-u * u),
+        "linear": lambda: mp.mpf(1),
+    }[net.activation]()
+
+
+def dual(net, a, b, c):
+    """E[phi(u) phi(v)] and E[phi'(u) phi'(v)] for variances a^2, b^2 and covariance c."""
+    if net.activation == "linear":
+        return c, mp.mpf(1)
+    if kinked(net):
+        return price(net, a, b, c)
+    if parallel(a, b, c):
+        ratio = mp.sign(c) * b / a
+        return tuple(trapezoid(lambda z, g=g: g(net, a * z) * g(net, ratio * a * z), strip_of(net, max(a, b)))
+                     for g in (Net.phi, derivative))  # fmt: skip
+    return erf_dual(a, b, c) if net.activation == "erf" else tanh_dual(a, b, c)
+
+
+def price(net, a, b, c):
+    """By d A / dc = Xi, d Xi / dc = the joint density at the kink, from c = 0."""
+    s = net.shift
+    theta = mp.sign(c) * mp.pi / 2 if parallel(a, b, c) else mp.asin(c / (a * b))
+
+    def at_kink(t):  # the density times a b cos(t), so that it is integrated over t
+        gap = (s / a - s / b) ** 2
+        apart = gap / (2 * mp.cos(t) ** 2) if gap else mp.mpf(0)
+        return mp.exp(-apart - s * s / (a * b) / (1 + mp.sin(t))) / (2 * mp.pi)
+
+    tails = [live_share({"activation": "shifted_relu", "shift": s}, v**2) for v in (a, b)]
+    means = [average(net, net.phi, v) for v in (a, b)]
+    Xi = tails[0] * tails[1] + mp.quad(at_kink, [0, theta])
+    moment = mp.quad(lambda t: (c - a * b * mp.sin(t)) * at_kink(t), [0, theta])
+    return means[0] * means[1] + c * tails[0] * tails[1] + moment, Xi
+
+
+def parallel(a, b, c):
+    """Whether the correlation is 1 or -1, but for rounding, which arcsin would magnify."""
+    return a * b - abs(c) < mp.mpf(10) ** (10 - mp.dps) * a * b
+
+
+def erf_dual(a, b, c):
+    """Averages of E[phi(u) | v], which is another erf, and of E[phi'(u) | v], over v = b z."""
+    spread = 1 + 2 * (a * a - (c / b) ** 2)
+    slope = c / b / mp.sqrt(spread)
+    strip = 2 / max(b, slope)
+    A = trapezoid(lambda z: mp.erf(slope * z) * mp.erf(b * z), strip)
+    Xi = trapezoid(lambda z: mp.exp(-((slope * z) ** 2) - (b * z) ** 2), strip)
+    return A, 4 / mp.pi / mp.sqrt(spread) * Xi
+
+
+def tanh_dual(a, b, c):
+    """Over u = a z_1, v = (c / a) z_1 + r z_2, with tanh(p + q) = (tanh p + tanh q) / (1 + tanh p tanh q)."""
+    r = mp.sqrt(b * b - (c / a) ** 2)
+    strips = mp.pi / 2 / max(a, abs(c / a)), mp.pi / 2 / r
+    first, second = (trapezoid_nodes(mp.dps, min(s * mp.mpf("0.9"), mp.mpf(6))) for s in strips)
+    inner = [(mp.tanh(r * z), w) for z, w in second]
+    A, Xi = [], []
+    for z, weight in first:
+        if z < 0:
+            continue  # u and v change sign together
+        weight *= 2 if z else 1
+        u, p = mp.tanh(a * z), mp.tanh(c / a * z)
+        values = [((p + t) / (1 + p * t), w) for t, w in inner]
+        A.append(weight * u * mp.fsum(w * v for v, w in values))
+        Xi.append(weight * (1 - u * u) * mp.fsum(w * (1 - v * v) for v, w in values))
+    return mp.fsum(A), mp.fsum(Xi)
+
+
+def limits(attrs, x1, x, same=False):
+    """A_0, .., A_{L-1} and B_1, .., B_L (N', N): limits of h' h^T and delta' delta^T."""
+    net, depth, M = Net.of(attrs), attrs["depth"], len(x[0])
+    q1, q = ([order_parameters(attrs, mp.fsum(v * v for v in row) / M, depth) for row in rows] for rows in (x1, x))
+    shape = range(len(x1)), range(len(x))
+    A = [[[mp.mpf(0) for _ in shape[1]] for _ in shape[0]] for _ in range(depth)]
+    Xi = [[[mp.mpf(0) for _ in shape[1]] for _ in shape[0]] for _ in range(depth - 1)]
+    for i in shape[0]:
+        for j in shape[1]:
+            if same and j < i:
+                continue
+            value = mp.fdot(x1[i], x[j]) / M
+            for l in range(depth):
+                A[l][i][j] = net.sigma_w**2 * value + net.sigma_b**2
+                if l < depth - 1:
+                    a, b = mp.sqrt(q1[i][l]), mp.sqrt(q[j][l])
+                    value, Xi[l][i][j] = dual(net, a, b, A[l][i][j])
+    if same:
+        for matrix in A + Xi:
+            for i in shape[0]:
+                for j in range(i):
+                    matrix[i][j] = matrix[j][i]
+    B = [[[mp.mpf(1) for _ in shape[1]] for _ in shape[0]]]
+    for Xi_l in reversed(Xi):
+        B.insert(
+            0, [[net.sigma_w**2 * a * b for a, b in zip(*rows, strict=True)] for rows in zip(Xi_l, B[0], strict=True)]
+        )
+    return A, B
+
+
+def products(A, B, N):
+    """Theta_l = B_l * A_{l-1} / N."""
+    return [
+        [[a * b / N for a, b in zip(*rows, strict=True)] for rows in zip(A_l, B_l, strict=True)]
+        for A_l, B_l in zip(A, B, strict=True)
+    ]
+
+
+def summed(matrices):
+    total = matrices[0]
+    for matrix in matrices[1:]:
+        total = la.add(total, matrix)
+    return total
+
+
+def kernels(inputs, attrs, full):
+    x = inputs["x"]
+    A, B = limits(attrs, inputs["x_test"], x)
+    return {**named("A", A, 0), **named("B", B, 1), "Theta": summed(products(A, B, len(x)))}, {}
+
+
+def kernel_coefficient(inputs, attrs, full):
+    """Theta_bar(x', x) (N', N) from the limits: layer-wise by the coupled system, K-FAC by (21), (S.96)."""
+    x, a = inputs["x"], Approximation.of(attrs, inputs)
+    N = len(x)
+    A, B = limits(attrs, x, x, same=True)
+    A1, B1 = limits(attrs, inputs["x_test"], x)
+    cross = products(A1, B1, N)
+    if a.name == "KFAC":
+        return {"Theta_bar": kfac_coefficient(a, A, B, A1, B1, Net.of(attrs).bias)}, {}
+    if a.name == "Identity" or mp.isinf(a.q):
+        return {"Theta_bar": la.scale(summed(cross), (1 + a.rho) ** (-1 / a.q))}, {}
+    lam = multipliers(a, products(A, B, N), la.identity(N))
+    return {"Theta_bar": summed([la.matmul(T, v) for T, v in zip(cross, lam, strict=True)])}, {}
+
+
+def worst_gram(inputs, attrs):
+    """The largest condition number of the Gram matrices that Theta_bar takes the inverse of."""
+    a, x = Approximation.of(attrs, inputs), inputs["x"]
+    if a.name == "Identity" or mp.isinf(a.q):
+        return mp.mpf(1)
+    A, B = limits(attrs, x, x, same=True)
+    Theta = products(A, B, len(x))
+    if a.name == "Exact":
+        Theta = [summed(Theta)]
+    grams = [la.scale(K, mp.mpf(1) / len(x)) for K in A + B[:-1]] if a.name == "KFAC" else Theta
+    return max(la.condition(la.damped(K, a.rho)) for K in grams)
+
+
+def kfac_coefficient(a, A, B, A1, B1, bias):
+    """(1/N) sum_l [B_l' (B_l/N + rho)^{-1/q}] * [A_{l-1}' (A_{l-1}/N + rho)^{-1/q}], and the blocks of separate biases."""
+    N, terms = len(A[0]), []
+
+    def factor(cross, K, n):
+        return la.transpose(la.apply_power(la.scale(K, mp.mpf(1) / n), a.rho, a.q, la.transpose(cross)))
+
+    for l, (A_l, B_l, A1_l, B1_l) in enumerate(zip(A, B, A1, B1, strict=True), 1):
+        if a.kfac_bias == "separate" and bias:
+            A_l, A1_l = ([[v - bias**2 for v in row] for row in K] for K in (A_l, A1_l))
+            terms.append(la.scale(factor(la.scale(B1_l, bias**2), la.scale(B_l, bias**2 / N), N), mp.mpf(1) / N))
+        fixed = l == len(A) and a.kfac_last == "identity"
+        left = la.scale(B1_l, (mp.mpf(1) / N + a.rho) ** (-1 / a.q)) if fixed else factor(B1_l, B_l, N)
+        terms.append(products([factor(A1_l, A_l, N)], [left], N)[0])
+    return summed(terms)
+
+
+def order(inputs, attrs, full):
+    mean_square = mp.mpf(attrs["norm"]) ** 2 / attrs["M_0"]
+    return {"q": order_parameters(attrs, mean_square, attrs["depth"])}, {}
+
+
+def gamma(inputs, attrs, full):
+    return {"gamma": live_share(attrs, mp.mpf(attrs["q"]))}, {}

@@ -1,0 +1,171 @@
+"""Deep linear networks, SPEC 9, from the differentiated map: J of w_bar S, H_+ = J^T J, K = J J^T, g and H by differences.
+
+S is the symmetric root of Sigma_x. Vectors of the map are input-major, n_in columns of n_out entries, as samples are.
+"""
+
+from mpmath import mp
+
+from . import linalg as la
+from .fisher import named, weights_of
+from .network import differencing, flat, layers
+
+
+def product(w):
+    w_bar = w[0]
+    for w_i in w[1:]:
+        w_bar = la.matmul(w_i, w_bar)
+    return w_bar
+
+
+def covariance(inputs):
+    return inputs.get("Sigma_x") or la.identity(len(inputs["w_star"][0]))
+
+
+def shapes(w):
+    return [(len(w_i), len(w_i[0])) for w_i in w]
+
+
+def loss(w, inputs):
+    """Tr(Delta Sigma_x Delta^T) / 2, Huh (1)."""
+    Delta = la.add(product(w), inputs["w_star"], -1)
+    return mp.fsum(a * b for rows in zip(la.matmul(Delta, covariance(inputs)), Delta, strict=True)
+                   for a, b in zip(*rows, strict=True)) / 2  # fmt: skip
+
+
+def bump(w, p, t):
+    theta = flat(w)
+    theta[p] += t
+    return layers(theta, shapes(w))
+
+
+@differencing
+def gradient(step, w, inputs):
+    """The gradient of the loss, flat, by differences; the truncation of a polynomial's is step^2."""
+    return [
+        (loss(bump(w, p, step), inputs) - loss(bump(w, p, -step), inputs)) / (2 * step) for p in range(len(flat(w)))
+    ]
+
+
+@differencing
+def hessian_product(step, w, dw, inputs):
+    """H dw, flat: the change of the gradient along dw, both by differences."""
+    h = mp.sqrt(step)
+
+    def moved(t, p, r):
+        return loss(bump([la.add(a, b, t) for a, b in zip(w, dw, strict=True)], p, r), inputs)
+
+    return [(moved(h, p, h) - moved(h, p, -h) - moved(-h, p, h) + moved(-h, p, -h)) / (4 * h * h)
+            for p in range(len(flat(w)))]  # fmt: skip
+
+
+@differencing
+def map_jacobian(step, w, S):
+    """J (n_in n_out, P) of w_bar S: the derivative of entry (c, n) in row n n_out + c."""
+    columns = []
+    for p in range(len(flat(w))):
+        up, down = (la.matmul(product(bump(w, p, t)), S) for t in (step, -step))
+        change = la.scale(la.add(up, down, -1), 1 / (2 * step))
+        columns.append([v for column in zip(*change, strict=True) for v in column])
+    return la.transpose(columns)
+
+
+def conserved(w):
+    """c_i = w_i w_i^T - w_{i+1}^T w_{i+1}, Huh (15)."""
+    return [la.add(la.matmul(a, la.transpose(a)), la.matmul(la.transpose(b), b), -1)
+            for a, b in zip(w, w[1:], strict=False)]  # fmt: skip
+
+
+def deep_linear(inputs, attrs, full):
+    w, S = weights_of(inputs, "w_"), la.root(covariance(inputs))
+    J = map_jacobian(w, S)
+    outputs = {"loss": loss(w, inputs), **named("g", layers(gradient(w, inputs), shapes(w)), 1)}
+    if "dw_1" in inputs:
+        dw = weights_of(inputs, "dw_")
+        gn = la.matvec(la.transpose(J), la.matvec(J, flat(dw)))
+        outputs |= named("gn", layers(gn, shapes(w)), 1)
+        outputs |= named("hv", layers(hessian_product(w, dw, inputs), shapes(w)), 1)
+    return {**outputs, "K": la.matmul(J, la.transpose(J)), **named("c", conserved(w), 1)}, {}
+
+
+def blocks(w, block):
+    """The parameters of each diagonal block of H_+: a layer, or all."""
+    starts = [0]
+    for M, k in shapes(w):
+        starts.append(starts[-1] + M * k)
+    return [range(a, b) for a, b in zip(starts, starts[1:], strict=False)] if block else [range(starts[-1])]
+
+
+def update(w, inputs, attrs):
+    """u, flat: (H_+ + rho I)^{-1/q} g; block by block times d^{-1/q}, Huh (19); factors and clipping of SPEC 9, 10."""
+    rho, q = mp.mpf(attrs.get("rho", 0)), mp.mpf(attrs.get("q", 1))
+    J, g = map_jacobian(w, la.root(covariance(inputs))), gradient(w, inputs)
+    u = []
+    for part in blocks(w, attrs.get("block", False)):
+        J_b = [[row[p] for p in part] for row in J]
+        H = la.matmul(la.transpose(J_b), J_b)
+        u += [row[0] for row in la.apply_power(H, rho, q, [[g[p]] for p in part])]
+    gain = mp.mpf(len(w)) ** (-1 / q) if attrs.get("block", False) else mp.mpf(1)
+    gain *= (1 + rho) ** (1 / q) if attrs.get("regularised", False) else 1
+    size, clip = gain * la.norm(u), mp.mpf(attrs.get("clip", "inf"))
+    gain *= min(mp.mpf(1), clip / size) if size else 1
+    return [gain * v for v in u]
+
+
+def deep_linear_update(inputs, attrs, full):
+    w = weights_of(inputs, "w_")
+    outputs = named("u", layers(update(w, inputs, attrs), shapes(w)), 1)
+    return outputs, intermediates(w, inputs, attrs) if full else {}
+
+
+def partial_products(w, S):
+    """L_i = w_d .. w_{i+1}, R_i = w_{i-1} .. w_1 S."""
+    L, R = [la.identity(len(w[-1]))], [S]
+    for left, right in zip(w[:0:-1], w[:-1], strict=True):
+        L.insert(0, la.matmul(L[0], left))
+        R.append(la.matmul(right, R[-1]))
+    return L, R
+
+
+def intermediates(w, inputs, attrs):
+    """E, L_i, R_i, and for full rules K and Lambda = (K + rho I)^{-1/q} E."""
+    S = la.root(covariance(inputs))
+    E = la.matmul(la.add(product(w), inputs["w_star"], -1), S)
+    L, R = partial_products(w, S)
+    steps = {"E": E, **named("L", L, 1), **named("R", R, 1)}
+    if not attrs.get("block", False) and mp.mpf(attrs.get("q", 1)) != mp.inf:
+        J = map_jacobian(w, S)
+        K = la.matmul(J, la.transpose(J))
+        column = [[v] for row in la.transpose(E) for v in row]
+        lam = la.apply_power(K, mp.mpf(attrs.get("rho", 0)), mp.mpf(attrs.get("q", 1)), column)
+        n = len(E)
+        Lambda = la.transpose([[v[0] for v in lam[k : k + n]] for k in range(0, len(lam), n)])
+        steps |= {"K": K, "Lambda": Lambda}
+    return steps
+
+
+def deep_linear_step(inputs, attrs, full):
+    """w <- w - eta u, literally."""
+    w, values = weights_of(inputs, "w_"), []
+    for _ in range(attrs["steps"]):
+        values.append(loss(w, inputs))
+        u = layers(update(w, inputs, attrs), shapes(w))
+        w = [la.add(w_i, u_i, -mp.mpf(attrs["eta"])) for w_i, u_i in zip(w, u, strict=True)]
+    values.append(loss(w, inputs))
+    return {**named("w", w, 1), "loss": values, **named("c", conserved(w), 1)}, {}
+
+
+def gram_of_map(inputs, attrs):
+    """The worst condition number, on its range, of K or of the blocks' Gram matrices, damped."""
+    w = weights_of(inputs, "w_")
+    if mp.mpf(attrs.get("q", 1)) == mp.inf:
+        return mp.mpf(1)
+    J, rho = map_jacobian(w, la.root(covariance(inputs))), mp.mpf(attrs.get("rho", 0))
+    worst = mp.mpf(1)
+    for part in blocks(w, attrs.get("block", False)):
+        J_b = [[row[p] for p in part] for row in J]
+        worst = max(worst, la.condition(la.damped(la.matmul(J_b, la.transpose(J_b)), rho)))
+    return worst
+
+
+def range_of_map(inputs, attrs):
+    return mp.sqrt(gram_of_map(inputs, {**attrs, "rho": 0}))

@@ -1,0 +1,149 @@
+"""Singular modes, SPEC 9: velocities and invariants from their formulas, Huh (17) by quadrature and inversion.
+
+With x = s_bar / s_star and z = ln(x / (1 - x)), (17) is dT = x^{1-p} dz for T = eta_bar s_star^p t: an integrand without
+singularities. For s0 > s_star, y = s_star / s_bar has dT = y^p dz in z = ln(y / (1 - y)).
+"""
+
+from mpmath import mp
+
+from .arrays import flatten, like
+
+
+def mode_velocity(inputs, attrs, full):
+    """Huh (5), (10), (12), (20), (21), or the damped (S.I.16), for every mode on its own."""
+    s, eta = inputs["s"], mp.mpf(attrs.get("eta", 1))
+    modes = list(zip(*map(flatten, s), strict=True))
+    stars = flatten(inputs["s_star"])
+    stars = stars * len(modes) if len(stars) == 1 else stars
+    values = [velocity(mode, star, attrs, eta) for mode, star in zip(modes, stars, strict=True)]
+    velocities = [v for layer in zip(*values, strict=True) for v in layer]
+    kept = [v for layer in zip(*[invariants(mode, attrs) for mode in modes], strict=True) for v in layer]
+    return {"velocity": like(s, iter(velocities)), "invariants": like(s[1:], iter(kept))}, {}
+
+
+def velocity(s, star, attrs, eta):
+    d, error = len(s), mp.fprod(s) - star
+    j = [mp.fprod(s[:i] + s[i + 1 :]) for i in range(d)]
+    size = mp.sqrt(mp.fsum(a * a for a in j))
+    if "eps" in attrs:
+        eps = mp.mpf(attrs["eps"])
+        return [-eta * (eps + 1) * error * a / (eps + size**2) for a in j]
+    q = mp.mpf(attrs["q"])
+    if attrs.get("block", False):
+        return [-eta * error * a / (mp.sqrt(d) * abs(a)) ** (2 / q) if a else mp.mpf(0) for a in j]
+    return [-eta * error * a / size ** (2 / q) if size else mp.mpf(0) for a in j]
+
+
+def invariants(s, attrs):
+    """s_i^2 - s_{i+1}^2, Huh (6); block rules: footnote 4, its limit ln|s_i| - ln|s_{i+1}| at q = 1."""
+    q = mp.mpf(attrs.get("q", 1))
+    if not attrs.get("block", False):
+        values = [a * a for a in s]
+    elif q == 1:
+        values = [mp.log(abs(a)) for a in s]
+    else:
+        values = [abs(a) ** (2 * (1 - 1 / q)) for a in s]
+    return [a - b for a, b in zip(values, values[1:], strict=False)]
+
+
+def fraction_of(z):
+    """x = 1 / (1 + e^-z)."""
+    return 1 / (1 + mp.exp(-z))
+
+
+def elapsed(a, z0, z1):
+    """T = int x(z)^a dz from z0 (-inf if a > 0) to z1, in pieces of the length on which x^a varies."""
+    if z0 == -mp.inf:
+        z0 = min(z1, mp.mpf(0)) - mp.dps * mp.log(10) / min(a, mp.mpf(1)) * 2
+        start = fraction_of(z0) ** a / a
+    else:
+        start = mp.mpf(0)
+    pieces = max(1, int(mp.ceil(abs(z1 - z0) / 4)))
+    nodes = [z0 + (z1 - z0) * k / pieces for k in range(pieces + 1)]
+    return start + mp.fsum(
+        mp.quadgl(lambda z: fraction_of(z) ** a, pair) for pair in zip(nodes, nodes[1:], strict=False)
+    )
+
+
+def logit(x):
+    return mp.log(x / (1 - x))
+
+
+def exponent_and_start(star, s0, p):
+    """a and x0 of the problem below 1: s0 / s_star, or its inverse."""
+    return (1 - p, s0 / star) if s0 < star else (p, star / s0)
+
+
+def solved(t, star, s0, p, eta_bar):
+    """s_bar(t) of (17)."""
+    T = eta_bar * star**p * t
+    if T == 0 or s0 == star:
+        return s0
+    if p == 0:
+        return star + (s0 - star) * mp.exp(-T)
+    if s0 == 0 and p >= 1:
+        return s0
+    a, x0 = exponent_and_start(star, s0, p)
+    z = advance(T, a, x0)
+    return star * fraction_of(z) if s0 < star else star * (1 + mp.exp(-z))
+
+
+def advance(T, a, x0):
+    """z at which T has passed, by Newton steps z <- z + (T - elapsed) / x^a within a bracket."""
+    z0 = logit(x0) if x0 else -mp.inf
+    low = z0 if x0 else mp.log((a * T) ** (1 / a)) - 10
+    high = max(z0, mp.mpf(0)) + 3 * T + 10
+    z, at, passed = low, z0, mp.mpf(0)
+    for _ in range(1000):
+        passed = passed + elapsed(a, at, z) if at != z else passed
+        at, excess = z, passed - T
+        low, high = (z, high) if excess < 0 else (low, z)
+        new = z - excess / fraction_of(z) ** a
+        if not low <= new <= high:
+            new = (low + high) / 2
+        if abs(new - z) < mp.mpf(10) ** (5 - mp.dps) * max(1, abs(z)):
+            return new
+        z = new
+    raise ArithmeticError("(17) has not been inverted")
+
+
+def broadcast(inputs, names):
+    """The shape giver, and rows of scalars, one an entry."""
+    arrays = [flatten(inputs[name]) for name in names]
+    n = max(map(len, arrays))
+    giver = next(inputs[name] for name, array in zip(names, arrays, strict=True) if len(array) == n)
+    return giver, list(zip(*[array * n if len(array) == 1 else array for array in arrays], strict=True))
+
+
+def mode_solution(inputs, attrs, full):
+    giver, rows = broadcast(inputs, ("t", "s_star", "s0"))
+    p, eta_bar = mp.mpf(attrs["p"]), mp.mpf(attrs["eta_bar"])
+    return {"s_bar": like(giver, iter([solved(*row, p, eta_bar) for row in rows]))}, {}
+
+
+def time_to(x, star, s0, p, eta_bar):
+    """The time at which s_bar = x s_star; inf if never."""
+    x0 = s0 / star
+    if x == x0:
+        return mp.mpf(0)
+    if not min(x0, 1) < x < max(x0, 1) or (s0 == 0 and p >= 1):
+        return mp.inf
+    if p == 0:
+        return mp.log((x0 - 1) / (x - 1)) / eta_bar
+    a, y0 = exponent_and_start(star, s0, p)
+    y = x if s0 < star else 1 / x
+    return elapsed(a, logit(y0) if y0 else -mp.inf, logit(y)) / (eta_bar * star**p)
+
+
+def mode_time(inputs, attrs, full):
+    giver, rows = broadcast(inputs, ("fraction", "s_star", "s0"))
+    p, eta_bar = mp.mpf(attrs["p"]), mp.mpf(attrs["eta_bar"])
+    return {"t": like(giver, iter([time_to(*row, p, eta_bar) for row in rows]))}, {}
+
+
+def mode_exponents(inputs, attrs, full):
+    """p of (17), d_eff of (18), eta_bar, in the limits too where d or q is inf."""
+    d, q, eta = (mp.mpf(attrs[name]) for name in ("d", "q", "eta"))
+    p = 2 * (1 - 1 / d) * (1 - 1 / q)
+    inverse = 1 / d + 1 / q - (1 / d) * (1 / q)
+    return {"p": p, "d_eff": 1 / inverse if inverse else mp.inf, "eta_bar": eta * d ** (1 - 1 / q)}, {}
