@@ -180,13 +180,6 @@ def symmetric_power(K: Tensor, exponent: float) -> Tensor:
     return (V * (live * torch.where(live, w, 1) ** exponent)[..., None, :]) @ V.mT
 
 
-def inverse(G: Tensor) -> Tensor:
-    """The pseudo-inverse of symmetric matrices (.., n, n); of regular ones by LU, which keeps the small entries."""
-    regular = alive(abs(torch.linalg.eigvalsh(G)), G.shape[-1]).all(-1)[..., None, None]
-    safe = torch.where(regular, G, torch.eye(G.shape[-1]).to(G))
-    return torch.where(regular, torch.linalg.inv(safe), symmetric_power(G, -1))
-
-
 def alive(s: Tensor, n: int) -> Tensor:
     """Which of s (.., k) >= 0 are not zero: above n eps times the largest, n the size of the matrix."""
     return s > n * torch.finfo(s.dtype).eps * s.amax(-1, keepdim=True)
@@ -297,11 +290,12 @@ def layer(attrs: dict, s: Signals, l: int) -> Tensor:
     if fisher == "KFAC":
         return kfac(attrs, s, l, rho, q)
     J = s.J[l].flatten(0, 1)  # (NC, M, k)
-    if fisher == "QuasiDiagonal":
-        G = quasi_diagonal(s.J[l], s, rho)
-        return (inverse(G) if q == 1 else symmetric_power(G, -1 / q)) @ J.permute(1, 2, 0)
-    blocks = {"BlockDiagonal": J.flatten(1)[None], "Unitwise": J.movedim(1, 0), "Entrywise": J.flatten(1).T[:, :, None]}
-    return power_of_root(blocks[fisher], s.N, rho, q)
+    if fisher == "QuasiDiagonal" and s.bias:
+        R, X = factored(J.permute(1, 2, 0), s.N, rho)
+        return power_of_root(R, 1, 0.0, q) @ X
+    entries = J.flatten(1).T[:, :, None]
+    blocks = {"BlockDiagonal": J.flatten(1)[None], "Unitwise": J.movedim(1, 0), "Entrywise": entries}
+    return power_of_root(blocks.get(fisher, entries), s.N, rho, q)
 
 
 def coupled(Sigma: Tensor, s: Signals, rho: float) -> Tensor:
@@ -332,6 +326,23 @@ def step(inputs: dict[str, Tensor], attrs: dict, s: Signals, y: Tensor) -> list[
     """The direction K e / N, a list like W."""
     white, e = whitened(attrs, s, y)
     return unflatten(preconditioned(inputs, attrs, white) @ e.flatten() / s.N, [J.shape[2:] for J in s.J])
+
+
+def factored(J: Tensor, N: int, rho: float) -> tuple[Tensor, Tensor]:
+    """R (M, k, k) and X (M, k, NC) with QD = R^T R and J = R^T X, for units J (M, k, NC) with their bias, 0, last.
+
+    The elimination of the bias, SPEC 5, in terms of r_i = J_i - beta_i J_0, beta_i = A_0i / A_00, does not cancel:
+    R = [diag(sqrt(D)) 0; sqrt(A_00) (beta 1)],   D_i = A_ii - A_0i^2 / A_00 = ||r_i||^2 / N + rho (1 + beta_i^2)
+    """
+    bias, J = J[:, -1:], J[:, :-1]
+    A_00 = (bias * bias).sum(2, keepdim=True) / N + rho
+    beta = (J * bias).sum(2, keepdim=True) / N / torch.where(A_00 > 0, A_00, 1)
+    r = J - beta * bias
+    D = (r * r).sum(2, keepdim=True) / N + rho * (1 + beta * beta)
+    roots = torch.cat([D, A_00], 1) ** 0.5  # (M, k, 1)
+    R = torch.diag_embed(roots[:, :, 0])
+    R[:, -1, :-1] = (roots[:, -1:] * beta)[:, :, 0]
+    return R, torch.cat([r, bias], 1) / torch.where(roots > 0, roots, 1)
 
 
 def unflatten(theta: Tensor, shapes) -> list[Tensor]:
