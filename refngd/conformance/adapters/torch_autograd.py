@@ -436,6 +436,7 @@ def prediction(inputs, attrs):
     own, cross = (theta_bar(inputs, attrs, s, train) for s in (train, test))
     error = (y - train.f).flatten()
     if math.isinf(t):
+        require(bool((abs(1 - eta * torch.linalg.eigvals(own)) < 1 + 1e-6).all()), "there is no limit: lower eta")
         total = torch.linalg.lstsq(own, error[:, None], driver="gelsd").solution[:, 0]
     else:
         total = torch.zeros_like(error)
@@ -472,7 +473,11 @@ def cross_entropy(inputs, attrs):
 def inverse_power(inputs, attrs):
     K = inputs["K"]
     require(K.ndim == 2 and K.shape[0] == K.shape[1] and bool((K == K.T).all()), "K is not symmetric")
-    return {"power": symmetric_power(K + attrs.get("rho", 0.0) * torch.eye(len(K)).to(K), -1 / attrs.get("q", 1))}
+    damped, q = K + attrs.get("rho", 0.0) * torch.eye(len(K)).to(K), attrs.get("q", 1)
+    w = torch.linalg.eigvalsh(damped)
+    indefinite = bool((w < 0)[alive(abs(w), len(w))].any())
+    require(q in (1, math.inf) or not indefinite, f"K + rho I has negative eigenvalues; q is {q}, expected 1 or inf")
+    return {"power": symmetric_power(damped, -1 / q)}
 
 
 # ------------------------------------------------------------------------------------------------ deep linear networks
@@ -560,21 +565,34 @@ def deep_linear_step(inputs, attrs):
 
 
 def mode_velocity(inputs, attrs):
-    """s_i' = -eta s_Delta j_i / ||j||^{2/q}, j the gradient of s_1 .. s_d: Huh (12), (20), (S.I.16); (6)."""
-    s, s_star, q, block = inputs["s"], inputs["s_star"], attrs.get("q", 1), attrs.get("block", False)
+    """s_i' = -eta s_Delta j_i / ||j||^{2/q}, j the gradient of s_1 .. s_d: Huh (12), (20), (S.I.16); invariants (6).
+
+    j is that of s / max |s|, of degree d - 1, since small layers would underflow in products.
+    """
+    s, s_star, eta = inputs["s"], inputs["s_star"], attrs.get("eta", 1.0)
+    q, block = attrs.get("q", 1), attrs.get("block", False)
     require(bool((s_star >= 0).all()), "s_star is negative")
     require(s_star.shape in ((), s.shape[1:]), f"s_star has shape {tuple(s_star.shape)}; s {tuple(s.shape)}")
-    j, error = grad(lambda s: s.prod(0).sum())(s), s.prod(0) - s_star
+    require(eta > 0, f"eta is {eta}; expected a number > 0")
+    size = abs(s).amax(0)
+    size = torch.where(size > 0, size, 1)
+    j = grad(lambda u: u.prod(0).sum())(s / size)
     norm = math.sqrt(len(s)) * abs(j) if block else torch.linalg.vector_norm(j, dim=0)
+    degree, norm = len(s) - 1, torch.where(norm > 0, norm, 1)
     if "eps" in attrs:
         require(attrs["eps"] >= 0, "eps is negative")
-        speed = (attrs["eps"] + 1) / (attrs["eps"] + norm**2)
+        speed = (attrs["eps"] + 1) * size**degree / (attrs["eps"] + (norm * size**degree) ** 2)
     else:
-        speed = torch.where(norm > 0, norm, 1) ** (-2 / q)
+        speed = norm ** (-2 / q) * size ** (degree * (1 - 2 / q))
+    return {"velocity": -eta * (s.prod(0) - s_star) * j * speed, "invariants": invariants(s, q, block)}
+
+
+def invariants(s: Tensor, q: float, block: bool) -> Tensor:
+    """s_i^2 - s_{i+1}^2, Huh (6); block: powers 2 (1 - 1/q) of |s_i|, and their limit, logarithms, at q = 1."""
     power = 2 * (1 - 1 / q) if block else 2
-    kept = torch.log(abs(s)) if power == 0 else abs(s) ** power
-    found = {"velocity": -attrs.get("eta", 1.0) * error * j * speed}
-    return found if "eps" in attrs else {**found, "invariants": kept[:-1] - kept[1:]}
+    require(power > 0 or bool((s != 0).all()), "s has a zero under a logarithm")
+    kept = abs(s) ** power if power else torch.log(abs(s))
+    return kept[:-1] - kept[1:]
 
 
 OPERATIONS = {
