@@ -1,8 +1,10 @@
 """Natural gradient descent with exact and approximate Fisher matrices, in plain NumPy or CuPy.
 
-Karakida & Osawa (2020), "K&O" in all docstrings. See README.md for ten lines that use it, and the notation.
+Karakida & Osawa (2020), "K&O" in all docstrings, and Huh (2020): `deep_linear`, `linear_training`, `modes`. See
+README.md for ten lines that use each, and the notation.
 """
 
+from . import deep_linear, linear_training, modes
 from .activations import Activation, erf, linear, relu, shifted_relu, tanh
 from .arrays import to_device
 from .dynamics import Dynamics, Isotropy, gaussian_outputs, isotropy, linearized, optimal_rate
@@ -50,6 +52,7 @@ __all__ = [
     "analytic_kernels",
     "analytic_ntk",
     "cross_entropy",
+    "deep_linear",
     "empirical_kernels",
     "erf",
     "fisher_information",
@@ -59,8 +62,10 @@ __all__ = [
     "isotropy",
     "jacobian",
     "linear",
+    "linear_training",
     "linearized",
     "linearized_training",
+    "modes",
     "mse",
     "ntk",
     "optimal_rate",

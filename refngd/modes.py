@@ -7,7 +7,8 @@
              = -eta_bar s_Delta s_bar^p  if balanced, p = 2(d-1)(q-1)/(dq), eta_bar = eta d^{1-1/q}     (17)
     d_eff    = dq / (d+q-1)                                 (18)
 
-With x = s_bar / s_star and T = eta_bar s_star^p t, (17) is x' = (1 - x) x^p. `solution` and `time_to` solve it:
+With x = s_bar / s_star and T = eta_bar s_star^p t, (17) is x' = (1 - x) x^p. For p = 0, 1/2, 1, 2 `closed_form` is
+explicit; `solution` and `time_to` solve it for any p, to rounding, from
 
     T        = G(x) - G(x_0),  G(x) = sum_{n>=0} x^{n+a} / (n+a),  a = 1 - p,  0 < x < 1
 
@@ -157,6 +158,31 @@ def map_velocity(s_bar: ArrayLike, s_star: ArrayLike, p: ArrayLike, eta_bar: Arr
     """
     s_bar, s_star, p, eta_bar = _checked(s_bar=s_bar, s_star=s_star, p=p, eta_bar=eta_bar)
     return -eta_bar * (s_bar - s_star) * s_bar**p
+
+
+def closed_form(
+    t: ArrayLike, s_star: ArrayLike, s0: ArrayLike, p: float, eta_bar: ArrayLike = 1.0
+) -> np.ndarray | np.float64:
+    """s_bar(t) for p = 0, 1/2, 1 or 2 and 0 < s0 < s_star, to read; `solution` is for all p and s0. Huh, below (17).
+
+    Raises as `solution`, and for any other p or s0.
+    """
+    from scipy.special import wrightomega
+
+    s0, s_star, _, eta_bar, t = _checked(s0=s0, s_star=s_star, p=p, eta_bar=eta_bar, t=t)
+    if p not in (0, 0.5, 1, 2):
+        raise ValueError(f"p is {p}; expected 0, 1/2, 1 or 2, or call solution")
+    if not ((s0 > 0) & (s0 < s_star)).all():
+        raise ValueError("s0 is not between 0 and s_star; expected 0 < s0 < s_star, or call solution")
+    x0, T = s0 / s_star, eta_bar * s_star**p * t
+    y0 = 1 / x0 - 1
+    if p == 0:
+        return s_star * (1 - (1 - x0) * np.exp(-T))
+    if p == 0.5:
+        return s_star * np.tanh(T / 2 + np.arctanh(x0**0.5)) ** 2
+    if p == 1:
+        return s_star / (1 + y0 * np.exp(-T))
+    return s_star / (1 + wrightomega(y0 + np.log(y0) - T))  # W(y0 e^{y0 - T}), W(z) e^{W(z)} = z, in logarithms
 
 
 @np.errstate(all="ignore")  # of branches not taken, 1 / 0 at t = 0 or s0 = 0, and times beyond float64

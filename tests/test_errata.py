@@ -1,4 +1,4 @@
-"""refngd/ERRATA.md: every equation has a row, every name in it exists, and what no other test shows of it."""
+"""refngd/ERRATA.md: every equation of both papers has a row, every name in it exists; what no other test shows."""
 
 import ast
 import importlib
@@ -10,10 +10,15 @@ import pytest
 from support import assert_close, condition, generator, host, on, problem
 
 import refngd as rn
+from refngd import deep_linear
 
 TESTS = Path(__file__).parent
 PAGE = (TESTS.parent / "refngd" / "ERRATA.md").read_text(encoding="utf-8")
-ROWS = [re.split(r"(?<!\\)\|", row)[1:-1] for row in re.findall(r"^\|.*\|$", PAGE, re.M)[2:]]
+PAPERS = [  # the rows of each paper's table
+    [re.split(r"(?<!\\)\|", row)[1:-1] for row in re.findall(r"^\|.*\|$", section, re.M)[2:]]
+    for section in re.split(r"^# ", PAGE, flags=re.M)[1:]
+]
+ROWS = [row for rows in PAPERS for row in rows]
 
 
 def resolve(path):
@@ -45,12 +50,21 @@ def test_test_exists(test):
     assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
 
 
+def covered(rows):
+    """The numbers of equations in the first column."""
+    numbers = set()
+    for item in (item for row in rows for item in row[0].strip().split(", ")):
+        match = re.fullmatch(r"(S\.I\.|S\.|)(\d+)(?:-\1(\d+))?", item)
+        if match:
+            prefix, first, last = match.groups()
+            numbers |= {f"{prefix}{i}" for i in range(int(first), int(last or first) + 1)}
+    return numbers
+
+
 def test_every_equation_has_a_row():
-    covered = set()
-    for item in (item for row in ROWS for item in row[0].strip().split(", ")):
-        prefix, first, last = re.fullmatch(r"(S\.|)(\d+)(?:-\1(\d+))?", item).groups()
-        covered |= {f"{prefix}{i}" for i in range(int(first), int(last or first) + 1)}
-    assert covered == {str(i) for i in range(1, 25)} | {f"S.{i}" for i in range(1, 180)}
+    ko, huh = PAPERS
+    assert covered(ko) == {str(i) for i in range(1, 25)} | {f"S.{i}" for i in range(1, 180)}
+    assert covered(huh) == {str(i) for i in range(1, 22)} | {f"S.I.{i}" for i in range(1, 17)}
 
 
 def test_s90_pseudo_inverse_of_the_layerwise_matrix():
@@ -96,3 +110,16 @@ def test_theorem_5_1_damping_is_not_small():
     np.testing.assert_allclose(Theta_bar[0.0], (2 * M + 1) * np.eye(5), rtol=0, atol=1e-6 * M)
     Theta = host(rn.ntk(s, s))
     assert np.linalg.norm(rho * Theta_bar[rho] - Theta) < 0.05 * np.linalg.norm(Theta)
+
+
+def test_huh_15_half_the_change_of_c_times_m_holds_for_symmetric_m():
+    """dw . null(m) = c' . m / 2, c' the change of c_1 along any dw; for antisymmetric m the right side is 0."""
+    rng = generator()
+    w, dw = ([rng.standard_normal(shape) for shape in ((4, 3), (2, 4))] for _ in range(2))
+    m, h = rng.standard_normal((4, 4)), 1e-6
+    up, down = ([a + sign * h * b for a, b in zip(w, dw, strict=True)] for sign in (1, -1))
+    change = (deep_linear.conserved(up)[0] - deep_linear.conserved(down)[0]) / (2 * h)
+    for half, symmetric in ((m + m.T, True), (m - m.T, False)):
+        dot = sum((a * b).sum() for a, b in zip(dw, deep_linear.null_update(w, [half]), strict=True))
+        assert abs(dot) > 1
+        assert (abs(dot - (change * half).sum() / 2) < 1e-7) == symmetric

@@ -34,11 +34,15 @@ def test_public_names_have_docstrings():
 
 
 def test_code_of_the_readme_does_what_it_says():
-    """The python block: the last two names it makes are the same natural gradient."""
-    (block,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.S | re.M)
+    """The last two names that each python block makes: the same natural gradient; what the flow conserves."""
+    core, linear = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.S | re.M)
     names = {}
-    exec(block, names)
+    exec(core, names)
     np.testing.assert_allclose(names["same"], names["dtheta"], rtol=1e-6)
+    exec(linear, names)
+    for before, after in zip(names["before"], names["after"], strict=True):
+        np.testing.assert_allclose(after, before, atol=1e-10)
+    assert names["last"].loss < 0.1 * rn.deep_linear.loss(names["w"], names["data"])
 
 
 def test_every_file_that_the_readmes_name_exists():

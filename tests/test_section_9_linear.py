@@ -5,12 +5,14 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import scipy.integrate
 import scipy.linalg
 from support import assert_close, condition, generator, host, on, relative
 
 import refngd as rn
 from refngd import deep_linear as dl
 from refngd import linear_training as lt
+from refngd import modes
 
 WIDTHS = [(3, 2), (3, 4, 2), (2, 4, 5, 3), (3, 3, 4, 3, 2)]
 POWERS = [1, 1.5, 2, 3, math.inf]
@@ -373,3 +375,39 @@ def test_rules_that_keep_the_path_end_at_the_same_gram_matrices_as_the_initial_w
     for name in ("NGD", "sqrt"):
         assert gaps[0.03][name] < 0.05 * gaps[0.3][name]
     assert gaps[0.03]["NGD-d"] > 0.2
+
+
+@pytest.mark.parametrize("block", [False, True])
+@pytest.mark.parametrize("q", [1, 2, 3, math.inf])
+@pytest.mark.parametrize("d", [2, 3, 4, 5])
+def test_flow_of_aligned_weights_is_the_flow_of_their_modes(d, q, block):
+    """Huh, footnote 1: w_i = U_i A_i U_{i-1}^T stays so, each mode by (5), (10), (12), (20), (21)."""
+    rng = generator(d)
+    Q = [np.linalg.qr(rng.standard_normal((4, 4)))[0] for _ in range(d + 1)]
+    s, s_star = rng.uniform(0.3, 0.9, (d, 3)), np.array([2.0, 1.0, 0.4])
+    w = on([(Q[i + 1][:, :3] * s[i]) @ Q[i][:, :3].T for i in range(d)])
+    data, times = dl.Statistics(on((Q[d][:, :3] * s_star) @ Q[0][:, :3].T)), [0.2, 1.0]
+
+    def velocity(t, flat):
+        return modes.velocity(flat.reshape(d, 3), s_star, q, block).ravel()
+
+    solution = scipy.integrate.solve_ivp(velocity, (0, 1), s.ravel(), "DOP853", times, rtol=1e-12, atol=1e-14)
+    for state, flat in zip(lt.flow(w, data, dl.Rule(q, block), times), solution.y.T, strict=True):
+        for i, w_i in enumerate(state.w):
+            aligned = Q[i + 1].T @ host(w_i) @ Q[i]
+            expected = np.zeros((4, 4))
+            expected[[0, 1, 2], [0, 1, 2]] = flat.reshape(d, 3)[i]
+            np.testing.assert_allclose(aligned, expected, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize(("d", "q"), [(2, 2), (3, 1), (4, 2), (3, math.inf)])
+def test_flow_of_balanced_aligned_weights_is_the_closed_form_of_the_map(d, q):
+    """(17), from matrices to the formula: every singular value of w_bar at its own time scale."""
+    Q = [np.linalg.qr(generator(i).standard_normal((3, 3)))[0] for i in range(d + 1)]
+    s0, s_star = np.array([0.3, 0.2, 0.1]), np.array([2.0, 1.0, 0.5])
+    w = on([(Q[i + 1] * s0 ** (1 / d)) @ Q[i].T for i in range(d)])
+    data = dl.Statistics(on((Q[d] * s_star) @ Q[0].T))
+    for state in lt.flow(w, data, dl.Rule(q), [0.5, 2.0], eta=0.7):
+        s = np.diag(Q[d].T @ host(dl.product(state.w)) @ Q[0])
+        p, eta_bar = modes.exponent(d, q), modes.calibrated_rate(0.7, d, q)
+        np.testing.assert_allclose(s, modes.solution(state.t, s_star, s0, p, eta_bar), rtol=1e-9)

@@ -7,7 +7,6 @@ import mpmath
 import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
-from scipy.special import wrightomega
 from support import generator, host, on
 
 from refngd import modes
@@ -343,25 +342,24 @@ def test_balanced_layers_follow_the_solution(d, q, block):
 # ------------------------------------------------------------------------------------------------- the solution of (17)
 
 
-def closed_form(t, s_star, s0, p):
-    """SPEC 9 for s0 < s_star, eta_bar = 1; W_0 in log space: w + ln w = y0 + ln y0 - s_star^2 t."""
-    y0 = s_star / s0 - 1
-    return {
-        0: lambda: s_star + (s0 - s_star) * np.exp(-t),
-        0.5: lambda: s_star * np.tanh(s_star**0.5 * t / 2 + np.arctanh((s0 / s_star) ** 0.5)) ** 2,
-        1: lambda: s_star / (1 + y0 * np.exp(-s_star * t)),
-        2: lambda: s_star / (1 + wrightomega(y0 + np.log(y0) - s_star**2 * t)),
-    }[p]()
-
-
 @pytest.mark.parametrize("p", [0, 0.5, 1, 2])
 @pytest.mark.parametrize("s_star", [0.2, 1, 3])
 def test_solution_is_the_closed_forms(p, s_star):
-    """Below (17), with any s0; at s0 = 0 as the paper prints them."""
+    """Below (17), with any s0; at s0 = 0 as the paper prints them. They solve (17): central differences."""
+    t, h = np.linspace(0.1, 3, 11), 1e-5
+    s, slope = (
+        modes.closed_form(t, s_star, 0.3 * s_star, p, 0.7),
+        (
+            modes.closed_form(t + h, s_star, 0.3 * s_star, p, 0.7)
+            - modes.closed_form(t - h, s_star, 0.3 * s_star, p, 0.7)
+        )
+        / (2 * h),
+    )
+    np.testing.assert_allclose(slope, modes.map_velocity(s, s_star, p, 0.7), rtol=1e-7, atol=1e-9)
     for x0 in (1e-3, 0.1, 0.7):
         t = np.linspace(0, 3, 11) / s_star**p * (1 + p / x0 / 10 if p > 1 else 1)
         np.testing.assert_allclose(
-            modes.solution(t, s_star, x0 * s_star, p), closed_form(t, s_star, x0 * s_star, p), rtol=1e-12
+            modes.solution(t, s_star, x0 * s_star, p), modes.closed_form(t, s_star, x0 * s_star, p), rtol=1e-12
         )
     t = np.linspace(0, 9, 10)
     np.testing.assert_allclose(modes.solution(t, s_star, 0, 0), s_star * (1 - np.exp(-t)), rtol=1e-14)
@@ -652,3 +650,18 @@ def test_times_on_the_device_are_refused():
     else:
         with pytest.raises(ValueError, match="t is on the GPU; expected a number or a NumPy array"):
             modes.solution(t, 1.0, 0.5, 1)
+
+
+@pytest.mark.parametrize(
+    ("s0", "p", "message"),
+    [
+        (0.1, 1.5, "p is 1.5; expected 0, 1/2, 1 or 2, or call solution"),
+        (0.0, 1, "s0 is not between 0 and s_star"),
+        (1.0, 1, "s0 is not between 0 and s_star"),
+        ([0.1, 2.0], 0, "s0 is not between 0 and s_star"),
+        (0.1, 3, r"p is 3; expected finite numbers in \[0, 2\]"),
+    ],
+)
+def test_closed_forms_are_refused_where_they_do_not_hold(s0, p, message):
+    with pytest.raises(ValueError, match=message):
+        modes.closed_form(1.0, 1.0, s0, p)

@@ -41,7 +41,10 @@ class Reported(Exception):
 
 @dataclass(frozen=True)
 class Verdict:
-    """status: one of STATUSES; error, digits: of the worst output, None if nothing was compared; outputs: if wrong."""
+    """status: one of STATUSES; error, digits: of the worst output, None if nothing was compared; outputs: if wrong.
+
+    An error is infinite where an expected infinity, or its sign, was missed.
+    """
 
     status: str
     message: str = ""
@@ -61,15 +64,16 @@ def bounds(case: Case, dtype: type) -> tuple[float, float]:
 
 
 def correct_digits(error: float, dtype: type) -> float:
-    """-log10(error), at most those of the dtype."""
-    most = -math.log10(roundoff(dtype))
-    return min(most, -math.log10(error)) if error > 0 else most
+    """-log10(error), at least 0 and at most those of the dtype."""
+    return -math.log10(min(max(error, roundoff(dtype)), 1.0))
 
 
 def check(case: Case, implementation: Callable[[Case, type], Outputs], dtype: type = np.float64) -> Verdict:
     """Runs the implementation on one case. What it warns of is not judged."""
     if case.error is None and bounds(case, dtype)[0] > 0.1:
         return Verdict(NOT_TESTABLE, f"kappa = {case.kappa:.3g} is too much for {np.dtype(dtype)}")
+    if not _within_range(case, dtype):
+        return Verdict(NOT_TESTABLE, f"its numbers leave the range of {np.dtype(dtype)}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -81,6 +85,14 @@ def check(case: Case, implementation: Callable[[Case, type], Outputs], dtype: ty
     if case.error:
         return Verdict(FAILED, f"outputs were returned where a user must be told: {case.error}")
     return judge(case, outputs, dtype)
+
+
+def _within_range(case: Case, dtype: type) -> bool:
+    """Whether the inputs, and the largest entry of every output, are 0 or normal numbers of the dtype."""
+    values = [abs(a).ravel() for a in case.inputs.values()] + [abs(a).max(initial=0.0) for a in case.outputs.values()]
+    values = np.concatenate([np.ravel(a[np.isfinite(a)]) for a in values] or [np.zeros(0)])
+    info = np.finfo(dtype)
+    return not ((values > float(info.max)) | ((values > 0) & (values < float(info.tiny)))).any()
 
 
 def judge(case: Case, outputs: Outputs, dtype: type = np.float64) -> Verdict:
@@ -95,7 +107,7 @@ def judge(case: Case, outputs: Outputs, dtype: type = np.float64) -> Verdict:
         return Verdict(ACCURATE, "", *numbers)
     if conformant > 0.1:
         lost = f"error {worst:.1e}, but with kappa_gram = {case.kappa_gram:.3g} a Gram route loses all digits"
-        return Verdict(NOT_TESTABLE, f"{lost} of {np.dtype(dtype)}", *numbers)
+        return Verdict(NOT_TESTABLE, f"{lost} of {np.dtype(dtype)}")
     if worst <= conformant:
         return Verdict(CONFORMANT, "", *numbers)
     wrong = ", ".join(f"{name} ({error:.1e})" for name, error in errors.items() if error > conformant)
@@ -113,7 +125,8 @@ def malformations(case: Case, outputs: Outputs, dtype: type) -> list[str]:
     """What is wrong with the form of outputs, a message each."""
     if not isinstance(outputs, dict):
         return [f"the outputs are a {type(outputs).__name__}; expected a dict of arrays: {', '.join(case.outputs)}"]
-    found = [_malformation(name, outputs, a, dtype) for name, a in case.outputs.items()]
+    dtypes = {np.dtype(dtype)} if case.inputs else {np.dtype(np.float32), np.dtype(np.float64)}
+    found = [_malformation(name, outputs, a, dtypes) for name, a in case.outputs.items()]
     welcome = INTERMEDIATES.get(case.operation, ())
     unknown = [str(name) for name in outputs if name not in case.outputs and _less_index(name) not in welcome]
     if unknown:
@@ -125,14 +138,14 @@ def _less_index(name: str) -> str:
     return re.sub(r"_\d+$", "", str(name))
 
 
-def _malformation(name: str, outputs: Outputs, expected: np.ndarray, dtype: type) -> str | None:
+def _malformation(name: str, outputs: Outputs, expected: np.ndarray, dtypes: set[np.dtype]) -> str | None:
     if name not in outputs:
         return f"{name} is missing"
     a = outputs[name]
     if not isinstance(a, np.ndarray | np.generic) and not (isinstance(a, float) and expected.shape == ()):
         return f"{name} is a {type(a).__name__}; expected a NumPy array"
-    if not isinstance(a, float) and a.dtype != dtype:
-        return f"{name} has dtype {a.dtype}; expected {np.dtype(dtype)}, that of the inputs"
+    if not isinstance(a, float) and a.dtype not in dtypes:
+        return f"{name} has dtype {a.dtype}; expected {' or '.join(sorted(map(str, dtypes)))}, that of the inputs"
     if np.shape(a) != expected.shape:
         return f"{name} has shape {np.shape(a)}; expected {expected.shape}{_guess(np.shape(a), expected.shape)}"
     if (~np.isfinite(a) & np.isfinite(expected)).any():

@@ -8,7 +8,7 @@ import importlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -28,14 +28,14 @@ class Adapter:
 
 
 class Results:
-    """The files <case id>.json of a folder. ids: those of all cases there are."""
+    """The files <case id>.json of a folder. ids: those of all cases there are, None for any."""
 
-    def __init__(self, folder: str | Path, ids: Iterable[str]) -> None:
-        self.name, folder, known = str(folder), Path(folder), set(ids)
+    def __init__(self, folder: str | Path, ids: list[str] | None) -> None:
+        self.name, folder = str(folder), Path(folder)
         if not folder.is_dir():
             raise ValueError(f"--results {folder} is no folder")
         files = sorted(folder.glob("*.json"))
-        unknown = [path.name for path in files if path.stem not in known]
+        unknown = [path.name for path in files if ids is not None and path.stem not in ids]
         if unknown or not files:
             raise ValueError(f"--results {folder} has {_listed(unknown)}; expected files <case id>.json")
         self.content = {path.stem: _parsed(path) for path in files}

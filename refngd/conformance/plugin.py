@@ -4,6 +4,7 @@ A verdict travels in the report's `user_properties`: so it reaches JUnit files, 
 """
 
 import json
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
@@ -65,7 +66,8 @@ class Suite:
             status, message = KNOWN_FAILURE, f"{known}: {message}"
         elif known and status in (ACCURATE, CONFORMANT):
             status, message = FAILED, f"{case.id} is {status}, but listed as a known failure ({known}): take it off"
-        row = dict(id=case.id, operation=case.operation, status=status, error=verdict.error, digits=verdict.digits)
+        error = None if verdict.error == math.inf else verdict.error  # JSON has no infinity
+        row = dict(id=case.id, operation=case.operation, status=status, error=error, digits=verdict.digits)
         node.user_properties.append((PROPERTY, json.dumps({**row, "message": message, "suspects": suspects})))
         if status in OUTCOMES:
             OUTCOMES[status](message)
@@ -157,7 +159,8 @@ def pytest_configure(config):
 
 def _suite(option) -> Suite:
     cases, broken = read()
-    ids, operations = [case.id for case in cases], {case.operation for case in [*cases, *broken]}
+    operations = {case.operation for case in [*cases, *broken]}
+    ids = None if broken else [case.id for case in cases]  # those of a broken file are not known
     wanted = set(option.operations or operations)
     if not wanted <= operations:
         raise ValueError(
@@ -166,10 +169,12 @@ def _suite(option) -> Suite:
     implementation = Adapter(option.implementation) if option.implementation else Results(option.results, ids)
     selected = [case for case in [*cases, *broken] if case.operation in wanted]
     known = _known_failures(option.known_failures, ids) if option.known_failures else {}
+    if option.report and not Path(option.report).absolute().parent.is_dir():
+        raise ValueError(f"--report {option.report}: there is no such folder")
     return Suite(implementation, np.dtype(option.dtype).type, selected, known, option.report)
 
 
-def _known_failures(path: str, ids: list[str]) -> dict[str, str]:
+def _known_failures(path: str, ids: list[str] | None) -> dict[str, str]:
     """The reason of every case that a file lists; blank lines and those that start with # do not count."""
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
@@ -180,8 +185,9 @@ def _known_failures(path: str, ids: list[str]) -> dict[str, str]:
         name, _, reason = line.strip().partition(" ")
         if not name or name.startswith("#"):
             continue
-        if name not in ids or not reason.strip():
-            expected = "a reason after the id" if name in ids else "the id of a case"
+        is_case = ids is None or name in ids
+        if not is_case or not reason.strip():
+            expected = "a reason after the id" if is_case else "the id of a case"
             raise ValueError(f"--known-failures: line {number} of {path} is {line.strip()!r}; expected {expected}")
         known[name] = reason.strip()
     return known

@@ -8,7 +8,7 @@ right outputs, reorderings of them, and other conventions, which refngd itself e
 import math
 import warnings
 from collections.abc import Callable, Iterator
-from itertools import combinations, pairwise, starmap
+from itertools import combinations, pairwise, product, starmap
 from typing import NamedTuple
 
 import numpy as np
@@ -94,7 +94,8 @@ def _explains(suspect: Suspect, case: Case, expected: Outputs, actual: Outputs, 
             if any(np.shape(predicted[name]) != a.shape for name, a in expected.items()):
                 return False
             predicted = {name: predicted[name] for name in expected}
-            gap, change = (max(relative_errors(a, predicted).values()) for a in (actual, expected))
+            gap = max(relative_errors(predicted, actual).values())
+            change = max(relative_errors(expected, predicted).values())
             return gap <= tolerance and change > 100 * tolerance  # or it is no more than rounding
     except Exception:  # the suspect does not apply to this case
         return False
@@ -111,21 +112,20 @@ def symbols(case: Case, name: str) -> dict[str, float]:
     x = shapes.get("x") or shapes.get("f") or (attrs.get("n", 1), 1)
     N, C = (w[0].shape[1], len(w[-1])) if w else (x[0], len(W[-1]) if W else x[-1])
     L = len(weights) or attrs.get("depth") or attrs.get("d") or 1
-    widths = [weights[0].shape[1] - (attrs.get("sigma_b", 0) > 0), *(len(a) for a in weights)] if weights else [1]
-    M = _width_below(name, widths)
-    values = {"N": N, "C": C, "N C": N * C, "2": 2.0, "L": L, "M": M, "M + 1": M + 1, "M / (M + 1)": M / (M + 1)}
+    values = {"d^{1/q}": L ** (1 / q)} if w else {}
+    values |= {"N": N, "C": C, "N C": N * C, "2": 2.0, "L": L}
     for key in ("sigma_w", "sigma_b", "eta", "rho", "alpha", "eta_bar", "loss_rho"):
         if attrs.get(key, 0) > 0:
             values[key] = attrs[key]
-    if "sigma_w" in values:
-        sigma_w = values["sigma_w"]
+    if weights:
+        M = _width_below(name, [weights[0].shape[1] - (attrs.get("sigma_b", 0) > 0), *(len(a) for a in weights)])
+        values |= {"M": M, "M + 1": M + 1, "M / (M + 1)": M / (M + 1)}
+        sigma_w = attrs.get("sigma_w", 1)
         values |= {"sigma_w^2": sigma_w**2, "sigma_w^2/M": sigma_w**2 / M, "sigma_w/sqrt(M)": sigma_w / math.sqrt(M)}
     if "rho" in values:
         values["1 + rho"] = 1 + values["rho"]
     if "x_test" in shapes:
         values["N'"] = shapes["x_test"][0]
-    if w:
-        values["d^{1/q}"] = L ** (1 / q)
     return {**values, "N^{1/q}": N ** (1 / q), "sqrt(N)": math.sqrt(N), "-1": -1.0}
 
 
@@ -199,8 +199,7 @@ def _fit(expected: np.ndarray, actual: np.ndarray) -> float:
 
 
 def _factor_detail(scaled: dict[str, float], expected: Outputs) -> str:
-    names = ", ".join(f"every {name}" if len(scaled) == 1 else name for name in scaled)
-    names = f"all of {names}" if len(scaled) == len(expected) > 1 else names
+    names = "all of " * (len(scaled) == len(expected) > 1) + ", ".join(scaled)
     values = sorted(set(scaled.values()))
     if len(values) > 1:
         return f" ({names} are {', '.join(f'{v:.6g}' for v in scaled.values())} times what is expected)"
@@ -217,9 +216,11 @@ def reorderings(case: Case, expected: Outputs, actual: Outputs, tolerance: float
         yield f"{a} and {b} swapped", lambda _, a=a, b=b: {**expected, a: expected[b], b: expected[a]}
     yield "layers in reverse order", lambda _: _layers_reversed(expected)
     for words, index in _permutations(case):
-        for inverse in (False, True):
-            order = np.argsort(index) if inverse else index
-            yield words, lambda _, order=order: {n: _permuted(a, order) for n, a in expected.items()}
+        for order, stacked in product((index, np.argsort(index)), (False, True)):
+            yield (
+                words,
+                lambda _, order=order, stacked=stacked: {n: _permuted(a, order, stacked) for n, a in expected.items()},
+            )
     yield "the bias column first, not last", lambda _: _on_columns(expected, lambda a: np.roll(a, 1, axis=-1))
     yield "the bias column is zero", lambda _: _on_columns(expected, _without_bias)
     yield "samples in reverse order", lambda _: {n: a[::-1] if a.ndim else a for n, a in expected.items()}
@@ -261,9 +262,9 @@ def _swapped(n: int, m: int) -> np.ndarray:
     return np.arange(n * m).reshape(n, m).T.ravel()
 
 
-def _permuted(a: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """All axes of that length in another order; an array of two axes that make it up, as if it had been stacked so."""
-    if a.ndim == 2 and a.size == len(order) and len(order) not in a.shape:
+def _permuted(a: np.ndarray, order: np.ndarray, stacked: bool) -> np.ndarray:
+    """All axes of that length in another order; if `stacked`, so are two axes that have that many entries."""
+    if stacked and a.ndim == 2 and a.size == len(order) and len(order) not in a.shape:
         return a.ravel()[order].reshape(a.shape)
     for axis, size in enumerate(a.shape):
         if size == len(order):
@@ -347,11 +348,8 @@ _ATTRIBUTES = [  # words, (attrs, sizes) -> the attributes that are others; KeyE
     ("the loss is the mean squared error", _set("loss", "mse")),
     ("the norm is not applied", _set("norm", 1.0)),
     ("the norm is not squared", lambda a, n: {"norm": a["norm"] ** 0.5}),
-    ("block and full rule exchanged", lambda a, n: {"block": not a["block"]}),
-    (
-        "the factor of the regularised rule is missing",
-        _set("regularised", False),
-    ),
+    ("block and full rule exchanged", lambda a, n: {} if "fisher" in a else {"block": not a.get("block", False)}),
+    ("the regularised rule without its factor", _set("regularised", False)),
     ("the update is not clipped", _set("clip", math.inf)),
 ]
 

@@ -6,11 +6,10 @@ import numpy as np
 
 import refngd as rn
 
-from ..activations import ShiftedReLU, named
 from ..fisher.base import Fisher
 from ..network import Network
 from ..spectral import damped, eigen_power
-from .adapters.refngd_numpy import Engine
+from .adapters.refngd_numpy import Engine, activation_of
 
 # --------------------------------------------------------------------------------------- networks with another scale
 
@@ -167,6 +166,11 @@ class _WithFisher(Engine):
         return self.wrong(super()._fisher(attrs, inputs))
 
 
+def _minus_q(op, inputs, attrs):
+    """`inverse_power` alone."""
+    return {"power": _power(damped(inputs["K"], attrs["rho"]), 1 / attrs["q"])}
+
+
 ENGINES = [
     ("sqrt(M + 1) in place of sqrt(M) in the scale of the inputs", _with_network(PlusOne)),
     ("sigma_w^2/M in place of sigma_w/sqrt(M) in the scale of the inputs", _with_network(Variance)),
@@ -180,6 +184,7 @@ ENGINES = [
     ("B* is a mean over the C outputs, not a sum", _WithFisher(BMeanOverC, "KFAC")),
     ("1/N is missing in G", _WithFisher(ALacksN)),
     ("the power is -q, not -1/q", _WithFisher(MinusQ)),
+    ("the power is -q, not -1/q", _minus_q),
     ("rho is added to the power of G, not to G", _WithFisher(DampedPower)),
     ("the empirical Fisher matrix, of gradients, not of J", _WithFisher(Empirical)),
 ]
@@ -187,6 +192,4 @@ ENGINES = [
 
 def activated(case) -> dict:
     """f with the activation that the last layer does not have."""
-    name = case.attrs["activation"]
-    activation = ShiftedReLU(case.attrs["shift"]) if name == "shifted_relu" else named(name)
-    return {**case.outputs, "f": activation.phi(case.outputs["f"])}
+    return {**case.outputs, "f": activation_of(case.attrs).phi(case.outputs["f"])}

@@ -73,28 +73,37 @@ class QuasiDiagonal(Fisher):
     def _direction(self, s, e, rho, q):
         if not s.bias:
             return Entrywise()._direction(s, e, rho, q)
-        gradient = [pull_layer(h, delta, e / len(e)) for h, delta in zip(s.h, s.delta, strict=True)]
-        for h, delta, g in zip(s.h, s.delta, gradient, strict=True):
-            for units in batches(len(g), h.shape[1]):
-                g[units] = self._solve(h, delta[:, :, units], g[units], rho)
-        return gradient
+        dW = []
+        for h, delta in zip(s.h, s.delta, strict=True):
+            mean = h[:, :-1].mean(0)
+            h = array_module(h).concatenate([h[:, :-1] - mean, h[:, -1:]], axis=1)
+            dW.append(pull_layer(h, delta, e / len(e)))  # the gradient with centred inputs
+            for units in batches(len(dW[-1]), h.shape[1]):
+                dW[-1][units] = self._solve(h, mean / s.bias, delta[:, :, units], dW[-1][units], rho)
+        return dW
 
     def _coefficient(self, test, train, rho, q):
         if not train.bias:
             return Entrywise()._coefficient(test, train, rho, q)
         return super()._coefficient(test, train, rho, q)
 
-    def _solve(self, h: Array, delta: Array, g: Array, rho: float) -> Array:
-        """G^+ g of some units of a layer, delta (N, C, u), g (u, m+1) with the bias last."""
+    def _solve(self, k: Array, c: Array, delta: Array, g: Array, rho: float) -> Array:
+        """G^+ g of some units of a layer with the inputs h_i = k_i + c_i h_0, k (N, m+1), c (m,), delta (N, C, u).
+
+        g (u, m+1), the bias last, is the gradient with k for h. Centred inputs k keep a_ii - beta_i a_0i, which at
+        rho = 0 is the same for k and h, from cancelling.
+        """
         xp = array_module(g)
-        r2 = (delta * delta).sum(1).T / len(h)  # (u, N)
-        a_ii, a_0i = r2 @ h[:, :-1] ** 2 + rho, r2 @ (h[:, :-1] * h[:, -1:])  # (u, m)
-        a_00, g_0 = r2 @ h[:, -1:] ** 2 + rho, g[:, -1:]  # (u, 1)
+        r2 = (delta * delta).sum(1).T / len(k)  # (u, N)
+        k_ii, k_0i = r2 @ k[:, :-1] ** 2, r2 @ (k[:, :-1] * k[:, -1:])  # (u, m)
+        F_00, g_0 = r2 @ k[:, -1:] ** 2, g[:, -1:]  # (u, 1)
+        a_00, a_0i = F_00 + rho, k_0i + c * F_00
         alive = a_00 > 0
-        beta = a_0i / xp.where(alive, a_00, 1)
-        schur = a_ii - beta * a_0i
-        free = schur > cutoff(len(h), g.dtype, self.rcond) * a_ii
-        d = free * (g[:, :-1] - beta * g_0) / xp.where(free, schur, 1)
+        inverse = 1 / xp.where(alive, a_00, 1)
+        beta, mixed = a_0i * inverse, c * (k_0i + a_0i)  # a_ii = k_ii + mixed + rho
+        schur = k_ii + rho - k_0i * k_0i * inverse + rho * inverse * mixed
+        free = schur > cutoff(len(k), g.dtype, self.rcond) * (k_ii + abs(mixed) + rho)
+        d = free * (g[:, :-1] + (rho * c - k_0i) * inverse * g_0) / xp.where(free, schur, 1)
         tied = xp.where(free, 0, beta)
         norm = a_00 + (tied * a_0i).sum(1, keepdims=True)
         d_0 = alive * (g_0 - (a_0i * d).sum(1, keepdims=True)) / xp.where(alive, norm, 1)

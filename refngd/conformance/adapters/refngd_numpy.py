@@ -12,10 +12,9 @@ import numpy as np
 import refngd as rn
 
 from ... import deep_linear, modes, preprocess
-from ...activations import named
+from ...activations import Activation, named
 from ...fisher.layerwise import Layers
 from ...linear_training import descend
-from ...spectral import damped
 
 Arrays = dict[str, np.ndarray]
 
@@ -33,6 +32,11 @@ def numbered(prefix: str, arrays, first: int = 1) -> Arrays:
 def listed(prefix: str, arrays: Arrays) -> list[np.ndarray]:
     """The inverse of `numbered`."""
     return [arrays[f"{prefix}_{l}"] for l in range(1, 1 + len(arrays)) if f"{prefix}_{l}" in arrays]
+
+
+def activation_of(attrs: dict) -> Activation:
+    name = attrs["activation"]
+    return rn.shifted_relu(attrs["shift"]) if name == "shifted_relu" else named(name)
 
 
 def loss_of(attrs: dict) -> rn.Loss:
@@ -57,10 +61,8 @@ class Engine:
     # ------------------------------------------------------------------------------------------------ networks
 
     def _net(self, attrs: dict, widths) -> rn.Network:
-        name = attrs["activation"]
-        activation = rn.shifted_relu(attrs["shift"]) if name == "shifted_relu" else named(name)
         sigmas = attrs["sigma_w"], attrs["sigma_b"]
-        return self._network(tuple(widths), activation, *sigmas, attrs.get("parameterization", "ntk"))
+        return self._network(tuple(widths), activation_of(attrs), *sigmas, attrs.get("parameterization", "ntk"))
 
     def _fisher(self, attrs: dict, inputs: Arrays) -> rn.Fisher:
         name = attrs["fisher"]
@@ -150,7 +152,7 @@ class Engine:
         return {
             "value": loss.value(f, y),
             "residual": loss.residual(f, y),
-            "hessian": damped_hessian(f, loss.rho),
+            "hessian": rn.losses.output_hessian(f),
             "velocity": loss.velocity(f, y, attrs.get("alpha", 1.0)),
         }
 
@@ -178,7 +180,7 @@ class Engine:
         return {"q": rn.order_parameters(net, attrs["norm"])}
 
     def gamma(self, inputs, attrs):
-        return {"gamma": self._net(attrs, (1, 1)).activation.gamma(attrs["q"])}
+        return {"gamma": activation_of(attrs).gamma(attrs["q"])}
 
     def forster(self, inputs, attrs):
         Y = preprocess.unit_norm(inputs["x"] @ preprocess.forster(inputs["x"]))
@@ -188,6 +190,7 @@ class Engine:
 
     def deep_linear(self, inputs, attrs):
         w, data, dw = listed("w", inputs), statistics(inputs), listed("dw", inputs)
+        deep_linear.check(w, data)
         outputs = {
             "loss": deep_linear.loss(w, data),
             **numbered("g", deep_linear.gradient(w, data)),
@@ -226,13 +229,17 @@ class Engine:
     # ----------------------------------------------------------------------------------------------- modes
 
     def mode_velocity(self, inputs, attrs):
-        s, q, block, eta = inputs["s"], attrs.get("q", 1), attrs.get("block", False), attrs.get("eta", 1.0)
+        s, s_star, rule, eta = (
+            inputs["s"],
+            inputs["s_star"],
+            (attrs.get("q", 1), attrs.get("block", False)),
+            attrs.get("eta", 1.0),
+        )
         if "eps" in attrs:
-            return {"velocity": modes.regularised(s, inputs["s_star"], attrs["eps"], eta)}
-        return {
-            "velocity": modes.velocity(s, inputs["s_star"], q, block, eta),
-            "invariants": modes.invariants(s, q, block),
-        }
+            velocity = modes.regularised(s, s_star, attrs["eps"], eta)
+        else:
+            velocity = modes.velocity(s, s_star, *rule, eta)
+        return {"velocity": velocity, "invariants": modes.invariants(s, *rule)}
 
     def mode_solution(self, inputs, attrs):
         problem = inputs["s_star"], inputs["s0"], attrs["p"], attrs.get("eta_bar", 1.0)
@@ -249,11 +256,6 @@ class Engine:
 
 
 OPERATIONS = [name for name in vars(Engine) if not name.startswith("_")]
-
-
-def damped_hessian(f: np.ndarray, rho: float) -> np.ndarray:
-    """Lambda_n + rho I (N, C, C)."""
-    return np.stack([damped(Lambda, rho) for Lambda in rn.losses.output_hessian(f)])
 
 
 def statistics(inputs: Arrays) -> deep_linear.Statistics:

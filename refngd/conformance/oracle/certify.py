@@ -33,9 +33,9 @@ def disturbance(k):
 
     def disturb(name, array):
         start = mp.mpf(sum(map(ord, name)) + 101 * k)
-        numbers = iter([
-            x * (1 + mp.mpf(10) ** -PERTURBATION * mp.sin((start + 7 * i) ** 2)) for i, x in enumerate(flatten(array))
-        ])  # fmt: skip
+        numbers = iter(
+            [x * (1 + mp.mpf(10) ** -PERTURBATION * mp.sin((start + 7 * i) ** 2)) for i, x in enumerate(flatten(array))]
+        )
         changed = like(array, numbers)
         return la.scale(la.add(changed, la.transpose(changed)), mp.mpf(1) / 2) if name in SYMMETRIC else changed
 
@@ -50,21 +50,25 @@ def total(outputs):
 def kappa(case, outputs):
     """The largest relative change of an output over that of the inputs, at least 1."""
     worst = mp.mpf(1)
-    if not any(flatten(array) for array in case.inputs.values()):
-        return worst
-    for k in range(DIRECTIONS):
-        changed, _ = evaluate(case, DIGITS, disturb=disturbance(k))
-        with mp.workdps(DIGITS):
-            least = ZERO * total(outputs)
-            for name, value in outputs.items():
-                a, b = flatten(value), flatten(changed[name])
-                size = la.norm(a)
-                if size > least and mp.isfinite(size):
-                    gap = la.norm([p - r for p, r in zip(a, b, strict=True)])
-                    worst = max(worst, gap / size * mp.mpf(10) ** PERTURBATION)
-    if worst > INFINITE:
-        worst = max(mp.mpf(1), condition(FALLBACK, case))
-    return worst
+    if any(any(flatten(array)) for array in case.inputs.values()):
+        worst = max(worst, *(amplification(case, outputs, disturbance(k)) for k in range(DIRECTIONS)))
+    return worst if worst <= INFINITE else max(mp.mpf(1), condition(FALLBACK, case))
+
+
+def amplification(case, outputs, disturb):
+    """The relative change of the output that changes most over that of the inputs; inf where there is no output."""
+    try:
+        changed, _ = evaluate(case, DIGITS, disturb=disturb)
+    except ArithmeticError:
+        return mp.inf
+    with mp.workdps(DIGITS):
+        worst, least = mp.mpf(0), ZERO * total(outputs)
+        for name, value in outputs.items():
+            a, b = flatten(value), flatten(changed[name])
+            size = la.norm(a)
+            if size > least and mp.isfinite(size):
+                worst = max(worst, la.norm([p - r for p, r in zip(a, b, strict=True)]) / size)
+        return worst * mp.mpf(10) ** PERTURBATION
 
 
 def condition(table, case):

@@ -33,8 +33,8 @@ def predict(Theta_bar, cross, f0, f0_test, y, eta, t):
 
 def prediction(inputs, attrs, full):
     train, test = (trained(inputs, attrs, x)[2] for x in ("x", "x_test"))
-    a = Approximation.of(attrs, inputs)
-    Theta_bar, cross = fisher.coefficient(a, train, train), fisher.coefficient(a, test, train)
+    steps = fisher.basis_steps(Approximation.of(attrs, inputs), train)
+    Theta_bar, cross = la.matmul(train.J, steps), la.matmul(test.J, steps)
     eta, t = mp.mpf(attrs["eta"]), mp.mpf(attrs["t"])
     f_train, f_test = predict(Theta_bar, cross, train.f, test.f, inputs["y"], eta, t)
     return {"f_train": f_train, "f_test": f_test}, {}
@@ -44,8 +44,9 @@ def loss_value(attrs, f, y):
     """1/(2N) sum ||f - y||^2, or the mean of -log softmax(f)[class]."""
     if attrs.get("loss", "mse") == "mse":
         return mp.fsum((a - b) ** 2 for rows in zip(f, y, strict=True) for a, b in zip(*rows, strict=True)) / 2 / len(f)
-    return -mp.fsum(b * mp.log(p) for f_n, y_n in zip(f, y, strict=True)
-                    for p, b in zip(softmax(f_n), y_n, strict=True)) / len(f)  # fmt: skip
+    return -mp.fsum(
+        b * mp.log(p) for f_n, y_n in zip(f, y, strict=True) for p, b in zip(softmax(f_n), y_n, strict=True)
+    ) / len(f)
 
 
 def training(inputs, attrs, full):
@@ -77,9 +78,21 @@ def loss_derivatives(step, f, y):
     for f_n, y_n in zip(f, y, strict=True):
         g = [(moved(f_n, y_n, [(c, h)]) - moved(f_n, y_n, [(c, -h)])) / (2 * h) for c in range(C)]
         first.append(g)
-        second.append([[(moved(f_n, y_n, [(c, h), (d, h)]) - moved(f_n, y_n, [(c, h), (d, -h)])
-                         - moved(f_n, y_n, [(c, -h), (d, h)]) + moved(f_n, y_n, [(c, -h), (d, -h)])) / (4 * h * h)
-                        for d in range(C)] for c in range(C)])  # fmt: skip
+        second.append(
+            [
+                [
+                    (
+                        moved(f_n, y_n, [(c, h), (d, h)])
+                        - moved(f_n, y_n, [(c, h), (d, -h)])
+                        - moved(f_n, y_n, [(c, -h), (d, h)])
+                        + moved(f_n, y_n, [(c, -h), (d, -h)])
+                    )
+                    / (4 * h * h)
+                    for d in range(C)
+                ]
+                for c in range(C)
+            ]
+        )
     return first, second
 
 
@@ -122,6 +135,10 @@ def forster(inputs, attrs, full):
             return {"gram": la.matmul(Y, la.transpose(Y))}, {}
         Y = normalised(la.transpose(la.solve(cholesky(S), la.transpose(Y))))
     raise ArithmeticError("the Forster iteration has not converged")
+
+
+def gram_of_inputs(inputs, attrs):
+    return la.condition(la.matmul(la.transpose(inputs["x"]), inputs["x"]))
 
 
 def cholesky(S):

@@ -57,11 +57,13 @@ def manifest_text(folder):
         if path.name != "manifest.json":
             content = path.read_bytes()
             record = json.loads(content)
-            entries.append({
-                "file": path.name,
-                "operation": record["operation"],
-                "cases": len(record["cases"]),
-                "sha256": hashlib.sha256(content).hexdigest(),
-            })  # fmt: skip
+            entries.append(
+                {
+                    "file": path.name,
+                    "operation": record["operation"],
+                    "cases": len(record["cases"]),
+                    "sha256": hashlib.sha256(content).hexdigest(),
+                }
+            )
     lines = ",\n".join(f"  {json.dumps(entry)}" for entry in entries)
     return f'{{\n "format": {FORMAT},\n "files": [\n{lines}\n ]\n}}\n'

@@ -139,8 +139,16 @@ def kfac_factors(a, s, H):
         columns = range(len(h[0]) - bool(separate))
         A = [[mp.fsum(h[n][j] * h[n][k] for n in range(N)) / N for k in columns] for j in columns]
         M = range(len(delta[0][0]))
-        B = [[mp.fsum(delta[n][c][i] * H[n][c][d] * delta[n][d][k] for n in range(N) for c in range(C) for d in range(C))
-              / N for k in M] for i in M]  # fmt: skip
+        B = [
+            [
+                mp.fsum(
+                    delta[n][c][i] * H[n][c][d] * delta[n][d][k] for n in range(N) for c in range(C) for d in range(C)
+                )
+                / N
+                for k in M
+            ]
+            for i in M
+        ]
         bias_block = la.scale(B, s.bias**2 / N) if separate else None
         if l == len(s.h) and a.kfac_last == "identity":
             B = la.identity(C, mp.mpf(1) / N)
@@ -189,11 +197,15 @@ def step(a, s, H, e):
     return [row[0] for row in applied(a, s, H, gradient(s, e))]
 
 
+def basis_steps(a, train):
+    """G^{-1/q} J^T / N (P, NC): column k is the direction of the residual e_k."""
+    basis = la.scale(la.transpose(train.J), mp.mpf(1) / train.size[0])
+    return applied(a, train, unit_hessians(train), basis)
+
+
 def coefficient(a, test, train):
     """Theta_bar(x', x) (N'C, NC), K&O (11), column by column."""
-    N = train.size[0]
-    basis = la.scale(la.transpose(train.J), mp.mpf(1) / N)
-    return la.matmul(test.J, applied(a, train, unit_hessians(train), basis))
+    return la.matmul(test.J, basis_steps(a, train))
 
 
 def whitened(s, H, e):
@@ -233,8 +245,11 @@ def multipliers(a, Theta, E):
         return [la.apply_power(total, a.rho, a.q, E)] * L
     if a.name == "BlockDiagonal":
         return [la.apply_power(T, a.rho, a.q, E) for T in Theta]
-    system = [[Sigma[l][m] * Theta[m][i][j] + a.rho * (l == m and i == j) for m in range(L) for j in range(n)]
-              for l in range(L) for i in range(n)]  # fmt: skip
+    system = [
+        [Sigma[l][m] * Theta[m][i][j] + a.rho * (l == m and i == j) for m in range(L) for j in range(n)]
+        for l in range(L)
+        for i in range(n)
+    ]
     solution = la.solve(system, E * L)
     return [solution[l * n : (l + 1) * n] for l in range(L)]
 
@@ -252,11 +267,13 @@ def regular(K):
     return all(la.live(la.eigenvalues(K)))
 
 
-def worst_gram(a, s, delta):
+def worst_gram(a, s, delta, H):
     """The largest condition number, on its range, of the Gram matrices that the factored route inverts."""
     N = s.size[0]
-    if mp.isinf(a.q) or a.name in ("Identity", "Entrywise", "QuasiDiagonal"):
+    if mp.isinf(a.q) or a.name in ("Identity", "Entrywise"):
         return mp.mpf(1)
+    if a.name == "QuasiDiagonal":
+        return worst_unit(a, s, H)
     A, B, Theta = gram_matrices(s, delta)
     if a.name == "KFAC":
         last = [] if a.kfac_last == "gram" else [len(B) - 1]
@@ -279,12 +296,23 @@ def worst_gram(a, s, delta):
     return max(conditions)
 
 
+def worst_unit(a, s, H):
+    """The largest condition number of the quasi-diagonal blocks."""
+    G = matrix(a, s, H)
+    units = sorted({p[:2] for p in s.index})
+    parts = [[k for k, p in enumerate(s.index) if p[:2] == unit] for unit in units]
+    return max(la.condition([[G[i][j] for j in part] for i in part]) for part in parts)
+
+
 def coupled_condition(a, Theta):
     """That of the LNC x LNC system."""
     L, n = len(Theta), len(Theta[0])
     Sigma = a.coupling(L)
-    system = [[Sigma[l][m] * Theta[m][i][j] + a.rho * (l == m and i == j) for m in range(L) for j in range(n)]
-              for l in range(L) for i in range(n)]  # fmt: skip
+    system = [
+        [Sigma[l][m] * Theta[m][i][j] + a.rho * (l == m and i == j) for m in range(L) for j in range(n)]
+        for l in range(L)
+        for i in range(n)
+    ]
     return mp.sqrt(la.condition(la.matmul(la.transpose(system), system)))
 
 
@@ -305,7 +333,7 @@ def range_condition(s):
 
 
 def weights_of(inputs, prefix="W_"):
-    return [inputs[f"{prefix}{l}"] for l in range(1, 1 + sum(name.startswith(prefix) for name in inputs))]
+    return [inputs[f"{prefix}{l}"] for l in range(1, 1 + len(inputs)) if f"{prefix}{l}" in inputs]
 
 
 def trained(inputs, attrs, x="x"):

@@ -2,8 +2,8 @@
 
 E[phi(u)^2] and the like are one-dimensional integrals. For two variables, piecewise linear phi take Price's theorem,
 d/dc E[phi(u) phi(v)] = E[phi'(u) phi'(v)] and its derivative, the density at the kink, integrated over the covariance
-c = a b sin(theta); erf is averaged over u given v, in closed form, and then over v; tanh takes the trapezoid rule in two
-independent variables, with its addition theorem. The trapezoid rule converges geometrically for analytic functions.
+c = a b sin(theta); erf is averaged over u given v, in closed form, and then over v; tanh takes the trapezoid rule in
+two independent variables, with its addition theorem. The trapezoid rule converges geometrically for analytic functions.
 """
 
 from functools import lru_cache
@@ -64,7 +64,12 @@ def live_share(attrs, q):
 
 def order_parameters(attrs, mean_square, depth):
     """q_1, .., q_depth (S.138) from ||x||^2 / M_0."""
-    net, q = Net.of(attrs), []
+    return _order_parameters(Net.of(attrs), mean_square, depth, mp.dps)
+
+
+@lru_cache(maxsize=512)
+def _order_parameters(net, mean_square, depth, dps):
+    q = []
     while True:
         q.append(net.sigma_w**2 * mean_square + net.sigma_b**2)
         if len(q) == depth:
@@ -82,15 +87,22 @@ def derivative(net, u):
 
 
 def dual(net, a, b, c):
-    """E[phi(u) phi(v)] and E[phi'(u) phi'(v)] for variances a^2, b^2 and covariance c."""
+    """E[phi(u) phi(v)] and E[phi'(u) phi'(v)] for variances a^2, b^2 and covariance c; remembered."""
+    return _dual(net, a, b, c, mp.dps)
+
+
+@lru_cache(maxsize=4096)
+def _dual(net, a, b, c, dps):
     if net.activation == "linear":
         return c, mp.mpf(1)
     if kinked(net):
         return price(net, a, b, c)
     if parallel(a, b, c):
         ratio = mp.sign(c) * b / a
-        return tuple(trapezoid(lambda z, g=g: g(net, a * z) * g(net, ratio * a * z), strip_of(net, max(a, b)))
-                     for g in (Net.phi, derivative))  # fmt: skip
+        return tuple(
+            trapezoid(lambda z, g=g: g(net, a * z) * g(net, ratio * a * z), strip_of(net, max(a, b)))
+            for g in (Net.phi, derivative)
+        )
     return erf_dual(a, b, c) if net.activation == "erf" else tanh_dual(a, b, c)
 
 
@@ -224,7 +236,7 @@ def worst_gram(inputs, attrs):
 
 
 def kfac_coefficient(a, A, B, A1, B1, bias):
-    """(1/N) sum_l [B_l' (B_l/N + rho)^{-1/q}] * [A_{l-1}' (A_{l-1}/N + rho)^{-1/q}], and the blocks of separate biases."""
+    """(1/N) sum_l [B_l' (B_l/N + rho)^{-1/q}] * [A_{l-1}' (A_{l-1}/N + rho)^{-1/q}], and the biases' blocks."""
     N, terms = len(A[0]), []
 
     def factor(cross, K, n):

@@ -105,6 +105,8 @@ def power(K, exponent):
     result = [[mp.mpf(0)] * n for _ in range(n)]
     for block in components(K):
         w, V = eigen([[K[i][j] for j in block] for i in block])
+        if exponent != mp.nint(exponent) and any(x < 0 and keep for x, keep in zip(w, live(w), strict=True)):
+            raise ArithmeticError(f"a negative eigenvalue has no real power {mp.nstr(exponent, 3)}")
         pairs = [(x**exponent, v) for x, v, keep in zip(w, V, live(w), strict=True) if keep]
         for a, i in enumerate(block):
             for b, j in enumerate(block):

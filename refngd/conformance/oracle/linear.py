@@ -1,7 +1,9 @@
-"""Deep linear networks, SPEC 9, from the differentiated map: J of w_bar S, H_+ = J^T J, K = J J^T, g and H by differences.
+"""Deep linear networks, SPEC 9, from the differentiated map: J of w_bar S, H_+ = J^T J, K = J J^T; g, H by differences.
 
 S is the symmetric root of Sigma_x. Vectors of the map are input-major, n_in columns of n_out entries, as samples are.
 """
+
+from itertools import pairwise
 
 from mpmath import mp
 
@@ -28,8 +30,14 @@ def shapes(w):
 def loss(w, inputs):
     """Tr(Delta Sigma_x Delta^T) / 2, Huh (1)."""
     Delta = la.add(product(w), inputs["w_star"], -1)
-    return mp.fsum(a * b for rows in zip(la.matmul(Delta, covariance(inputs)), Delta, strict=True)
-                   for a, b in zip(*rows, strict=True)) / 2  # fmt: skip
+    return (
+        mp.fsum(
+            a * b
+            for rows in zip(la.matmul(Delta, covariance(inputs)), Delta, strict=True)
+            for a, b in zip(*rows, strict=True)
+        )
+        / 2
+    )
 
 
 def bump(w, p, t):
@@ -54,8 +62,10 @@ def hessian_product(step, w, dw, inputs):
     def moved(t, p, r):
         return loss(bump([la.add(a, b, t) for a, b in zip(w, dw, strict=True)], p, r), inputs)
 
-    return [(moved(h, p, h) - moved(h, p, -h) - moved(-h, p, h) + moved(-h, p, -h)) / (4 * h * h)
-            for p in range(len(flat(w)))]  # fmt: skip
+    return [
+        (moved(h, p, h) - moved(h, p, -h) - moved(-h, p, h) + moved(-h, p, -h)) / (4 * h * h)
+        for p in range(len(flat(w)))
+    ]
 
 
 @differencing
@@ -71,8 +81,7 @@ def map_jacobian(step, w, S):
 
 def conserved(w):
     """c_i = w_i w_i^T - w_{i+1}^T w_{i+1}, Huh (15)."""
-    return [la.add(la.matmul(a, la.transpose(a)), la.matmul(la.transpose(b), b), -1)
-            for a, b in zip(w, w[1:], strict=False)]  # fmt: skip
+    return [la.add(la.matmul(a, la.transpose(a)), la.matmul(la.transpose(b), b), -1) for a, b in pairwise(w)]
 
 
 def deep_linear(inputs, attrs, full):
@@ -92,7 +101,7 @@ def blocks(w, block):
     starts = [0]
     for M, k in shapes(w):
         starts.append(starts[-1] + M * k)
-    return [range(a, b) for a, b in zip(starts, starts[1:], strict=False)] if block else [range(starts[-1])]
+    return [range(a, b) for a, b in pairwise(starts)] if block else [range(starts[-1])]
 
 
 def update(w, inputs, attrs):

@@ -1,8 +1,10 @@
 """Singular modes, SPEC 9: velocities and invariants from their formulas, Huh (17) by quadrature and inversion.
 
-With x = s_bar / s_star and z = ln(x / (1 - x)), (17) is dT = x^{1-p} dz for T = eta_bar s_star^p t: an integrand without
-singularities. For s0 > s_star, y = s_star / s_bar has dT = y^p dz in z = ln(y / (1 - y)).
+With x = s_bar / s_star and z = ln(x / (1 - x)), (17) is dT = x^{1-p} dz for T = eta_bar s_star^p t: an integrand
+without singularities. For s0 > s_star, y = s_star / s_bar has dT = y^p dz in z = ln(y / (1 - y)).
 """
+
+from itertools import pairwise
 
 from mpmath import mp
 
@@ -43,7 +45,7 @@ def invariants(s, attrs):
         values = [mp.log(abs(a)) for a in s]
     else:
         values = [abs(a) ** (2 * (1 - 1 / q)) for a in s]
-    return [a - b for a, b in zip(values, values[1:], strict=False)]
+    return [a - b for a, b in pairwise(values)]
 
 
 def fraction_of(z):
@@ -60,9 +62,7 @@ def elapsed(a, z0, z1):
         start = mp.mpf(0)
     pieces = max(1, int(mp.ceil(abs(z1 - z0) / 4)))
     nodes = [z0 + (z1 - z0) * k / pieces for k in range(pieces + 1)]
-    return start + mp.fsum(
-        mp.quadgl(lambda z: fraction_of(z) ** a, pair) for pair in zip(nodes, nodes[1:], strict=False)
-    )
+    return start + mp.fsum(mp.quadgl(lambda z: fraction_of(z) ** a, pair) for pair in pairwise(nodes))
 
 
 def logit(x):

@@ -5,7 +5,7 @@ unit sits exactly on the kink of a piecewise linear phi it is held constant, sin
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from mpmath import mp
 
@@ -125,9 +125,12 @@ def delta_of(step, net, W, x):
     delta = [[] for _ in W]
     for x_n in x:
         base, _ = passes(net, W, x_n)
-        for l in range(1, len(W) + 1):
-            columns = [quotient(lambda t, l=l, i=i: tail(net, W, l, bumped(base[l], i, t), base), step)
-                       for i in range(len(W[l - 1]))]  # fmt: skip
+
+        def f(l, i, t, base=base):
+            return tail(net, W, l, bumped(base[l], i, t), base)
+
+        for l, w in enumerate(W, 1):
+            columns = [quotient(partial(f, l, i), step) for i in range(len(w))]
             delta[l - 1].append([list(row) for row in zip(*columns, strict=True)])
     return delta
 
@@ -146,7 +149,7 @@ def jacobian_of(step, net, W, x):
             u[i] = mp.fdot(row, h[l - 1])
             return tail(net, W, l, u, base)
 
-        columns = [quotient(lambda t, p=p, f=f: f(*p, t), step) for p in index]
+        columns = [quotient(partial(f, *p), step) for p in index]
         J.extend(list(row) for row in zip(*columns, strict=True))
     return J, index
 

@@ -48,11 +48,11 @@ def coefficient(inputs, attrs, full):
 def gram_of_fisher(inputs, attrs):
     """Of operations that invert G."""
     _, _, s = trained(inputs, attrs)
-    delta = s.delta
+    delta, H = s.delta, fisher.unit_hessians(s)
     if attrs.get("loss", "mse") != "mse":
         e, H = fisher.loss_terms(attrs, s.f, inputs["y"])
         delta = fisher.whitened(s, H, e)[1]
-    return fisher.worst_gram(Approximation.of(attrs, inputs), s, delta)
+    return fisher.worst_gram(Approximation.of(attrs, inputs), s, delta, H)
 
 
 def gram_of_jacobian(inputs, attrs):
@@ -92,6 +92,7 @@ SYMMETRIC = ("K", "Sigma", "Sigma_x")
 GRAMS = {
     **dict.fromkeys(("direction", "coefficient", "prediction", "training"), gram_of_fisher),
     "kernel_coefficient": kernels.worst_gram,
+    "forster": dynamics.gram_of_inputs,
     **dict.fromkeys(("deep_linear_update", "deep_linear_step"), linear.gram_of_map),
 }
 FALLBACK = {

@@ -1,8 +1,8 @@
 """The cases, by operation. Ids are permanent: cases are appended to the book of their operation."""
 
-from . import directions, passes
+from . import deep, directions, passes, theory
 
-PARTS = (passes, directions)
+PARTS = (passes, directions, theory, deep)
 ABOUT = {name: text for part in PARTS for name, text in part.ABOUT.items()}
 
 

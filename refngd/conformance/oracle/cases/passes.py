@@ -18,7 +18,9 @@ SHAPES = (
     ),
     (
         "erf, standard parameterization with bias",
-        dict(widths=(3, 3, 2), N=2, activation="erf", sigma_b=0.75, parameterization="standard", amplitude=1.0, stream=3),
+        dict(
+            widths=(3, 3, 2), N=2, activation="erf", sigma_b=0.75, parameterization="standard", amplitude=1.0, stream=3
+        ),
         ["standard: h = [phi ; 1]", "sigma_w, sigma_b do not enter"],
         "the factors of the ntk parameterization applied to a standard network; sigma_b instead of 1 in h",
     ),
@@ -64,7 +66,7 @@ SHAPES = (
         ["phi'(0) = 0 for ReLU"],
         "a derivative of 1 or 1/2 at the kink",
     ),
-)  # fmt: skip
+)
 
 CLASSES = ("discriminating",) * 6 + ("limit", "stress", "boundary", "boundary")
 
@@ -94,13 +96,34 @@ def forward():
     book, equation = all_shapes("forward", "K&O (1)"), "K&O (1)"
     inputs, attrs = network((3, 4, 2), N=2, sigma_b=0.5, stream=11)
     text = "input that is computed with instead of refused"
-    refuse(book, "x with an infinite entry", equation, text, {**inputs, "x": [[1.0, float("inf"), 0.5]] * 2}, attrs,
-           "x has non-finite entries")  # fmt: skip
-    refuse(book, "x of the wrong width", equation, text, {**inputs, "x": [[1.0, 0.5]] * 2}, attrs,
-           "x has M_0 = 2 columns where W_1 takes 3 inputs and a bias")  # fmt: skip
+    refuse(
+        book,
+        "x with an infinite entry",
+        equation,
+        text,
+        {**inputs, "x": [[1.0, float("inf"), 0.5]] * 2},
+        attrs,
+        "x has non-finite entries",
+    )
+    refuse(
+        book,
+        "x of the wrong width",
+        equation,
+        text,
+        {**inputs, "x": [[1.0, 0.5]] * 2},
+        attrs,
+        "x has M_0 = 2 columns where W_1 takes 3 inputs and a bias",
+    )
     wrong = {**inputs, "W_2": [row[:-1] for row in inputs["W_2"]]}
-    refuse(book, "W_2 without its bias column", equation, "a bias that is dropped in silence", wrong, attrs,
-           "W_2 has 4 columns; expected M_1 + 1 = 5 with a bias")  # fmt: skip
+    refuse(
+        book,
+        "W_2 without its bias column",
+        equation,
+        "a bias that is dropped in silence",
+        wrong,
+        attrs,
+        "W_2 has 4 columns; expected M_1 + 1 = 5 with a bias",
+    )
     return book
 
 
@@ -131,8 +154,15 @@ def push():
             book.add(kind, title, "J dtheta", pins, catches, inputs | tangents(inputs, options["stream"]), attrs)
     inputs, attrs = network((2, 3, 1), N=2, stream=11)
     wrong = inputs | {"dW_1": draw(1, (2, 3)), "dW_2": draw(2, (1, 3))}
-    refuse(book, "dW_1 transposed", "J dtheta", "a transposed tangent that broadcasts", wrong, attrs,
-           "dW_1 has shape (2, 3); expected (3, 2) as W_1")  # fmt: skip
+    refuse(
+        book,
+        "dW_1 transposed",
+        "J dtheta",
+        "a transposed tangent that broadcasts",
+        wrong,
+        attrs,
+        "dW_1 has shape (2, 3); expected (3, 2) as W_1",
+    )
     return book
 
 
@@ -145,8 +175,15 @@ def pull():
             catches = f"a mean over samples where the sum is meant; {catches}"
             book.add(kind, title, "J^T v", ["no factor 1/N", *pins], catches, inputs | {"v": v}, attrs)
     inputs, attrs = network((2, 3, 1), N=2, stream=11)
-    refuse(book, "v with one row too many", "J^T v", "a v that broadcasts", inputs | {"v": draw(1, (3, 1))}, attrs,
-           "v has shape (3, 1); expected (N, C) = (2, 1)")  # fmt: skip
+    refuse(
+        book,
+        "v with one row too many",
+        "J^T v",
+        "a v that broadcasts",
+        inputs | {"v": draw(1, (3, 1))},
+        attrs,
+        "v has shape (3, 1); expected (N, C) = (2, 1)",
+    )
     return book
 
 

@@ -1,0 +1,285 @@
+"""The certified vectors: what their README promises holds, and the oracle makes the same files again."""
+
+import hashlib
+import importlib.resources
+import json
+import math
+import struct
+from functools import cache
+from pathlib import Path
+
+import pytest
+from mpmath import mp
+
+from refngd.conformance.oracle import certify, files
+from refngd.conformance.oracle.__main__ import main
+from refngd.conformance.oracle.cases import ABOUT, cases
+from refngd.conformance.oracle.cases.directions import FISHERS
+from refngd.conformance.oracle.cases.problems import Case, draw
+
+FOLDER = Path(__file__).parent.parent / "data" / "vectors" / "v1"
+CLASSES = {"discriminating", "stress", "boundary", "must-fail", "limit"}
+TEXTS = ("id", "class", "title", "equation", "pins", "catches", "attrs", "inputs")
+VERDICT = ("outputs", "kappa", "kappa_gram", "digits")
+MANIFEST = json.loads((FOLDER / "manifest.json").read_text("utf-8"))
+OPERATIONS = [entry["operation"] for entry in MANIFEST["files"]]
+
+
+@cache
+def read(operation):
+    return json.loads((FOLDER / f"{operation}.json").read_text("utf-8"))
+
+
+def every_case():
+    return [case for operation in OPERATIONS for case in read(operation)["cases"]]
+
+
+def numbers(array):
+    return [float(x) for x in array["data"]]
+
+
+def is_float32(x):
+    return math.isinf(x) or (abs(x) < 3e38 and struct.unpack("f", struct.pack("f", x))[0] == x)
+
+
+def test_the_manifest_lists_every_file_with_its_checksum():
+    assert MANIFEST["format"] == 1
+    assert sorted(ABOUT) == OPERATIONS
+    assert {path.name for path in FOLDER.glob("*.json")} == {"manifest.json", *(e["file"] for e in MANIFEST["files"])}
+    for entry in MANIFEST["files"]:
+        content = (FOLDER / entry["file"]).read_bytes()
+        assert hashlib.sha256(content).hexdigest() == entry["sha256"], entry["file"]
+        assert entry["cases"] == len(read(entry["operation"])["cases"])
+        assert content.isascii()
+        assert content.endswith(b"}\n")
+        assert b"\r" not in content
+
+
+def test_the_files_are_small():
+    assert sum(path.stat().st_size for path in FOLDER.glob("*.json")) < 5e6
+
+
+def test_ids_are_permanent_numbers_without_gaps():
+    for operation in OPERATIONS:
+        ids = [case["id"] for case in read(operation)["cases"]]
+        assert ids == [f"{operation}-{k:03d}" for k in range(1, len(ids) + 1)]
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_cases_have_the_keys_of_the_schema(operation):
+    record = read(operation)
+    assert list(record) == ["operation", "about", "cases"]
+    for case in record["cases"]:
+        verdict = ["error"] if case["class"] == "must-fail" else list(VERDICT)
+        if "intermediates" in case:
+            verdict.insert(1, "intermediates")
+        assert list(case) == [*TEXTS, *verdict]
+        assert case["class"] in CLASSES
+        assert case["catches"]
+        if case["class"] != "must-fail":
+            assert 1 <= case["kappa"] <= case["kappa_gram"]
+            assert 20 <= case["digits"] <= 50
+        for name in ("inputs", "outputs", "intermediates"):
+            for array in case.get(name, {}).values():
+                assert list(array) == ["shape", "data"]
+                assert math.prod(array["shape"]) == len(array["data"])
+                assert not any(math.isnan(x) for x in numbers(array))
+                assert all(x in ("inf", "-inf") or float(repr(x)) == x for x in array["data"])
+
+
+def test_the_schemas_name_the_same_keys():
+    schema = json.loads((FOLDER / "schema" / "operation.schema.json").read_text("utf-8"))
+    case = schema["$defs"]["case"]
+    assert set(case["properties"]) == {*TEXTS, *VERDICT, "intermediates", "error"}
+    assert set(case["required"]) == set(TEXTS)
+    assert set(case["properties"]["class"]["enum"]) == CLASSES
+    assert set(case["else"]["required"]) == set(VERDICT)
+
+
+def test_every_operation_and_every_fisher_has_a_discriminating_case():
+    assert {case["class"] for case in every_case()} == CLASSES
+    for operation in OPERATIONS:
+        telling = [case for case in read(operation)["cases"] if case["class"] == "discriminating"]
+        assert telling
+        assert all(case["kappa"] < 1000 for case in telling)
+    for operation in ("direction", "fisher_matrix", "coefficient"):
+        telling = [case["attrs"] for case in read(operation)["cases"] if case["class"] == "discriminating"]
+        for attrs, _, _, _ in FISHERS.values():
+            assert any(attrs.items() <= other.items() for other in telling), (operation, attrs)
+
+
+def test_inputs_and_attributes_are_exact_in_float32_but_for_stress_and_limits():
+    for case in every_case():
+        if case["class"] not in ("stress", "limit"):
+            values = [x for array in case["inputs"].values() for x in numbers(array)]
+            values += [x for x in case["attrs"].values() if isinstance(x, float)]
+            assert all(is_float32(x) for x in values), case["id"]
+
+
+def test_the_vectors_travel_with_the_package():
+    installed = importlib.resources.files("refngd") / "_data" / "vectors" / "v1" / "manifest.json"
+    if installed.is_file():  # in a checkout the data lie beside the package
+        assert installed.read_bytes() == (FOLDER / "manifest.json").read_bytes()
+
+
+SAMPLE = {  # one of each kind of work, all of them fast
+    "forward": 3, "signals": 4, "jacobian": 1, "push": 2, "pull": 1, "ntk": 2, "direction": 20, "fisher_matrix": 6,
+    "coefficient": 17, "alpha": 9, "prediction": 4, "training": 1, "order_parameters": 1, "gamma": 3,
+    "cross_entropy": 2, "inverse_power": 2, "forster": 1, "deep_linear": 2, "deep_linear_update": 24,
+    "deep_linear_step": 9, "mode_velocity": 3, "mode_solution": 5, "mode_time": 3, "mode_exponents": 2, "kernels": 4,
+    "kernel_coefficient": 1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("operation", SAMPLE)
+def test_the_oracle_reproduces_a_sample_byte_for_byte(operation):
+    case = cases(operation)[SAMPLE[operation] - 1]
+    text = files.case_text(case, certify.certified(case))
+    assert text in (FOLDER / f"{operation}.json").read_text("utf-8"), case.id
+
+
+def test_check_names_the_case_that_differs(tmp_path, capsys):
+    arguments = ["--only", "gamma", "--out", str(tmp_path), "--processes", "1"]
+    assert main(arguments) == 0
+    assert (tmp_path / "gamma.json").read_bytes() == (FOLDER / "gamma.json").read_bytes()
+    assert main([*arguments, "--check"]) == 0
+    text = (tmp_path / "gamma.json").read_text("utf-8")
+    (tmp_path / "gamma.json").write_text(text.replace('"q": 2.0', '"q": 2.5'), "utf-8")
+    capsys.readouterr()
+    assert main([*arguments, "--check"]) == 1
+    shown = capsys.readouterr().out
+    assert "gamma-003" in shown
+    assert "manifest.json" in shown
+
+
+def test_the_recurrence_of_the_input_numbers():
+    state = 7919 * 5 + 1
+    values = []
+    for _ in range(11):
+        state = (1103515245 * state + 12345) % 2**31
+        values.append(((state >> 8) % 3073 - 1536) / 1024)
+    assert draw(5, (1, 3)) == [values[8:]]
+
+
+# ------------------------------------------------------------------- the oracle against numbers found independently
+
+
+def oracle(operation, inputs, **attrs):
+    """Outputs at 40 digits, of a case that is not in the files."""
+    case = Case(operation, "", "discriminating", "", "", [], "", attrs, inputs)
+    outputs, _ = certify.evaluate(case, 40)
+    return outputs
+
+
+def close(a, b):
+    return abs(a - b) <= 1e-13 * abs(b)
+
+
+UNIT = [[1.0, 0.0, 0.0, 0.0], [0.3, 0.91**0.5, 0.0, 0.0]]
+WIDE = {"sigma_w": 2**0.5, "sigma_b": 0.5**0.5, "parameterization": "ntk"}
+
+
+def test_golden_kernels_at_infinite_width():
+    """SPEC 13, 1 and 2."""
+    k = oracle("kernels", {"x": UNIT[:1], "x_test": UNIT[1:]}, activation="relu", depth=3, **WIDE)
+    layers = [k[f"A_{l}"][0][0] * k[f"B_{l + 1}"][0][0] for l in range(3)]
+    golden = (0.37708092925126, 0.97053480791767, 1.75128263485490)
+    assert all(close(a, b) for a, b in zip(layers, golden, strict=True))
+    assert close(
+        oracle("kernels", {"x": UNIT[:1], "x_test": UNIT[:1]}, activation="relu", depth=3, **WIDE)["Theta"][0][0], 4.5
+    )
+    plain = {"sigma_w": 1.0, "sigma_b": 0.0, "parameterization": "ntk"}
+    x = [[2 * a for a in row] for row in UNIT]  # q = 1, r = .3
+    for activation, A, Xi in (
+        ("relu", 0.2413721419177438, 0.2984933420103392),
+        ("erf", 0.12818843369795, 0.43316488957426),
+    ):
+        k = oracle("kernels", {"x": x[:1], "x_test": x[1:]}, activation=activation, depth=2, **plain)
+        assert close(k["A_1"][0][0], A)
+        assert close(k["B_1"][0][0], Xi)
+
+
+def test_golden_isotropy_constants():
+    """SPEC 13, 3."""
+    net = {"activation": "tanh", "sigma_w": 1.5, "sigma_b": 0.0, "parameterization": "ntk", "n": 2}
+    Sigma = [[2, 0.5, 0], [0.5, 1.5, -0.3], [0, -0.3, 1]]
+    assert close(
+        oracle("alpha", {"Sigma": Sigma}, fisher="Layerwise", widths=[3, 3, 3, 1], **net)["alpha"], 2.357976653696498
+    )
+    for L, alpha in ((3, 1), (4, 2), (5, 2)):
+        assert close(
+            oracle("alpha", {}, fisher="BlockTridiagonal", widths=[2, *[2] * (L - 1), 1], **net)["alpha"], alpha
+        )
+
+
+def test_golden_cross_entropy():
+    """SPEC 13, 4."""
+    got = oracle("cross_entropy", {"f": [[1.0, 2.0, 3.0]], "y": [[1.0, 0.0, 0.0]]}, loss_rho=0.1)["velocity"][0]
+    golden = (0.50517571874405, -0.06276119900086, -0.44241451974319)
+    assert all(close(a, b) for a, b in zip(got, golden, strict=True))
+
+
+def tiny_net():
+    """SPEC 13, 5."""
+    widths, root = (3, 5, 5, 1), mp.sqrt(2)
+    inputs = {
+        f"W_{l}": [
+            [root * mp.sin(l + (i * widths[l - 1] + j + 1) ** 2) for j in range(widths[l - 1])]
+            + [root * mp.cos(l + (i + 1) ** 2)]
+            for i in range(widths[l])
+        ]
+        for l in (1, 2, 3)
+    }
+    x = [[mp.sin((3 * n + j + 1) ** 2) for j in range(3)] for n in range(5)]
+    x = [[v / mp.sqrt(sum(a * a for a in row)) for v in row] for row in x]
+    # W ~ N(0, 1) in theory's scale: the factors are in h
+    return {**inputs, "x": x[:3], "x_test": x[3:], "y": [[1.0], [-1.0], [1.0]]}
+
+
+def test_golden_tiny_net():
+    """SPEC 13, 5: outputs, loss, and outputs after one step of exact natural gradient."""
+    with mp.workdps(40):
+        inputs, attrs = tiny_net(), {"activation": "tanh", **WIDE, "fisher": "Exact", "rho": 0.0, "q": 1}
+        f = [row[0] for x in ("x", "x_test") for row in oracle("forward", {**inputs, "x": inputs[x]}, **attrs)["f"]]
+        golden = (-0.187517501740302, -0.558951475203746, -0.353251615101541, -0.262932383003002, -0.450719347763366)
+        assert all(close(a, b) for a, b in zip(f, golden, strict=True))
+        after = oracle("training", inputs, eta=0.5, steps=1, **attrs)
+        assert close(after["loss"][0], 0.57266859198990)
+        f = oracle("forward", {**inputs, **{name: after[name] for name in ("W_1", "W_2", "W_3")}}, **attrs)["f"]
+        golden = (0.47504982801725, -0.52790836020758, 0.391022528259)
+        assert all(abs(a[0] - b) < 1e-12 for a, b in zip(f, golden, strict=True))
+
+
+def test_golden_deep_linear():
+    """SPEC 13, 6."""
+    dims = (3, 4, 4, 2)
+    with mp.workdps(40):
+        inputs = {
+            f"w_{k + 1}": [
+                [mp.mpf(6) / 10 * mp.cos(1 + k + 2 * a + 3 * b + a * b) for b in range(dims[k])]
+                for a in range(dims[k + 1])
+            ]
+            for k in range(3)
+        }
+        inputs["w_star"] = [[1.5, -0.3, 0.2], [0.1, 0.8, -0.6]]
+        state = oracle("deep_linear", inputs)
+        assert close(state["loss"], 2.13797044296717)
+        assert close(mp.norm(mp.matrix(state["c_1"]), "f"), 1.40578087745281)
+        for q, size in ((1, 3.3145896760499), (2, 2.0678348304288), (3, 2.3052157641755), ("inf", 3.3870760884634)):
+            u = oracle("deep_linear_update", inputs, q=q, block=False)
+            total = mp.sqrt(sum(v * v for w in u.values() for row in w for v in row))
+            assert close(total, size)
+
+
+def test_golden_half_times():
+    """SPEC 9: half-max times of Huh (17) from s0 = s*/100, or 0."""
+    for p, s0, golden in (
+        (0.0, 0.0, 0.6931471806),
+        (0.5, 0.0, 1.7627471740),
+        (1.0, 0.01, 4.5951198501),
+        (2.0, 0.01, 102.5951198501),
+        (0.75, 0.01, 3.8468227768),
+        (1.5, 0.01, 18.7336493538),
+    ):
+        t = oracle("mode_time", {"fraction": 0.5, "s_star": 1.0, "s0": s0}, p=p, eta_bar=1.0)["t"]
+        assert abs(t - golden) < 1e-9 * golden, p
