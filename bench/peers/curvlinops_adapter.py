@@ -37,7 +37,7 @@ converted = partial(run, convert=True)
 def options(inputs: dict[str, Tensor], attrs: dict, model: nn.Module) -> dict:
     """The arguments that all curvature operators take."""
     cross_entropy = attrs.get("loss", "mse") != "mse"
-    unsupported(attrs.get("loss_rho", 0) > 0, "damping of the output Hessian")
+    unsupported(attrs.get("loss_rho", 0) != 0, "damping of the output Hessian")
     y = inputs["y"] if "y" in inputs else model(inputs["x"]).detach()
     data = [(inputs["x"], y.argmax(1) if cross_entropy else y)]
     loss = nn.CrossEntropyLoss() if cross_entropy else nn.MSELoss()

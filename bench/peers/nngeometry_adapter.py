@@ -63,7 +63,7 @@ def metric(inputs: dict[str, Tensor], attrs: dict, model: nn.Module, convert: bo
     """The Fisher matrix: J^T J / N, or J^T Lambda J / N for the cross-entropy."""
     fisher = attrs["fisher"]
     unsupported(fisher not in REPRESENTATIONS, fisher)
-    unsupported(attrs.get("loss_rho", 0) > 0, "damping of the output Hessian")
+    unsupported(attrs.get("loss_rho", 0) != 0, "damping of the output Hessian")
     linear = [layer for layer in model if isinstance(layer, nn.Linear)]
     own_bias = linear[0].bias is not None
     unsupported(fisher == "QuasiDiagonal" and attrs["sigma_b"] > 0 and not own_bias, "a bias that is no parameter")
@@ -92,10 +92,11 @@ def direction(inputs, attrs, model, convert):
     unsupported(attrs.get("q", 1) != 1, "powers of the matrix")
     unsupported(attrs["rho"] == 0, "a pseudo-inverse")
     F, g = metric(inputs, attrs, model, convert), torch.cat([a.flatten() for a in gradient(model, inputs, attrs)])
-    options = dict(regul=attrs["rho"])
+    g = PVector(F.generator.layer_collection, g)
     if attrs["fisher"] == "KFAC" and convert:  # sqrt(regul) is added to each factor, times and over pi
-        options = dict(regul=attrs["rho"] ** 2, use_pi=False)
-    theta = F.solve(PVector(F.generator.layer_collection, g), **options).to_torch().detach()
+        theta = F.solvePVec(g, regul=attrs["rho"] ** 2, use_pi=False).to_torch().detach()
+    else:
+        theta = F.solve(g, regul=attrs["rho"]).to_torch().detach()
     return as_weights(theta[order(model)] if convert else theta, inputs)
 
 

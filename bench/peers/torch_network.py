@@ -78,6 +78,8 @@ def gradient(model: nn.Sequential, inputs: dict[str, Tensor], attrs: dict) -> li
     f, y = model(inputs["x"]), inputs["y"]
     if attrs.get("loss", "mse") == "mse":
         loss = ((f - y) ** 2).sum() / (2 * len(y))
+    elif not bool((y.sum(1) == 1).all()):
+        raise ValueError("y is not one-hot, and has no class index")
     else:
         loss = nn.CrossEntropyLoss()(f, y.argmax(1))
     return list(torch.autograd.grad(loss, list(model.parameters())))
