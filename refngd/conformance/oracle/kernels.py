@@ -112,6 +112,10 @@ def price(net, a, b, c):
     theta = mp.sign(c) * mp.pi / 2 if parallel(a, b, c) else mp.asin(c / (a * b))
 
     def at_kink(t):  # the density times a b cos(t), so that it is integrated over t
+        if s == 0:
+            return 1 / (2 * mp.pi)
+        if mp.sin(t) == -1:
+            return mp.mpf(0)
         gap = (s / a - s / b) ** 2
         apart = gap / (2 * mp.cos(t) ** 2) if gap else mp.mpf(0)
         return mp.exp(-apart - s * s / (a * b) / (1 + mp.sin(t))) / (2 * mp.pi)
@@ -143,16 +147,17 @@ def tanh_dual(a, b, c):
     r = mp.sqrt(b * b - (c / a) ** 2)
     strips = mp.pi / 2 / max(a, abs(c / a)), mp.pi / 2 / r
     first, second = (trapezoid_nodes(mp.dps, min(s * mp.mpf("0.9"), mp.mpf(6))) for s in strips)
-    inner = [(mp.tanh(r * z), w) for z, w in second]
+    inner, weights = [mp.tanh(r * z) for z, _ in second], [w for _, w in second]
     A, Xi = [], []
     for z, weight in first:
         if z < 0:
             continue  # u and v change sign together
         weight *= 2 if z else 1
         u, p = mp.tanh(a * z), mp.tanh(c / a * z)
-        values = [((p + t) / (1 + p * t), w) for t, w in inner]
-        A.append(weight * u * mp.fsum(w * v for v, w in values))
-        Xi.append(weight * (1 - u * u) * mp.fsum(w * (1 - v * v) for v, w in values))
+        v = [(p + t) / (1 + p * t) for t in inner]
+        weighted = [w * x for w, x in zip(weights, v, strict=True)]
+        A.append(weight * u * mp.fsum(weighted))
+        Xi.append(weight * (1 - u * u) * (mp.fsum(weights) - mp.fdot(weighted, v)))
     return mp.fsum(A), mp.fsum(Xi)
 
 

@@ -74,7 +74,7 @@ VARIANTS = (
     ),
     (
         "two layers, three outputs, ReLU, damped",
-        dict(widths=(3, 4, 3), N=2, activation="relu", stream=22),
+        dict(widths=(3, 4, 3), N=2, activation="relu", stream=337),
         {"rho": 0.125, "q": 1},
         ["function space is sample-major, n C + c", "rho is added after 1/N"],
         "swapped output order; damping before 1/N or of N rho; transposed weights",
@@ -88,7 +88,7 @@ VARIANTS = (
     ),
     (
         "four unequal layers, shifted ReLU, damped",
-        dict(widths=(2, 4, 3, 2, 1), N=2, activation="shifted_relu", shift=0.5, sigma_b=0.25, stream=24),
+        dict(widths=(2, 4, 3, 2, 1), N=2, activation="shifted_relu", shift=0.5, sigma_b=0.25, stream=398),
         {"rho": 0.0625, "q": 1},
         ["widths differ in every layer"],
         "widths of the wrong layer; sigma_w^2/M twice or not at all; column-major theta",
@@ -157,6 +157,9 @@ def direction():
     for title, name, attrs, change, catches, error in REFUSED:
         inputs, full = problem(name, SMALL, attrs)
         book.add("must-fail", f"{name}: {title}", FISHERS[name][1], [], catches, change(inputs), full | attrs, error)
+    for name, title, net, attrs, change, catches in ILL_CONDITIONED:
+        inputs, full = problem(name, net, attrs)
+        book.add("stress", f"{name}: {title}", FISHERS[name][1], PINV, catches, change(inputs), full)
     return book
 
 
@@ -170,11 +173,10 @@ def twins(inputs):
 
 
 def dead(inputs):
-    """Positive inputs, and one unit of the first layer that none of them activates; another that only some do."""
-    x = [[abs(a) + 0.125 for a in row] for row in inputs["x"]]
+    """The second unit of the first layer, which has a bias, is made one that no sample activates."""
     W = [list(row) for row in inputs["W_1"]]
-    W[1] = [-abs(a) - 0.125 for a in W[1]]
-    return {**inputs, "x": x, "W_1": W}
+    W[1] = [0.015625 * (1 + j) for j in range(len(W[1]) - 1)] + [-1.0]
+    return {**inputs, "W_1": W}
 
 
 def eighths(inputs):
@@ -191,7 +193,7 @@ def with_one(name, value):
 SMALL = dict(widths=(2, 3, 2), N=2, activation="tanh", sigma_b=0.5, stream=41)
 TANH = dict(widths=(4, 5, 1), N=3, activation="tanh", sigma_b=0.5, stream=231)
 DEEP = dict(widths=(2, 3, 3, 3, 3, 1), N=2, activation="tanh", sigma_b=0.5, stream=32)
-RELU = dict(widths=(3, 6, 4, 1), N=3, activation="relu", sigma_b=0.5, stream=247)
+RELU = dict(widths=(3, 6, 4, 1), N=3, activation="relu", sigma_b=0.5, stream=478)
 CLASSES = dict(widths=(3, 4, 3), N=2, activation="tanh", sigma_b=0.5, stream=34)
 NARROW = dict(widths=(3, 2, 1), N=4, activation="tanh", stream=221)
 SINGLE = dict(widths=(2, 3, 2), N=1, activation="tanh", sigma_b=0.5, stream=36)
@@ -516,6 +518,16 @@ SPECIAL = (
 )
 
 INF = float("inf")
+CLOSE = VARIANTS[0][1] | {"stream": 21}  # signals of the samples that are nearly dependent in some layers
+ILL_CONDITIONED = (  # for the route through Gram matrices, not as problems
+    # fisher, title, network, attributes, change of the inputs, catches
+    ("QuasiDiagonal", "inputs nearly proportional to the bias", CLOSE, UNDAMPED, same,
+     "A_ii - A_0i^2 / A_00 as a difference: a variance in one pass"),
+    ("KFAC", "backward signals nearly dependent", CLOSE, UNDAMPED, same, "Gram matrices without refinement"),
+    ("BlockTridiagonal", "nearly singular layers", CLOSE, UNDAMPED, same, "Gram matrices without refinement"),
+    ("BlockDiagonal", "deep linear, square root, nearly dependent", HUH | {"stream": 39}, {"rho": 0.0, "q": 2}, same,
+     "the root of a Gram matrix, which squares the condition number of J"),
+)  # fmt: skip
 REFUSED = (
     # title, fisher, attributes, change of the inputs, catches, error
     ("rho < 0", "Exact", {"rho": -0.125, "q": 1}, same, "an indefinite system solved in silence", "rho is negative"),

@@ -308,7 +308,7 @@ def kernels():
             "K&O (S.66) to (S.70), (S.169) to (S.179)",
             pins,
             "sigma_w for sigma_w^2; sigma_w^2 missing in B_l; equal variances assumed; 1/N' for 1/N",
-            kernel_inputs(3, 2, 4, 81),
+            kernel_inputs(*((2, 1) if activation == "tanh" else (3, 2)), 4, 81),
             kernel_attrs(activation, shift, sigma_b, depth),
         )
     for activation, shift in (("relu", 0.0), ("shifted_relu", 0.5), ("erf", 0.0)):
