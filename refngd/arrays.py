@@ -22,6 +22,11 @@ def array_module(x: Array) -> Any:
     return cupy if cupy is not None and isinstance(x, cupy.ndarray) else np
 
 
+def kind(x: Any) -> str:
+    """What messages call an array: its library and dtype, such as "numpy float64"; the type of anything else."""
+    return f"{array_module(x).__name__} {getattr(x, 'dtype', type(x).__name__)}"
+
+
 def to_device(x: Any, device: str) -> Any:
     """x, an array or a list of arrays, on `device`: "cpu" (NumPy) or "gpu" (CuPy).
 

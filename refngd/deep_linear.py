@@ -25,7 +25,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from .arrays import Array, array_module, raising, require_memory
+from .arrays import Array, array_module, kind, raising, require_memory
 from .network import FLOATS
 from .spectral import checked_damping, checked_rcond, cutoff, eigen, refined, solve, symmetric
 
@@ -136,7 +136,11 @@ def product(w: list[Array]) -> Array:
 
 
 def partial_products(w: list[Array], S: Array | None = None) -> tuple[list[Array], list[Array]]:
-    """L_1, .., L_d, L_i (n_out, n_i), and R_1, .., R_d, R_i (n_{i-1}, n_in)."""
+    """L_1, .., L_d, L_i (n_out, n_i), and R_1, .., R_d, R_i (n_{i-1}, n_in), with S (n_in, n_in) if there is one.
+
+    Raises ValueError, as all that calls it, unless the widths of w chain.
+    """
+    check_chain(w)
     xp, dtype = array_module(w[0]), w[0].dtype
     L = [xp.eye(len(w[-1]), dtype=dtype)]
     R = [xp.eye(w[0].shape[1], dtype=dtype) if S is None else S]
@@ -147,39 +151,51 @@ def partial_products(w: list[Array], S: Array | None = None) -> tuple[list[Array
 
 
 def displacement(w: list[Array], data: Statistics) -> Array:
-    """E = Delta S (n_out, n_in)."""
+    """E = Delta S (n_out, n_in), Huh (1). w and data are taken to fit: see `check`."""
     Delta = product(w) - data.w_star
     return Delta if data.S is None else Delta @ data.S
 
 
 def loss(w: list[Array], data: Statistics) -> float:
-    """E[||w_bar x - y||^2] / 2, Huh (1)."""
+    """E[||w_bar x - y||^2] / 2, Huh (1); inf or nan where it overflows. Raises ValueError unless w and data fit."""
+    check_fit(w, data)
     with np.errstate(all="ignore"):  # inf and nan are for the caller to judge
         return float((displacement(w, data) ** 2).sum()) / 2 + data.const
 
 
 def push(w: list[Array], dw: list[Array], S: Array | None = None) -> Array:
-    """The change of w_bar S (n_out, n_in) as w changes by dw, to first order."""
+    """The change of w_bar S (n_out, n_in) as w changes by dw, to first order: Huh's J^T dw, below (3).
+
+    Raises ValueError for a dw unlike w.
+    """
+    _require_like("dw", dw, [w_i.shape for w_i in w], w)
     return sum(L @ dw_i @ R for (L, R), dw_i in zip(partial_pairs(w, S), dw, strict=True))
 
 
 def pull(w: list[Array], Lambda: Array, S: Array | None = None) -> list[Array]:
-    """The transpose of `push`, a list like w, for Lambda (n_out, n_in)."""
+    """The transpose of `push`, a list like w, for Lambda (n_out, n_in): J Lambda of Huh (9). Raises ValueError."""
+    _require("Lambda", Lambda, (len(w[-1]), w[0].shape[1]), w[0])
     return [L.T @ Lambda @ R.T for L, R in partial_pairs(w, S)]
 
 
 def gradient(w: list[Array], data: Statistics) -> list[Array]:
-    """g_i = L_i^T E R_i^T, Huh (4)."""
+    """g_i = L_i^T E R_i^T, a list like w, Huh (4). Raises ValueError unless w and data fit."""
+    check(w, data)
     return pull(w, displacement(w, data), data.S)
 
 
 def gauss_newton_product(w: list[Array], dw: list[Array], S: Array | None = None) -> list[Array]:
-    """H_+ dw, a list like w, Huh (3)."""
+    """H_+ dw, a list like w, Huh (3). Raises as `push`."""
     return pull(w, push(w, dw, S), S)
 
 
 def hessian_product(w: list[Array], dw: list[Array], data: Statistics) -> list[Array]:
-    """H dw, a list like w: the change of the gradient as w changes by dw, to first order, Huh (2)."""
+    """H dw, a list like w: the change of the gradient as w changes by dw, to first order, Huh (2).
+
+    Raises as `push` and `gradient`.
+    """
+    check(w, data)
+    _require_like("dw", dw, [w_i.shape for w_i in w], w)
     E, S = displacement(w, data), data.S
     L, R = partial_products(w, S)
     dL, dR = [0 * L[-1]], [0 * R[0]]
@@ -192,7 +208,12 @@ def hessian_product(w: list[Array], dw: list[Array], data: Statistics) -> list[A
 
 
 def null_update(w: list[Array], m: Sequence[Array]) -> list[Array]:
-    """dw_i = m_i w_i - w_i m_{i-1}, which leaves w_bar alone; m_i (n_i, n_i) for i = 1..d-1, m_0 = m_d = 0."""
+    """dw_i = m_i w_i - w_i m_{i-1}, which leaves w_bar alone; m_i (n_i, n_i) for i = 1..d-1, m_0 = m_d = 0.
+
+    Huh, section 2, for any depth. Raises ValueError for other shapes.
+    """
+    check_chain(w)
+    _require_like("m", m, [2 * w_i.shape[:1] for w_i in w[:-1]], w)
     dw = [0 * w_i for w_i in w]
     for i, m_i in enumerate(m):
         dw[i] = dw[i] + m_i @ w[i]
@@ -272,22 +293,34 @@ def norm(w: list[Array]) -> float:
 
 
 def check(w: list[Array], data: Statistics) -> None:
-    """Raise ValueError unless the widths of w chain, and w is finite, of the kind of data, and maps as w_star does."""
-    shapes = [getattr(w_i, "shape", None) for w_i in w]
-    chained = all(s is not None and len(s) == 2 for s in shapes) and all(a[0] == b[1] for a, b in pairwise(shapes))
-    if not (shapes and chained):
-        raise ValueError(f"w has shapes {shapes}; expected (n_1, n_0), (n_2, n_1), .., (n_d, n_{{d-1}})")
-    if (shapes[-1][0], shapes[0][1]) != data.w_star.shape:
-        raise ValueError(f"w maps {shapes[0][1]} inputs to {shapes[-1][0]} outputs; w_star is {data.w_star.shape}")
-    kinds = {_kind(w_i) for w_i in w}
-    if kinds != {_kind(data.w_star)}:
-        raise ValueError(f"w is {', '.join(sorted(kinds))}; expected {_kind(data.w_star)} as w_star")
+    """Raise ValueError unless w fits data and is finite."""
+    check_fit(w, data)
     for i, w_i in enumerate(w):
         if not array_module(w_i).isfinite(w_i).all():
             raise ValueError(f"w[{i}] has non-finite entries; expected finite numbers")
 
 
+def check_chain(w: list[Array]) -> None:
+    """Raise ValueError unless w is a list of matrices (n_1, n_0), (n_2, n_1), ..; their kind is `check_fit`'s."""
+    shapes = [getattr(w_i, "shape", None) for w_i in w]
+    chained = all(s is not None and len(s) == 2 for s in shapes) and all(a[0] == b[1] for a, b in pairwise(shapes))
+    if not (shapes and chained):
+        raise ValueError(f"w has shapes {shapes}; expected (n_1, n_0), (n_2, n_1), .., (n_d, n_{{d-1}})")
+
+
+def check_fit(w: list[Array], data: Statistics) -> None:
+    """Raise ValueError unless the widths of w chain, and w is of the kind of data and maps as w_star does."""
+    check_chain(w)
+    n_out, n_in = len(w[-1]), w[0].shape[1]
+    if (n_out, n_in) != data.w_star.shape:
+        raise ValueError(f"w maps {n_in} inputs to {n_out} outputs; w_star is {data.w_star.shape}")
+    kinds = {kind(w_i) for w_i in w}
+    if kinds != {kind(data.w_star)}:
+        raise ValueError(f"w is {', '.join(sorted(kinds))}; expected {kind(data.w_star)} as w_star")
+
+
 def partial_pairs(w: list[Array], S: Array | None) -> Iterator[tuple[Array, Array]]:
+    """L_i, R_i of one layer after the other: see `partial_products`."""
     return zip(*partial_products(w, S), strict=True)
 
 
@@ -327,12 +360,20 @@ def _require(name: str, a: Array, shape: tuple, like: Array) -> None:
     given = getattr(a, "shape", ())
     fits = len(given) == len(shape) and all(n == m or (m is None and n > 0) for n, m in zip(given, shape, strict=True))
     floats = getattr(like, "dtype", None) in FLOATS
-    if not fits or not floats or _kind(a) != _kind(like):
+    if not fits or not floats or kind(a) != kind(like):
         sizes = " x ".join("any" if m is None else str(m) for m in shape)
-        kind = _kind(like) if floats else "float32 or float64"
-        raise ValueError(f"{name} is {_kind(a)} of shape {given}; expected a matrix {sizes}, {kind}")
+        wanted = kind(like) if floats else "float32 or float64"
+        raise ValueError(f"{name} is {kind(a)} of shape {given}; expected a matrix {sizes}, {wanted}")
     if not array_module(a).isfinite(a).all():
         raise ValueError(f"{name} has non-finite entries; expected finite numbers")
+
+
+def _require_like(name: str, given: Sequence[Array], shapes: list[tuple[int, int]], w: list[Array]) -> None:
+    """Raise ValueError unless `given` has a finite matrix of each of these shapes, of the kind of w."""
+    if len(given) != len(shapes):
+        raise ValueError(f"{name} has {len(given)} matrices; expected {len(shapes)}")
+    for i, (a, shape) in enumerate(zip(given, shapes, strict=True)):
+        _require(f"{name}[{i}]", a, shape, w[0])
 
 
 def _require_regular(live: Array, n_in: int) -> None:
@@ -342,7 +383,3 @@ def _require_regular(live: Array, n_in: int) -> None:
             f"Sigma_x is singular: rank {rank} with {n_in} inputs, so the map wanted is not unique; expected as many "
             "independent samples as inputs (project the inputs on the directions that occur)"
         )
-
-
-def _kind(a: Array) -> str:
-    return f"{array_module(a).__name__} {getattr(a, 'dtype', type(a).__name__)}"

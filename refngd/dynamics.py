@@ -17,7 +17,7 @@ import numpy as np
 from .arrays import Array, array_module, to_device
 from .jacobian import push
 from .network import Signals, whole
-from .spectral import cutoff, eigen, eigenvalues, symmetric
+from .spectral import checked_rate, cutoff, eigen, eigenvalues, symmetric
 
 
 @dataclass(frozen=True)
@@ -77,12 +77,10 @@ class Dynamics:
                 f"Theta_bar has shape {Theta_bar.shape}, f0 {f0.shape} and y {y.shape}; "
                 "expected (NC, NC) or (N, N), (N, C) and (N, C)"
             )
-        if not (math.isfinite(eta) and eta > 0):
-            raise ValueError(f"eta is {eta}; expected a finite number > 0")
         for name, array in (("f0", f0), ("y", y)):
             if not array_module(array).isfinite(array).all():
                 raise ValueError(f"{name} has non-finite entries; expected finite numbers")
-        self.f0, self.eta = f0, float(eta)
+        self.f0, self.eta = f0, checked_rate(eta)
         self.w, self.V = eigen(symmetric(Theta_bar, "Theta_bar"))
         self.error = self.V.T @ (y - f0).reshape(n, -1)
 

@@ -68,8 +68,13 @@ def unflatten(net: Network, theta: Array) -> list[Array]:
     sizes = [prod(shape) for shape in net.shapes]
     if theta.shape != (sum(sizes),):
         raise ValueError(f"theta has shape {theta.shape}; expected ({sum(sizes)},)")
+    return shaped(theta, net.shapes)
+
+
+def shaped(theta: Array, shapes: list[tuple[int, int]]) -> list[Array]:
+    """Matrices of these shapes, of which theta (P,) is the flattening."""
     W, start = [], 0
-    for shape, size in zip(net.shapes, sizes, strict=True):
-        W.append(theta[start : start + size].reshape(shape))
-        start += size
+    for shape in shapes:
+        W.append(theta[start : start + prod(shape)].reshape(shape))
+        start += prod(shape)
     return W

@@ -10,7 +10,9 @@ from .activations import linear
 from .arrays import Array, array_module, raising, to_device
 from .datasets import teacher_student
 from .deep_linear import Rule, Statistics, check, conserved, displacement, loss, norm, partial_pairs, product
+from .jacobian import flatten, shaped
 from .network import Network, whole
+from .spectral import checked_rate
 
 
 @dataclass(frozen=True)
@@ -27,9 +29,9 @@ def descend(w: list[Array], data: Statistics, rule: Rule, eta: float, steps: int
 
     Raises ValueError for bad arguments, at once, and FloatingPointError if the loss stops being finite, on the way.
     """
-    steps = whole("steps", steps, 0)
-    _check_start(w, data, eta)
-    return _states(w, data, rule, float(eta), steps)
+    steps, eta = whole("steps", steps, 0), checked_rate(eta)
+    _check_start(w, data)
+    return _states(w, data, rule, eta, steps)
 
 
 def _states(w, data, rule, eta, steps) -> Iterator[State]:
@@ -63,8 +65,8 @@ def flow(
     """
     from scipy.integrate import solve_ivp
 
-    times = _checked_flow(w, data, times, eta, converged, tolerance)
-    velocity, theta = _Velocity(w, data, rule, float(eta), evaluations), _to_theta(w)
+    times = _checked_flow(w, data, times, converged, tolerance)
+    velocity, theta = _Velocity(w, data, rule, checked_rate(eta), evaluations), _to_theta(w)
     start = velocity.error(theta)
 
     def excess(t: float, theta: np.ndarray) -> float:
@@ -88,12 +90,13 @@ def flow(
 
 
 RULES = {  # of Huh, section 6, for `datasets.teacher_student`: the rule, eta, the number of steps
-    "SGD": (Rule(math.inf), 0.02, 8000),  # inputs that are not white: 0.005, 16000
+    "SGD": (Rule(math.inf), 0.02, 8000),
     "NGD": (Rule(1, rho=1e-5, clip=10), 0.02, 300),
     "sqrt-NGD": (Rule(2), 0.02, 250),
     "NGD-d": (Rule(1, block=True, rho=1e-5, clip=10), 0.02, 300),
     "sqrt-NGD-d": (Rule(2, block=True), 0.02, 500),
 }
+RULES_RAW = RULES | {"SGD": (Rule(math.inf), 0.005, 16000)}  # a large eigenvalue of Sigma_x makes 0.02 unstable
 
 
 def teacher_student_problem(
@@ -111,7 +114,7 @@ def teacher_student_problem(
     Data and weights are drawn from the two generators that `default_rng(seed)` spawns. Raises ValueError.
     """
     data_rng, weight_rng = np.random.default_rng(whole("seed", seed, 0)).spawn(2)
-    x, y, teacher = teacher_student(data_rng, whole("N", N, 1), P, singular_values, noise, whiten)
+    x, y, teacher = teacher_student(data_rng, N, P, singular_values, noise, whiten)
     net = Network((N,) * (whole("depth", depth, 1) + 1), linear, sigma_w, parameterization="standard")
     data = Statistics.of(x, y)
     if whiten:  # S = I but for rounding
@@ -196,8 +199,7 @@ class _Velocity:
         return -self.eta * _to_theta(u)
 
     def weights(self, theta: np.ndarray) -> list[Array]:
-        parts = np.split(theta, np.cumsum([w_i.size for w_i in self.w])[:-1])
-        return [array_module(a).asarray(b.reshape(a.shape)) for a, b in zip(self.w, parts, strict=True)]
+        return shaped(array_module(self.w[0]).asarray(theta), [w_i.shape for w_i in self.w])
 
     def error(self, theta: np.ndarray) -> float:
         return norm([displacement(self.weights(theta), self.data)])
@@ -217,33 +219,27 @@ class _Velocity:
 
 
 def _to_theta(w: list[Array]) -> np.ndarray:
-    return np.concatenate([w_i.ravel() for w_i in to_device(w, "cpu")])
+    return to_device(flatten(w), "cpu")
 
 
-def _checked_flow(w, data, times, eta, converged, tolerance) -> np.ndarray:
+def _checked_flow(w, data, times, converged, tolerance) -> np.ndarray:
     """times as an array, or ValueError for what `flow` cannot take."""
     times = np.asarray(times, dtype=float)
-    if (
-        times.ndim != 1
-        or not times.size
-        or not np.isfinite(times).all()
-        or not (times[0] >= 0 and (np.diff(times) > 0).all())
-    ):
+    ascending = times.ndim == 1 and times.size and times[0] >= 0 and (np.diff(times) > 0).all()
+    if not (ascending and np.isfinite(times).all()):
         raise ValueError(f"times is {times}; expected finite numbers >= 0, each larger than the one before")
     if not 0 <= converged < 1:
         raise ValueError(f"converged is {converged}; expected a number in [0, 1)")
     if not 1e-13 <= tolerance < 1:
         raise ValueError(f"tolerance is {tolerance}; expected a number in [1e-13, 1)")
-    _check_start(w, data, eta)
+    _check_start(w, data)
     if w[0].dtype != np.float64:
         raise ValueError(f"w is {w[0].dtype}; expected float64, in which the integrator works")
     return times
 
 
-def _check_start(w: list[Array], data: Statistics, eta: float) -> None:
+def _check_start(w: list[Array], data: Statistics) -> None:
     check(w, data)
-    if not (math.isfinite(eta) and eta > 0):
-        raise ValueError(f"eta is {eta}; expected a finite number > 0")
     if not any((abs(L).max() > 0) & (abs(R).max() > 0) for L, R in partial_pairs(w, data.S)):
         raise ValueError(
             "w is a saddle point where J = 0, as all-zero weights are: every update is 0 there; "

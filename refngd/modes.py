@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .arrays import Array, array_module
+from .spectral import checked_damping, checked_rate
 
 # ----------------------------------------------------------------------------------------------- the layers, s (d, ..)
 
@@ -42,7 +43,7 @@ def velocity(s: Array, s_star: Array | float, q: float = 1, block: bool = False,
     s_star < 0, q < 1, eta <= 0.
     """
     u, n, _ = _polar(s, _checked_q(q), block)
-    return -_checked_eta(eta) * _displacement(s, s_star) * u * n
+    return -checked_rate(eta) * _displacement(s, s_star) * u * n
 
 
 def speed(s: Array, s_star: Array | float, q: float = 1, eta: float = 1.0) -> Array:
@@ -51,7 +52,7 @@ def speed(s: Array, s_star: Array | float, q: float = 1, eta: float = 1.0) -> Ar
     Arguments and errors of `velocity`.
     """
     _, n, _ = _polar(s, _checked_q(q), False)
-    return _checked_eta(eta) * abs(_displacement(s, s_star)) * n
+    return checked_rate(eta) * abs(_displacement(s, s_star)) * n
 
 
 def regularised(s: Array, s_star: Array | float, eps: float, eta: float = 1.0) -> Array:
@@ -65,7 +66,7 @@ def regularised(s: Array, s_star: Array | float, eps: float, eta: float = 1.0) -
     if eps == 0:
         return velocity(s, s_star, 1, eta=eta)
     u, _, norm = _polar(s, math.inf, False)
-    return -_checked_eta(eta) * _displacement(s, s_star) * u * ((eps + 1) * norm / (eps + norm * norm))
+    return -checked_rate(eta) * _displacement(s, s_star) * u * ((eps + 1) * norm / (eps + norm * norm))
 
 
 def invariants(s: Array, q: float = 1, block: bool = False) -> Array:
@@ -121,15 +122,7 @@ def _checked_s(s: Array) -> Array:
 
 
 def _checked_q(q: float) -> float:
-    if not q >= 1:
-        raise ValueError(f"q is {q}; expected a number in [1, inf]")
-    return float(q)
-
-
-def _checked_eta(eta: float) -> float:
-    if not (math.isfinite(eta) and eta > 0):
-        raise ValueError(f"eta is {eta}; expected a finite number > 0")
-    return float(eta)
+    return checked_damping(0.0, q)[1]
 
 
 # ---------------------------------------------------------------------------------- their product if balanced, s_bar(t)
@@ -148,7 +141,7 @@ def effective_depth(d: float, q: float) -> float:
 
 def calibrated_rate(eta: float, d: float, q: float) -> float:
     """eta_bar = eta d^{1-1/q}, below Huh (17). Raises ValueError for eta <= 0 and as above."""
-    return _checked_eta(eta) * _checked_d(d) ** (1 - 1 / _checked_q(q))
+    return checked_rate(eta) * _checked_d(d) ** (1 - 1 / _checked_q(q))
 
 
 def map_velocity(s_bar: ArrayLike, s_star: ArrayLike, p: ArrayLike, eta_bar: ArrayLike = 1.0) -> np.ndarray:

@@ -138,6 +138,13 @@ def checked_damping(rho: float, q: float) -> tuple[float, float]:
     return float(rho), float(q)
 
 
+def checked_rate(eta: float) -> float:
+    """eta as a Python float, since NumPy's would promote float32; or ValueError."""
+    if not (math.isfinite(eta) and eta > 0):
+        raise ValueError(f"eta is {eta}; expected a finite number > 0")
+    return float(eta)
+
+
 def _finite(K: Array) -> Array:
     if not array_module(K).isfinite(K).all():
         raise FloatingPointError("a matrix has non-finite entries: rescale the inputs or the weights")

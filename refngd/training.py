@@ -16,7 +16,7 @@ from .fisher.layerwise import Layers
 from .jacobian import push
 from .losses import Loss, mse
 from .network import Network, Signals, checked_frozen, whole
-from .spectral import checked_damping
+from .spectral import checked_damping, checked_rate
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,7 @@ def train(
     eta multiplies `fisher.direction`; its optimum is 1 / alpha where there is one, 1 / lambda_max(NTK) for `Identity`.
     Raises ValueError for bad arguments, at once; FloatingPointError if the loss stops being finite, on the way.
     """
-    if not (math.isfinite(eta) and eta > 0):
-        raise ValueError(f"eta is {eta}; expected a finite number > 0")
+    eta = checked_rate(eta)
     steps, (rho, q) = whole("steps", steps, 0), checked_damping(rho, q)
     if not isinstance(fisher, Fisher):
         raise ValueError(f"fisher is {fisher!r}; expected a Fisher such as refngd.Exact()")
@@ -70,7 +69,7 @@ def train(
     if batch is not None and whole("batch", batch, 1) > len(x):
         raise ValueError(f"batch is {batch}; expected None or an integer <= N = {len(x)}")
     samples = repeat((x, y)) if batch is None else _batches(x, y, int(batch), np.random.default_rng(rng))
-    return _steps(net, W, samples, fisher, float(eta), steps, rho, q, loss, frozen)
+    return _steps(net, W, samples, fisher, eta, steps, rho, q, loss, frozen)
 
 
 def _check_targets(net: Network, x: Array, y: Array, loss: Loss) -> None:

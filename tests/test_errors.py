@@ -487,6 +487,34 @@ def test_deep_linear_updates_that_overflow(rule):
         rule.update([1e200 * w[0], 1e200 * w[1], np.eye(2)], data)
 
 
+def test_products_of_deep_linear_networks():
+    w, data = deep()
+    narrow, m = [w[0], np.ones((2, 3))], [np.ones((4, 4))]
+    for call in (
+        lambda w: deep_linear.loss(w, data),
+        lambda w: deep_linear.gradient(w, data),
+        lambda w: deep_linear.kernel(w),
+        lambda w: deep_linear.pull(w, np.ones((2, 3))),
+        lambda w: deep_linear.null_update(w, m),
+    ):
+        with pytest.raises(ValueError, match=r"w has shapes \[\(4, 3\), \(2, 3\)\]; expected"):
+            call(narrow)
+    for dw, message in (
+        (w[:1], "dw has 1 matrices; expected 2"),
+        (w[::-1], r"dw\[0\] is numpy float64 of shape \(2, 4\); expected a matrix 4 x 3"),
+        ([w[0], math.nan * w[1]], r"dw\[1\] has non-finite entries"),
+    ):
+        for call in (deep_linear.push, deep_linear.gauss_newton_product):
+            with pytest.raises(ValueError, match=message):
+                call(w, dw)
+        with pytest.raises(ValueError, match=message):
+            deep_linear.hessian_product(w, dw, data)
+    with pytest.raises(ValueError, match=r"Lambda is numpy float64 of shape \(3, 2\); expected a matrix 2 x 3"):
+        deep_linear.pull(w, np.ones((3, 2)))
+    with pytest.raises(ValueError, match=r"m\[0\] is numpy float64 of shape \(3, 3\); expected a matrix 4 x 4"):
+        deep_linear.null_update(w, [np.ones((3, 3))])
+
+
 def test_divergence_of_deep_linear_training():
     w, data = deep()
     with pytest.raises(FloatingPointError, match=r"training diverged at t = \d+: the loss is inf; lower eta = 10"):

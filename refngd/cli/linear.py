@@ -11,7 +11,7 @@ import numpy as np
 
 from ..arrays import to_device
 from ..deep_linear import Rule, Statistics
-from ..linear_training import RULES, Trajectory, teacher_student_problem, trajectory
+from ..linear_training import RULES, RULES_RAW, Trajectory, teacher_student_problem, trajectory
 from ..network import whole
 from .output import progress, subplots, write
 
@@ -60,10 +60,8 @@ def run(args: argparse.Namespace) -> None:
         },
     )
     print("\n".join(table(settings, results)))
-    print(
-        "excess: test loss beyond the teacher's own, ||w_bar - teacher||^2 / 2; least where early stopping would end,"
-    )
-    print("at step t and time t eta")
+    print("excess: test loss beyond the teacher's own, ||w_bar - teacher||^2 / 2; least where early stopping would")
+    print("end, at step t and time t eta")
     print(f"written to {args.out}: {written}")
 
 
@@ -71,9 +69,7 @@ def setting(
     name: str, raw: bool = False, eta: float | None = None, duration: float = 1.0, rho: float = 1e-5, clip: float = 10.0
 ) -> tuple[Rule, float, int]:
     """The rule, its eta and its number of steps. Raises ValueError for bad arguments."""
-    rule, rate, steps = RULES[name]
-    if raw and name == "SGD":
-        rate, steps = 0.005, 16000  # the largest eigenvalues of Sigma_x make 0.02 unstable
+    rule, rate, steps = (RULES_RAW if raw else RULES)[name]
     if not (math.isfinite(duration) and duration >= 0):
         raise ValueError(f"--duration is {duration}; expected a finite number >= 0")
     rule = replace(rule, rho=rho, clip=clip) if rule.rho else rule
@@ -99,10 +95,8 @@ def draw_map(w_star: np.ndarray, signal: int, etas: dict[str, float], results: d
     _draw_singular_values(axes[:, 0], s, signal)
     for column, (name, r) in zip(axes[:, 1:].T, results.items(), strict=True):
         times, modes = np.array(r.t) * etas[name], np.clip(r.modes, -2 * s[0], 2 * s[0])
-        column[0].plot(
-            times, np.minimum(r.loss, 100 * r.loss[0]), color="C0"
-        )  # a rule that diverges leaves the picture
-        column[1].plot(times, np.minimum(r.excess, 100 * r.excess[0]), color="C0")
+        for axis, values in ((column[0], r.loss), (column[1], r.excess)):
+            axis.plot(times, np.minimum(values, 100 * values[0]), color="C0")  # more than that is divergence
         column[2].plot(times, modes[:, signal:], color="0.6", linewidth=0.8)
         column[2].plot(times, modes[:, :signal], color="C3")
         column[2].hlines(s[:signal], 0, times[-1], color="0.3", linestyle=":", linewidth=0.8)

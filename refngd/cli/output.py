@@ -26,6 +26,7 @@ def progress(names: Iterable[str]) -> Iterable[str]:
 
 
 def versions() -> dict[str, str]:
+    """Of refngd, Python, NumPy and SciPy: a record says what made it."""
     packages = {package: version(package) for package in ("numpy", "scipy")}
     return {"refngd": __version__, "python": platform.python_version()} | packages
 
@@ -73,6 +74,7 @@ def jsonable(value):
 
 
 def subplots(rows: int, columns: int, figsize: tuple[float, float], **options):
+    """A figure and its axes (rows, columns), with constrained layout; options are those of Matplotlib's `subplots`."""
     from matplotlib.figure import Figure  # no pyplot: no display, no global state
 
     figure = Figure(layout="constrained", dpi=120, figsize=figsize)

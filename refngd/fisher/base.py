@@ -18,7 +18,7 @@ from abc import ABC, abstractmethod
 from itertools import pairwise
 
 from ..activations import linear
-from ..arrays import Array, array_module, require_memory
+from ..arrays import Array, array_module, kind, require_memory
 from ..jacobian import jacobian, pull, push
 from ..kernels import Kernels, empirical_kernels, ntk
 from ..network import Network, Signals, checked_frozen, whole
@@ -47,8 +47,8 @@ class Fisher(ABC):
         _check_signals(s, "s")
         rho, q = checked_damping(rho, q)
         self.require(len(s.h), bool(s.bias), q)
-        if getattr(e, "shape", None) != s.f.shape or _kind(e) != _kind(s.f):
-            raise ValueError(f"e is {_kind(e)} {getattr(e, 'shape', None)}; expected {_kind(s.f)} {s.f.shape} as f")
+        if getattr(e, "shape", None) != s.f.shape or kind(e) != kind(s.f):
+            raise ValueError(f"e is {kind(e)} {getattr(e, 'shape', None)}; expected {kind(s.f)} {s.f.shape} as f")
         if not array_module(e).isfinite(e).all():
             raise ValueError("e has non-finite entries; expected finite numbers")
         return pull(s, e / len(e)) if math.isinf(q) else self._direction(s, e, rho, q)
@@ -59,7 +59,7 @@ class Fisher(ABC):
         _check_signals(train, "train")
         rho, q = checked_damping(rho, q)
         self.require(len(train.h), bool(train.bias), q)
-        kinds = [(_kind(s.f), s.shapes) for s in (test, train)]
+        kinds = [(kind(s.f), s.shapes) for s in (test, train)]
         if kinds[0] != kinds[1]:
             raise ValueError(f"test belongs to weights {kinds[0]}; expected {kinds[1]} as train")
         return ntk(test, train) if math.isinf(q) else self._coefficient(test, train, rho, q)
@@ -169,7 +169,3 @@ def has_full_rank(net: Network, l: int, n: int) -> bool:
 def _check_signals(s: Signals, name: str) -> None:
     if not isinstance(s, Signals):
         raise ValueError(f"{name} is a {type(s).__name__}; expected the Signals of Network.signals(W, x)")
-
-
-def _kind(x: Array) -> str:
-    return f"{array_module(x).__name__} {getattr(x, 'dtype', type(x).__name__)}"

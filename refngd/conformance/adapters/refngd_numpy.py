@@ -190,7 +190,6 @@ class Engine:
 
     def deep_linear(self, inputs, attrs):
         w, data, dw = listed("w", inputs), statistics(inputs), listed("dw", inputs)
-        deep_linear.check(w, data)
         outputs = {
             "loss": deep_linear.loss(w, data),
             **numbered("g", deep_linear.gradient(w, data)),
