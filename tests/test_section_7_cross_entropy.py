@@ -192,7 +192,8 @@ def test_confident_predictions_leave_the_hessian_semidefinite(logit, dtype):
 def test_undamped_training_goes_on_until_the_loss_is_nothing(fisher, dtype):
     p, y = classification((6, 256, 256, C), dtype=dtype)
     eta = 1.0 if isinstance(fisher, rn.Identity) else 0.5 / fisher.alpha(p.net, N)
-    losses = [step.loss for step in rn.train(p.net, p.W, p.x, y, fisher, eta, 100, loss=rn.cross_entropy)]
+    steps = 100 if isinstance(fisher, rn.Identity) else 50  # margins then grow by 1/2 a step, beyond what is linear
+    losses = [step.loss for step in rn.train(p.net, p.W, p.x, y, fisher, eta, steps, loss=rn.cross_entropy)]
     assert losses[-1] < (0.1 if isinstance(fisher, rn.Identity) else 1e-5) * losses[0]
 
 
