@@ -403,7 +403,7 @@ def test_sqrt_ngd_d_does_not_stay_close_to_sqrt_ngd(scale):
 
 
 def test_strong_modes_end_at_the_rate_of_weak_ones_under_sgd():
-    """Late rates against those of (17), 2 s_star for d = 2: the weakest mode has its own, the strongest a small part."""
+    """Late rates against those of (17), 2 s_star for d = 2: the weakest mode has its own, the strongest not."""
     targets = np.array([3, 1, 0.3])
     w, data, U, V = learning((3, 3, 3), targets, 0.5)
     t = np.linspace(15, 25, 21)
