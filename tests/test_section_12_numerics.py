@@ -1,4 +1,4 @@
-"""SPEC 12: how accurate, in which dtype, and what counts as zero."""
+"""THEORY 12: how accurate, in which dtype, and what counts as zero."""
 
 import tracemalloc
 

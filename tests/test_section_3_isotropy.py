@@ -1,4 +1,4 @@
-"""SPEC 3: Theta_bar = alpha I, and J direction = alpha e exactly at finite width, row by row of the table."""
+"""THEORY 3: Theta_bar = alpha I, and J direction = alpha e exactly at finite width, row by row of the table."""
 
 import re
 
@@ -64,7 +64,7 @@ def test_singular_sigma_with_one_in_its_range_is_the_true_pseudo_inverse():
     p, fisher = problem((8, 20, 20, 2), rn.tanh), rn.Layerwise(Sigma)
     assert fisher.alpha(p.net, 4) == pytest.approx(1, rel=1e-14)
     assert_isotropic(fisher, p, 1, gram_condition(p))
-    # SPEC 3: Theta_bar(x', x) = sum_l Theta_l(x', x) Theta_l^{-1} (w_l I + v_l Z)
+    # THEORY 3: Theta_bar(x', x) = sum_l Theta_l(x', x) Theta_l^{-1} (w_l I + v_l Z)
     w, v = np.linalg.pinv(Sigma) @ np.ones(3), np.array([1, 1, -2]) / 6**0.5
     inverse = [np.linalg.inv(T) for T in host(rn.empirical_kernels(p.s, p.s).Theta)]
     Z = -np.linalg.solve(

@@ -1,4 +1,4 @@
-"""SPEC 7, the cross-entropy: whitened signals hand every approximation the Fisher matrix of section D."""
+"""THEORY 7, the cross-entropy: whitened signals hand every approximation the Fisher matrix of section D."""
 
 from itertools import islice
 
@@ -55,7 +55,7 @@ def test_large_logits_neither_overflow_nor_lose_the_loss():
 
 
 def test_velocity_has_the_golden_values():
-    """SPEC 13.4."""
+    """THEORY 13.4."""
     golden = (0.50517571874405, -0.06276119900086, -0.44241451974319)
     velocity = rn.CrossEntropy(0.1).velocity(on(np.array([[1.0, 2, 3]])), on(np.array([[1.0, 0, 0]])))
     np.testing.assert_allclose(host(velocity)[0], golden, rtol=0, atol=5e-15)
