@@ -323,15 +323,38 @@ def _coupled(Sigma: np.ndarray, blocks: list, rho: float) -> list[Array]:
         Theta_X = [block.product(x) for block, x in zip(blocks, X.reshape(L, n, k), strict=True)]
         return times_Sigma(xp.concatenate(Theta_X)) + rho * X
 
-    # the null space of a singular Sigma has no share of the right-hand side if 1 is in its range: only rounding has
-    w, V = eigen(roots.T @ times_Sigma(roots))  # H
+    basis = _range_basis(Sigma, roots)
+    w, V = eigen(basis.T @ roots.T @ times_Sigma(roots @ basis))  # H on its range
     live = abs(w) > cutoff(len(w), w.dtype) * abs(w).max()
-    keep = live | (rho > 0 and not _has_one_in_range(Sigma))
-    inverse = inverse_roots @ (V * (keep / xp.where(keep, w + rho, 1))) @ V.T @ roots.T
+    power = live / xp.where(live, w + rho, 1)
+    aside = 0.0 if rho == 0 or _has_one_in_range(Sigma) else 1 / rho  # of what has a share outside that range
+
+    def inverse(X: Array) -> Array:  # factor by factor, since the large entries of inverse_roots act on small ones
+        right = roots.T @ X
+        inside = basis.T @ right
+        d = basis @ (V @ (power[:, None] * (V.T @ inside))) + aside * (right - basis @ inside)
+        return inverse_roots @ d
+
     B = xp.concatenate([block.E for block in blocks])
-    lam = refined(lambda X: inverse @ X, B, product) if blocks[0].refine else None
-    lam = (inverse @ B if lam is None else lam).reshape(L, n, k)
+    lam = refined(inverse, B, product) if blocks[0].refine else None
+    lam = (inverse(B) if lam is None else lam).reshape(L, n, k)
     return [block.finish(v) for block, v in zip(blocks, lam, strict=True)]
+
+
+def _range_basis(Sigma: np.ndarray, roots: Array) -> Array:
+    """An orthonormal basis (r, k) of the range of H = roots^T (Sigma (x) I) roots, from roots (L n, r) and not from H.
+
+    A right-hand side in that range would be left with a share outside it by rounding, which a small rho amplifies.
+    """
+    xp, (w, Q) = array_module(roots), np.linalg.eigh(Sigma)
+    live = abs(w) > 1e-13 * len(w) * abs(w).max()
+    if live.all():
+        return xp.eye(roots.shape[1], dtype=roots.dtype)
+    Q = xp.asarray(Q[:, live], dtype=roots.dtype)  # (L, p)
+    L, n = len(Q), len(roots) // len(Q)
+    mixed = xp.tensordot(Q.T, roots.reshape(L, n, -1), 1).reshape(-1, roots.shape[1])  # (Q^T (x) I) roots (p n, r)
+    U, t, _ = root_svd(mixed.T)
+    return U[:, t > 0]
 
 
 def _block_diagonal(blocks: list[Array]) -> Array:
