@@ -26,7 +26,7 @@ import scipy.special
 
 Array = np.ndarray
 
-# ------------------------------------------------------------------------------------------------- networks: K&O (1)
+# --------------------------------------------------------------------------------------------------- networks, K&O (1)
 
 
 class Activation(NamedTuple):
@@ -105,12 +105,12 @@ def shapes(s: Signals) -> list[tuple[int, int]]:
 def jacobians(s: Signals) -> list[Array]:
     """J_l (NC, M_l, k), d f_c(x_n) / d W_l[i,j] = delta_l[n,c,i] h_{l-1}[n,j]: K&O (6)."""
     J = [np.einsum("nci,nj->ncij", delta, h) for h, delta in zip(s.h, s.delta, strict=True)]
-    return [J_l.reshape(s.f.size, *J_l.shape[2:]) for J_l in J]
+    return [J_l.reshape(-1, *J_l.shape[2:]) for J_l in J]
 
 
 def jacobian(s: Signals) -> Array:
     """J (NC, P)."""
-    return np.concatenate([J_l.reshape(s.f.size, -1) for J_l in jacobians(s)], axis=1)
+    return np.concatenate([J_l.reshape(len(J_l), -1) for J_l in jacobians(s)], axis=1)
 
 
 def flatten(dW: list[Array]) -> Array:
@@ -118,10 +118,10 @@ def flatten(dW: list[Array]) -> Array:
     return np.concatenate([dw.ravel() for dw in dW])
 
 
-def unflatten(theta: Array, shapes: list[tuple[int, int]]) -> list[Array]:
+def unflatten(theta: Array, like: list[tuple[int, int]]) -> list[Array]:
     """The list of matrices of these shapes of which theta (P,) is the flattening."""
-    parts = np.split(theta, np.cumsum([M * k for M, k in shapes])[:-1])
-    return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
+    parts = np.split(theta, np.cumsum([M * k for M, k in like])[:-1])
+    return [part.reshape(shape) for part, shape in zip(parts, like, strict=True)]
 
 
 def push(s: Signals, dW: list[Array]) -> Array:
@@ -139,7 +139,7 @@ def ntk(test: Signals, train: Signals) -> Array:
     return jacobian(test) @ jacobian(train).T / len(train.f)
 
 
-# ------------------------------------------------------------------------------------------------- powers of a root
+# ----------------------------------------------------------------------------------------------------------- powers
 
 
 def svd(R: Array) -> tuple[Array, Array, Array]:
@@ -170,10 +170,10 @@ def eigen(G: Array) -> tuple[Array, Array]:
 def inverse_power(G: Array, rho: float = 0.0, q: float = 1) -> Array:
     """(G + rho I)^{-1/q} of a symmetric G (n, n), which may be indefinite if q = 1; the pseudo-inverse if singular."""
     w, V = eigen(G + rho * np.eye(len(G), dtype=G.dtype))
-    return (V * ((w != 0) * np.where(w != 0, w, 1) ** (-1 / q))) @ V.T
+    return (V * np.where(w != 0, np.where(w != 0, w, 1) ** (-1 / q), 0)) @ V.T
 
 
-# ----------------------------------------------------------------------------------------------------- losses: K&O (3)
+# ----------------------------------------------------------------------------------------------------- losses, K&O (3)
 
 
 def softmax(f: Array) -> tuple[Array, Array]:
@@ -215,10 +215,10 @@ def whiten(s: Signals, y: Array, loss: str = "mse", loss_rho: float = 0.0) -> tu
     R = np.concatenate([hessian_root(s.f), damping], axis=1)  # H = R^T R
     polar = power_of_root(R, 1, 0.0, 2)  # H^{-1/2} R^T
     e = power_of_root(R, 1, 0.0, 1) @ (polar.mT @ g[:, :, None])  # H^{-1} R^T R H^{-1/2} g
-    return s._replace(delta=[polar @ R @ delta for delta in s.delta]), e[:, :, 0]
+    return Signals(s.f, s.h, [polar @ R @ delta for delta in s.delta], s.bias), e[:, :, 0]
 
 
-# ------------------------------------------------------------------------------- approximations of the Fisher matrix
+# ------------------------------------------------------------------------------------------------ approximations of F
 
 
 class Fisher(NamedTuple):
@@ -233,44 +233,140 @@ class Fisher(NamedTuple):
     last: str = "identity"
 
 
+def preconditioned(s: Signals, fisher: Fisher, rho: float = 0.0, q: float = 1) -> Array:
+    """K = G^{-1/q} J^T (P, NC)."""
+    N, name, J = len(s.f), fisher.name, jacobians(s)
+    if name == "Identity" or math.isinf(q):
+        return (1 + rho) ** (-1 / q) * jacobian(s).T
+    if name in ("BlockTridiagonal", "Layerwise"):
+        return coupled(s, coupling(fisher, len(J)), rho, q)
+    if name == "KFAC":
+        K = [kfac(s, fisher, l, rho, q) for l in range(len(J))]
+    elif name == "QuasiDiagonal" and s.bias:
+        K = [quasi_diagonal(J_l.transpose(1, 2, 0), N, rho, q) for J_l in J]
+    else:
+        roots = {
+            "Exact": [jacobian(s)],
+            "BlockDiagonal": [J_l.reshape(s.f.size, -1) for J_l in J],
+            "Unitwise": [J_l.transpose(1, 0, 2) for J_l in J],  # (M, NC, k)
+        }
+        entries = [J_l.reshape(s.f.size, -1).T[:, :, None] for J_l in J]  # (M k, NC, 1)
+        K = [power_of_root(R, N, rho, q) for R in roots.get(name, entries)]
+    return np.concatenate([K_b.reshape(-1, s.f.size) for K_b in K])
+
+
+def kfac(s: Signals, fisher: Fisher, l: int, rho: float, q: float) -> Array:
+    """The rows (M, k, N, C) of K: (B* + rho I)^{-1/q} delta^T times (A* + rho I)^{-1/q} h^T, sample by sample."""
+    (N, C), h, separate = s.f.shape, s.h[l], s.bias and fisher.bias == "separate"
+    delta = s.delta[l].reshape(N * C, -1)
+    left = power_of_root(delta, N, rho, q)  # (M, NC)
+    if l == len(s.h) - 1 and fisher.last == "identity":
+        left = (1 / N + rho) ** (-1 / q) * delta.T
+    right = power_of_root(h[:, :-1] if separate else h, N, rho, q)  # (k, N)
+    K = np.einsum("inc,jn->ijnc", left.reshape(-1, N, C), right)
+    if not separate:
+        return K
+    bias = power_of_root(s.bias * delta, N * N, rho, q)  # (M, NC), with the matrix (S.123)
+    return np.concatenate([K, bias.reshape(-1, 1, N, C)], axis=1)
+
+
+def quasi_diagonal(J: Array, N: int, rho: float, q: float) -> Array:
+    """The rows (M, k, NC) of K from J (M, k, NC) with bias: G^{-1/q} T^T X, where G = T^T T and J = T^T X.
+
+    Elimination of the bias, beta_i = A_0i / A_00, leaves r_i = J_i - beta_i J_0 and D_i = A_ii - A_0i^2 / A_00; then
+    T = [D^{1/2}  0 ; A_00^{1/2} (beta  1)] and X = [r / D^{1/2} ; J_0 / A_00^{1/2}]. Neither cancels if written with
+    the part of J_i = o_i + b_i J_0 that is orthogonal to J_0: r_i = o_i + b_i (rho / A_00) J_0 and
+    D_i = |o_i|^2 / N + rho (1 + b_i beta_i).
+    """
+
+    def dot(a: Array, b: Array) -> Array:
+        return (a * b).sum(2, keepdims=True)  # (M, k, 1)
+
+    J_i, J_0 = J[:, :-1], J[:, -1:]  # the bias is last
+    F_00 = dot(J_0, J_0)
+    A_00 = np.where(F_00 + rho > 0, F_00 / N + rho, 1)  # 1: the unit is dead, J = 0
+    b = dot(J_i, J_0) / np.where(F_00 > 0, F_00, 1)
+    o = J_i - b * J_0
+    o = np.where(np.sqrt(dot(o, o)) > J.shape[2] * np.finfo(J.dtype).eps * np.sqrt(dot(J_i, J_i)), o, 0)  # or rounding
+    beta, r = b * (F_00 / N / A_00), o + b * (rho / A_00) * J_0
+    D = dot(o, o) / N + rho * (1 + b * beta)
+    diagonal = np.sqrt(np.concatenate([D, A_00], axis=1))  # (M, k, 1)
+    T = diagonal * np.eye(J.shape[1], dtype=J.dtype)  # (M, k, k)
+    T[:, -1, :-1] = (diagonal[:, -1:] * beta)[:, :, 0]
+    return power_of_root(T, 1, 0.0, q) @ (np.concatenate([r, J_0], axis=1) / np.where(diagonal > 0, diagonal, 1))
+
+
 def coupling(fisher: Fisher, L: int) -> Array:
     """Sigma (L, L) of K&O (15)."""
-    if fisher.name == "Layerwise":
-        return fisher.Sigma
     l = np.arange(L)
-    return (abs(l[:, None] - l) <= {"Exact": L, "BlockTridiagonal": 1, "BlockDiagonal": 0}[fisher.name]).astype(float)
+    return fisher.Sigma if fisher.name == "Layerwise" else (abs(l[:, None] - l) <= 1).astype(float)
+
+
+def coupled(s: Signals, Sigma: Array, rho: float, q: float) -> Array:
+    """K = G^{-1/q} J^T (P, NC), G = S^T (Sigma (x) I) S / N + rho I, S = blockdiag(J_l), K&O (15); q = 1 if indefinite.
+
+    Sigma = T^T D T with signs D, so G = R^T D R / N + rho I has the root R = (T (x) I) S, and J^T = R^T z if T^T z = 1.
+    """
+    N, JT = len(s.f), jacobian(s).T
+    w, E = eigen(Sigma.astype(JT.dtype))
+    w, E = w[w != 0], E[:, w != 0]  # (L, r), r = rank(Sigma)
+    T = np.sqrt(abs(w))[:, None] * E.T
+    R = np.concatenate([np.kron(T[:, [l]], J_l.reshape(s.f.size, -1)) for l, J_l in enumerate(jacobians(s))], axis=1)
+    U, a, Vt = svd(R)  # R (r NC, P)
+    U, a, Vt = U[:, a > 0], a[a > 0], Vt[a > 0]
+    root = U, a, np.repeat(np.sign(w), s.f.size), N, rho, q
+    if np.allclose(E @ E.sum(0), 1):
+        z = np.kron((E.sum(0) / np.sqrt(abs(w)))[:, None], np.eye(s.f.size, dtype=JT.dtype))  # (r NC, NC)
+        return Vt.T @ signed_power(*root, a[:, None] * (U.T @ z))
+    K = Vt.T @ signed_power(*root, Vt @ JT)  # what lies outside the range of V has the eigenvalue rho
+    return K + rho ** (-1 / q) * (JT - Vt.T @ (Vt @ JT)) if rho > 0 else K
+
+
+def signed_power(U: Array, a: Array, D: Array, N: int, rho: float, q: float, X: Array) -> Array:
+    """(a U^T D U a / N + rho I)^{-1/q} X for X (r, n), U (n, r), a (r,) > 0 and signs D (n,).
+
+    It is t Q t with t^2 = a^2/N + rho, and Q = (a/t) U^T D U (a/t) / N + rho / t^2 is I unless a sign is negative. The
+    pseudo-inverse is P t^{-1} Q^+ t^{-1} P, where P = I - Y Y^T takes away Z / t, Z being the null space of Q.
+    """
+    t = np.hypot(a / math.sqrt(N), math.sqrt(rho))[:, None]  # (r, 1)
+    if (D > 0).all():
+        return X * t ** (-2 / q)
+    c = a[:, None] / t
+    Q = c * ((U.T * D) @ U) * c.T / N + np.diag(rho / t[:, 0] ** 2)
+    w, Z = eigen(Q)
+    Y, _ = np.linalg.qr(Z[:, w == 0] / t)  # of no columns, as a rule
+    X = inverse_power(Q) @ ((X - Y @ (Y.T @ X)) / t) / t
+    return X - Y @ (Y.T @ X)
 
 
 def matrix(s: Signals, fisher: Fisher, rho: float = 0.0) -> Array:
     """G (P, P): what the approximation keeps of F = J^T J / N, K&O (8), with its damping. Steps do without it."""
-    J, N = jacobian(s), len(s.f)
-    F, I = J.T @ J / N, np.eye(J.shape[1], dtype=J.dtype)
-    layer = np.repeat(np.arange(len(s.h)), [M * k for M, k in shapes(s)])  # of every parameter
-    ends = np.cumsum([k for M, k in shapes(s) for _ in range(M)])
-    unit = np.searchsorted(ends, np.arange(len(F)), side="right")
-    same_unit = unit[:, None] == unit
+    J = jacobian(s)
+    index = [(l, i, j == k - 1) for l, (M, k) in enumerate(shapes(s)) for i in range(M) for j in range(k)]
+    layer, i, is_bias = np.array(index).T  # of every parameter
+    same_layer, same_unit = layer[:, None] == layer, (layer[:, None] == layer) & (i[:, None] == i)
+    F, I = J.T @ J / len(s.f), np.eye(len(index), dtype=J.dtype)
+    A = F + rho * I
     if fisher.name == "KFAC":
         return kfac_matrix(s, fisher, rho)
+    if fisher.name == "QuasiDiagonal" and s.bias:  # of a unit A_ii, A_0i, and A_0i A_0j / A_00, 0 being the bias
+        zero = np.flatnonzero(is_bias)[np.cumsum(is_bias) - is_bias]  # the bias that belongs to a parameter
+        A_0, A_00 = A[zero, np.arange(len(A))], A[zero, zero]
+        return np.where(I, A, same_unit * np.outer(A_0, A_0) / np.where(A_00 > 0, A_00, 1))
+    if fisher.name in ("BlockTridiagonal", "Layerwise"):
+        return F * coupling(fisher, len(s.h)).astype(F.dtype)[layer][:, layer] + rho * I
     if fisher.name == "Identity":
         return I + rho * I
-    if fisher.name == "Unitwise":
-        return F * same_unit + rho * I
-    if fisher.name == "QuasiDiagonal" and s.bias:  # A_ii, A_0i, and A_0i A_0j / A_00, where A = F + rho I, 0 the bias
-        A, zero = F + rho * I, (ends - 1)[unit]
-        A_0, A_00 = A[np.arange(len(A)), zero], A[zero, zero]
-        return np.where(I, A, same_unit * np.outer(A_0, A_0) / np.where(A_00 > 0, A_00, 1))
-    if fisher.name in ("Entrywise", "QuasiDiagonal"):
-        return F * I + rho * I
-    return F * coupling(fisher, len(s.h)).astype(F.dtype)[layer][:, layer] + rho * I
+    return A * {"Exact": 1, "BlockDiagonal": same_layer, "Unitwise": same_unit}.get(fisher.name, I)
 
 
 def kfac_matrix(s: Signals, fisher: Fisher, rho: float) -> Array:
-    """The blocks (B* + rho I) (x) (A* + rho I), K&O (20); a separate bias has b^2 B* / N + rho I instead, (S.123)."""
+    """Blocks (B* + rho I) (x) (A* + rho I), K&O (20), (S.95); a separate bias has b^2 B* / N + rho I, (S.123)."""
     N, P, stop = len(s.f), sum(M * k for M, k in shapes(s)), 0
     G = np.zeros((P, P), s.f.dtype)
     for l, (M, k) in enumerate(shapes(s)):
         h, delta = s.h[l], s.delta[l].reshape(-1, M)
-        A, B = h.T @ h / N, delta.T @ delta / N  # (S.95)
+        A, B = h.T @ h / N, delta.T @ delta / N
         I_A, I_B = np.eye(k, dtype=A.dtype), np.eye(M, dtype=B.dtype)
         bias_block = s.bias**2 * B / N + rho * I_B
         if l == len(s.h) - 1 and fisher.last == "identity":
@@ -284,96 +380,7 @@ def kfac_matrix(s: Signals, fisher: Fisher, rho: float) -> Array:
     return G
 
 
-def roots(s: Signals, fisher: Fisher) -> list[Array]:
-    """The R_b as stacks (blocks, NC, P_b), in the order of theta."""
-    J = jacobians(s)  # (NC, M, k)
-    if fisher.name == "Exact":
-        return [jacobian(s)[None]]
-    if fisher.name == "BlockDiagonal":
-        return [J_l.reshape(1, len(J_l), -1) for J_l in J]
-    if fisher.name == "Unitwise":
-        return [J_l.transpose(1, 0, 2) for J_l in J]
-    return [J_l.reshape(len(J_l), -1).T[:, :, None] for J_l in J]
-
-
-def preconditioned(s: Signals, fisher: Fisher, rho: float = 0.0, q: float = 1) -> Array:
-    """K = G^{-1/q} J^T (P, NC)."""
-    N, NC = len(s.f), s.f.size
-    if fisher.name == "Identity" or math.isinf(q):
-        return (1 + rho) ** (-1 / q) * jacobian(s).T
-    if fisher.name in ("BlockTridiagonal", "Layerwise"):
-        if q == 1:
-            return coupled(s, coupling(fisher, len(s.h)), rho)
-        return inverse_power(matrix(s, fisher, rho), 0.0, q) @ jacobian(s).T  # for semidefinite Sigma
-    if fisher.name == "KFAC":
-        return np.concatenate([kfac(s, fisher, l, rho, q) for l in range(len(s.h))])
-    if fisher.name == "QuasiDiagonal" and s.bias:
-        return np.concatenate([quasi_diagonal(J_l, N, rho, q).reshape(-1, NC) for J_l in jacobians(s)])
-    return np.concatenate([power_of_root(R, N, rho, q).reshape(-1, NC) for R in roots(s, fisher)])
-
-
-def kfac(s: Signals, fisher: Fisher, l: int, rho: float, q: float) -> Array:
-    """The rows of K of a layer: (B* + rho I)^{-1/q} delta^T times (A* + rho I)^{-1/q} h^T, sample by sample."""
-    (N, C), h, separate = s.f.shape, s.h[l], s.bias and fisher.bias == "separate"
-    delta = s.delta[l].reshape(N * C, -1)
-    left = power_of_root(delta, N, rho, q)  # (M, NC)
-    if l == len(s.h) - 1 and fisher.last == "identity":
-        left = (1 / N + rho) ** (-1 / q) * delta.T
-    right = power_of_root(h[:, :-1] if separate else h, N, rho, q)  # (k, N)
-    K = np.einsum("inc,jn->ijnc", left.reshape(-1, N, C), right)
-    if separate:
-        bias = power_of_root(s.bias * delta, N * N, rho, q)  # (M, NC)
-        K = np.concatenate([K, bias.reshape(-1, 1, N, C)], axis=1)
-    return K.reshape(-1, N * C)
-
-
-def quasi_diagonal(J: Array, N: int, rho: float, q: float) -> Array:
-    """The rows of K (M, k, NC) of a layer J (NC, M, k) with bias: G^{-1/q} T^T X, where G = T^T T and J^T = T^T X.
-
-    Eliminating the bias leaves r_i = J_i - beta_i J_0, beta_i = A_0i / A_00, and the Schur complements, which
-    written so do not cancel, D_i = A_ii - A_0i^2 / A_00 = |r_i|^2 / N + rho (1 + beta_i^2). Then
-    T = [diag(D)^{1/2}  0 ; A_00^{1/2} (beta  1)] and X = [r / D^{1/2} ; J_0 / A_00^{1/2}].
-    """
-    J = J.transpose(1, 2, 0)  # (M, k, NC)
-    J_i, J_0 = J[:, :-1], J[:, -1:]  # the bias is last
-    A_00 = (J_0 * J_0).sum(2, keepdims=True) / N + rho  # (M, 1, 1)
-    beta = (J_i * J_0).sum(2, keepdims=True) / N / np.where(A_00 > 0, A_00, 1)  # (M, k-1, 1)
-    r = J_i - beta * J_0
-    size, rounding = (np.linalg.norm(a, axis=2, keepdims=True) for a in (r, J_i * J.shape[2] * np.finfo(J.dtype).eps))
-    r = np.where(size > rounding, r, 0)  # J_i is proportional to J_0
-    D = (r * r).sum(2, keepdims=True) / N + rho * (1 + beta * beta)
-    diagonal = np.sqrt(np.concatenate([D, A_00], axis=1))  # (M, k, 1)
-    T = diagonal * np.eye(J.shape[1], dtype=J.dtype)  # (M, k, k)
-    T[:, -1, :-1] = (diagonal[:, -1:] * beta)[:, :, 0]
-    return power_of_root(T, 1, 0.0, q) @ (np.concatenate([r, J_0], axis=1) / np.where(diagonal > 0, diagonal, 1))
-
-
-def coupled(s: Signals, Sigma: Array, rho: float) -> Array:
-    """K = G^{-1} J^T for G = S^T (Sigma (x) I) S / N + rho I, S = blockdiag(J_l), K&O (15), Sigma indefinite or not.
-
-    J_l = U_l diag(s_l) V_l^T. With t^2 = s^2/N + rho on the range, V = blockdiag(V_l), G is V (t Q t) V^T, where
-    Q = (Sigma_lm U_l^T U_m) scaled by s / (t sqrt(N)) <= 1 on both sides + diag(rho / t^2); nothing is squared in it.
-    Where Q has a null space Z, t Q t has t^{-1} Z, and its pseudo-inverse is P t^{-1} Q^+ t^{-1} P with the projector P
-    that takes t^{-1} Z out.
-    """
-    N, parts = len(s.f), [svd(J_l.reshape(s.f.size, -1)) for J_l in jacobians(s)]
-    layer = np.repeat(np.arange(len(parts)), [(a > 0).sum() for _, a, _ in parts])
-    U = np.concatenate([U_l[:, a > 0] for U_l, a, _ in parts], axis=1)  # (NC, r), r the sum of the ranks
-    a = np.concatenate([a[a > 0] for _, a, _ in parts])[:, None]  # (r, 1)
-    t = np.hypot(a / math.sqrt(N), math.sqrt(rho))
-    c, I = a / t / math.sqrt(N), np.eye(len(a), dtype=a.dtype)
-    Q = c * Sigma.astype(a.dtype)[layer][:, layer] * (U.T @ U) * c.T + (math.sqrt(rho) / t) ** 2 * I
-    w, V = eigen(Q)
-    Y, _ = np.linalg.qr(V[:, w == 0] / t)  # of no columns, as a rule
-
-    def P(X: Array) -> Array:
-        return X - Y @ (Y.T @ X)
-
-    X = P((V * ((w != 0) / np.where(w != 0, w, 1))) @ (V.T @ (P(a * U.T) / t)) / t)  # (r, NC)
-    return np.concatenate([Vt[s_l > 0].T @ X[layer == l] for l, (_, s_l, Vt) in enumerate(parts)])
-
-
-# --------------------------------------------------------------------------------- steps and predictions: K&O (9), (10)
+# -------------------------------------------------------------------------------- steps and predictions, K&O (9), (10)
 
 
 def direction(s: Signals, e: Array, fisher: Fisher, rho: float = 0.0, q: float = 1) -> list[Array]:
@@ -401,16 +408,13 @@ def prediction(test, train, y, fisher, eta, t, rho=0.0, q=1):
     """f_t of the training and of the test samples: t steps f <- f - eta Theta_bar (f - y) of the linearised network."""
     own, cross = (coefficient(s, train, fisher, rho, q) for s in (train, test))
     error = (y - train.f).ravel()
-    total = 0 * error  # eta sum_{s<t} (y - f_s)
-    if math.isinf(t):
-        total = inverse_power(own) @ error
-    else:
-        for _ in range(t):
-            total, error = total + eta * error, error - eta * own @ error
+    total = inverse_power(own) @ error if math.isinf(t) else 0 * error  # eta sum_{s<t} (y - f_s)
+    for _ in range(0 if math.isinf(t) else t):
+        total, error = total + eta * error, error - eta * own @ error
     return train.f + (own @ total).reshape(train.f.shape), test.f + (cross @ total).reshape(test.f.shape)
 
 
-# ------------------------------------------------------------------------------------------ deep linear networks: Huh
+# -------------------------------------------------------------------------------------------- deep linear networks, Huh
 
 
 def covariance_root(Sigma_x: Array) -> Array:
@@ -457,13 +461,13 @@ def hessian_product(w: list[Array], dw: list[Array], w_star: Array, S: Array) ->
 
 
 def linear_jacobian(w: list[Array], S: Array) -> Array:
-    """J (n_in n_out, P) of w_bar S, input-major: row n n_out + c. K = J J^T = sum_i R_i^T R_i (x) L_i L_i^T."""
+    """J (n_in n_out, P) of w_bar S, row n n_out + c; K = J J^T = sum_i R_i^T R_i (x) L_i L_i^T."""
     J = [np.einsum("ca,bn->ncab", L, R) for L, R in zip(*products(w, S), strict=True)]
     return np.concatenate([J_i.reshape(-1, w_i.size) for J_i, w_i in zip(J, w, strict=True)], axis=1)
 
 
 def block_update(L: Array, R: Array, E: Array, rho: float, q: float) -> Array:
-    """(J_i^T J_i + rho I)^{-1/q} J_i^T E (n_i, n_{i-1}): J_i = R_i^T (x) L_i has the products of their singular ones."""
+    """(J_i^T J_i + rho I)^{-1/q} J_i^T E (n_i, n_{i-1}) from the singular values, products, of J_i = R_i^T (x) L_i."""
     (U, a, Vt), (X, b, Yt) = svd(L), svd(R.T)
     return Vt.T @ (gain(np.outer(a, b), 1, rho, q) * (U.T @ E @ X)) @ Yt
 
