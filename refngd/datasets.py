@@ -21,8 +21,9 @@ from pathlib import Path
 import numpy as np
 
 from .arrays import Array
-from .network import haar, whole
+from .checks import checked_whole
 from .preprocess import standardise, unit_norm
+from .spectral import haar
 
 DIGITS_SHA256 = "09f66e6debdee2cd2b5ae59e0d6abbb73fc2b0e0185d2e1957e9ebb51e23aa22"
 SHA256 = {  # of the files that are fetched
@@ -127,8 +128,8 @@ def teacher_student(
     Gaussian. Drawn in this order from `rng`: the left and the right singular vectors of the teacher, of uniform (Haar)
     distribution, x, and z. Raises ValueError unless P >= N and there are 1 to N singular values > 0.
     """
-    N, s = whole("N", N, 1), np.asarray(singular_values, dtype=float)
-    P = N if P is None else whole("P", P, 1)
+    N, s = checked_whole("N", N, 1), np.asarray(singular_values, dtype=float)
+    P = N if P is None else checked_whole("P", P, 1)
     if N > P:
         raise ValueError(f"N, P are {N}, {P}; expected N <= P, or the map wanted is not unique")
     if s.ndim != 1 or not 1 <= s.size <= N or not ((s > 0) & (s < 1e100)).all():

@@ -26,8 +26,8 @@ from itertools import pairwise
 import numpy as np
 
 from .arrays import Array, array_module, kind, raising, require_memory
-from .network import FLOATS
-from .spectral import checked_damping, checked_rcond, cutoff, eigen, refined, solve, symmetric
+from .checks import FLOATS, checked_damping, checked_rcond, checked_symmetric
+from .spectral import cutoff, eigen, refined, solve
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +66,7 @@ class Statistics:
         """Those of inputs with Sigma_x = E[x x^T] (n_in, n_in). Raises ValueError unless it is positive definite."""
         _require("w_star", w_star, (None, None), w_star)
         _require("Sigma_x", Sigma_x, 2 * w_star.shape[1:], w_star)
-        w, V = eigen(symmetric(Sigma_x, "Sigma_x"))
+        w, V = eigen(checked_symmetric("Sigma_x", Sigma_x))
         _require_regular(w > cutoff(len(w), w.dtype) * abs(w).max(), len(w))
         return cls(w_star, (V * w**0.5) @ V.T, const)
 

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from .arrays import Array, array_module, to_device
+from .checks import checked_rate, checked_symmetric, checked_whole
 from .jacobian import push
-from .network import Signals, whole
-from .spectral import checked_rate, cutoff, eigen, eigenvalues, symmetric
+from .network import Signals
+from .spectral import cutoff, eigen, eigenvalues
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Isotropy:
 
 def isotropy(Theta_bar: Array) -> Isotropy:
     """The report for Theta_bar (NC, NC) on the training set, K&O (12). Raises ValueError if it is not symmetric."""
-    w = to_device(eigenvalues(symmetric(Theta_bar, "Theta_bar")), "cpu")
+    w = to_device(eigenvalues(checked_symmetric("Theta_bar", Theta_bar)), "cpu")
     alpha, low, high = float(w.mean()), float(w[0]), float(w[-1])
     gap = max(high - alpha, alpha - low)
     return Isotropy(w, alpha, gap / abs(alpha) if alpha else math.inf, high / low if low > 0 else math.inf)
@@ -81,7 +82,7 @@ class Dynamics:
             if not array_module(array).isfinite(array).all():
                 raise ValueError(f"{name} has non-finite entries; expected finite numbers")
         self.f0, self.eta = f0, checked_rate(eta)
-        self.w, self.V = eigen(symmetric(Theta_bar, "Theta_bar"))
+        self.w, self.V = eigen(checked_symmetric("Theta_bar", Theta_bar))
         self.error = self.V.T @ (y - f0).reshape(n, -1)
 
     def accumulated(self, t: float) -> Array:
@@ -134,7 +135,7 @@ def gaussian_outputs(K: Array, C: int, rng: int | np.random.Generator) -> Array:
     draw is the host's, and the root of K its symmetric one, so that every device has the same sample up to rounding.
     Raises ValueError if K is not symmetric, or has a negative eigenvalue beyond rounding.
     """
-    C, n = whole("C", C, 1), len(symmetric(K, "K"))
+    C, n = checked_whole("C", C, 1), len(checked_symmetric("K", K))
     w, V = eigen(K)
     smallest, largest = float(w[0]), float(w[-1])
     if smallest < -cutoff(n, K.dtype) * largest or largest < 0:

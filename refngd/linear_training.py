@@ -8,11 +8,11 @@ import numpy as np
 
 from .activations import linear
 from .arrays import Array, array_module, raising, to_device
+from .checks import checked_rate, checked_whole
 from .datasets import teacher_student
 from .deep_linear import Rule, Statistics, check, conserved, displacement, loss, norm, partial_pairs, product
 from .jacobian import flatten, shaped
-from .network import Network, whole
-from .spectral import checked_rate
+from .network import Network
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ def descend(w: list[Array], data: Statistics, rule: Rule, eta: float, steps: int
 
     Raises ValueError for bad arguments, at once, and FloatingPointError if the loss stops being finite, on the way.
     """
-    steps, eta = whole("steps", steps, 0), checked_rate(eta)
+    steps, eta = checked_whole("steps", steps, 0), checked_rate(eta)
     _check_start(w, data)
     return _states(w, data, rule, eta, steps)
 
@@ -113,9 +113,9 @@ def teacher_student_problem(
 
     Data and weights are drawn from the two generators that `default_rng(seed)` spawns. Raises ValueError.
     """
-    data_rng, weight_rng = np.random.default_rng(whole("seed", seed, 0)).spawn(2)
+    data_rng, weight_rng = np.random.default_rng(checked_whole("seed", seed, 0)).spawn(2)
     x, y, teacher = teacher_student(data_rng, N, P, singular_values, noise, whiten)
-    net = Network((N,) * (whole("depth", depth, 1) + 1), linear, sigma_w, parameterization="standard")
+    net = Network((N,) * (checked_whole("depth", depth, 1) + 1), linear, sigma_w, parameterization="standard")
     data = Statistics.of(x, y)
     if whiten:  # S = I but for rounding
         data = Statistics(data.w_star, const=data.const)
@@ -155,7 +155,10 @@ def trajectory(
         raise ValueError(f"teacher has shape {teacher.shape}; expected {data.w_star.shape} as w_star")
     with raising(array_module(data.w_star)):
         U, _, Vt = array_module(data.w_star).linalg.svd(data.w_star, full_matrices=False)
-    even, logarithmic = np.linspace(0, steps, whole("records", records, 2)), np.geomspace(1, max(steps, 1), records)
+    even, logarithmic = (
+        np.linspace(0, steps, checked_whole("records", records, 2)),
+        np.geomspace(1, max(steps, 1), records),
+    )
     recorded, r = {*np.rint([*even, *logarithmic]).astype(int).tolist()}, Trajectory()
     try:
         for state in descend(w, data, rule, eta, steps):
@@ -188,7 +191,7 @@ class _Velocity:
     """w' of `flow`, as a function of time and of theta (P,), all weights in one vector on the host."""
 
     def __init__(self, w: list[Array], data: Statistics, rule: Rule, eta: float, limit: int) -> None:
-        self.w, self.data, self.rule, self.eta, self.left = w, data, rule, eta, whole("evaluations", limit, 1)
+        self.w, self.data, self.rule, self.eta, self.left = w, data, rule, eta, checked_whole("evaluations", limit, 1)
         self.t, self.size = 0.0, 0.0
 
     def __call__(self, t: float, theta: np.ndarray) -> np.ndarray:

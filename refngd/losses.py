@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .arrays import Array, array_module
+from .checks import checked_damping
 from .network import Signals
-from .spectral import checked_damping, eigen_power
+from .spectral import eigen_power
 
 
 class Loss(ABC):

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .arrays import Array, array_module
-from .spectral import checked_damping, checked_rate
+from .checks import checked_damping, checked_rate
 
 # ----------------------------------------------------------------------------------------------- the layers, s (d, ..)
 

@@ -12,43 +12,15 @@ file needs to know sigma_w, sigma_b or the parameterization.
 """
 
 import math
-import operator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from .activations import Activation, relu
 from .arrays import Array, array_module
-
-
-def whole(name: str, value: Any, least: int) -> int:
-    """value as an int >= least, or ValueError."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = least - 1
-    if number < least:
-        raise ValueError(f"{name} is {value}; expected an integer >= {least}")
-    return number
-
-
-def checked_frozen(frozen: int, L: int) -> int:
-    """frozen, the number of first layers that are kept fixed, or ValueError unless 0 <= frozen < L."""
-    if whole("frozen", frozen, 0) >= L:
-        raise ValueError(f"frozen is {frozen}; expected an integer < L = {L}, since one layer at least is trained")
-    return int(frozen)
-
-
-FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
-
-
-def checked_dtype(dtype: DTypeLike) -> np.dtype:
-    """dtype as a np.dtype, or ValueError."""
-    if np.dtype(dtype) not in FLOATS:
-        raise ValueError(f"dtype is {dtype}; expected float32 or float64")
-    return np.dtype(dtype)
+from .checks import FLOATS, checked_dtype, checked_frozen, checked_whole
+from .spectral import haar
 
 
 @dataclass(frozen=True)
@@ -101,7 +73,7 @@ class Network:
 
     def __post_init__(self) -> None:
         try:
-            widths = tuple(whole("width", M, 1) for M in self.widths)
+            widths = tuple(checked_whole("width", M, 1) for M in self.widths)
         except (TypeError, ValueError):
             widths = ()
         if len(widths) < 2:
@@ -242,10 +214,3 @@ class Network:
             raise ValueError(f"x has dtype {x.dtype}; expected float32 or float64")
         if not array_module(x).isfinite(x).all():
             raise ValueError("x has non-finite entries; expected finite numbers")
-
-
-def haar(rng: np.random.Generator, m: int, n: int) -> np.ndarray:
-    """A Haar distributed (m, n) with orthonormal columns, or with orthonormal rows if m < n."""
-    Q, R = np.linalg.qr(rng.standard_normal((max(m, n), min(m, n))))
-    Q *= np.sign(np.diag(R))  # LAPACK's signs depend on the draw: Q alone is not uniform
-    return Q if m >= n else Q.T

@@ -8,7 +8,7 @@ from math import inf
 import numpy as np
 
 from .arrays import Array, array_module
-from .network import FLOATS, whole
+from .checks import FLOATS, checked_whole
 from .spectral import eigen_power
 
 
@@ -57,7 +57,7 @@ def forster(x: Array, tolerance: float | None = None, steps: int = 10_000) -> Ar
     (A diverges), and if `steps` do not suffice.
     """
     xp, (N, M_0) = array_module(x), _checked(x)
-    steps = whole("steps", steps, 1)
+    steps = checked_whole("steps", steps, 1)
     if tolerance is not None and not tolerance > 0:
         raise ValueError(f"tolerance is {tolerance}; expected None or a number > 0")
     X, I = x.astype(np.float64), xp.eye(M_0, dtype=np.float64)

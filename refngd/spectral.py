@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from .arrays import Array, array_module, raising, require_memory
+from .checks import checked_damping, checked_rcond, checked_symmetric
 
 LinearMap = Callable[[Array], Array]
 
@@ -34,7 +35,7 @@ def inverse_power(K: Array, rho: float = 0.0, q: float = 1, rcond: float | None 
     rho, q = checked_damping(rho, q)
     shape = " x ".join(map(str, K.shape))
     require_memory(array_module(K), 4 * K.size * K.dtype.itemsize, f"a function of a {shape} matrix", "call direction")
-    V, power = eigen_power(symmetric(K, "K"), rho, q, checked_rcond(rcond))
+    V, power = eigen_power(checked_symmetric("K", K), rho, q, checked_rcond(rcond))
     return (V * power) @ V.mT
 
 
@@ -112,39 +113,6 @@ def eigen_power(K: Array, rho: float, q: float, rcond: float | None) -> tuple[Ar
     return V, live * xp.where(live, w, 1) ** (-1 / q)
 
 
-def symmetric(K: Array, name: str) -> Array:
-    """K, if it is square and symmetric up to rounding (1 % is meant to catch mistakes); else ValueError."""
-    if getattr(K, "ndim", 0) < 2 or K.shape[-1] != K.shape[-2] or K.dtype.kind != "f":
-        raise ValueError(f"{name} has shape {getattr(K, 'shape', None)}; expected a square matrix of floats")
-    gap, size = float(abs(K - K.mT).max()), float(abs(K).max())
-    if gap > 0.01 * size:
-        raise ValueError(f"{name} is not symmetric: it differs from its transpose by {gap:.3g}, its size is {size:.3g}")
-    return K
-
-
-def checked_rcond(rcond: float | None) -> float | None:
-    """rcond, or ValueError."""
-    if rcond is not None and not 0 <= rcond < 1:
-        raise ValueError(f"rcond is {rcond}; expected None or a number in [0, 1)")
-    return rcond
-
-
-def checked_damping(rho: float, q: float) -> tuple[float, float]:
-    """rho and q as Python floats, since NumPy's would promote float32; or ValueError."""
-    if not (math.isfinite(rho) and rho >= 0):
-        raise ValueError(f"rho is {rho}; expected a finite number >= 0")
-    if not q >= 1:
-        raise ValueError(f"q is {q}; expected a number in [1, inf]")
-    return float(rho), float(q)
-
-
-def checked_rate(eta: float) -> float:
-    """eta as a Python float, since NumPy's would promote float32; or ValueError."""
-    if not (math.isfinite(eta) and eta > 0):
-        raise ValueError(f"eta is {eta}; expected a finite number > 0")
-    return float(eta)
-
-
 def _finite(K: Array) -> Array:
     if not array_module(K).isfinite(K).all():
         raise FloatingPointError("a matrix has non-finite entries: rescale the inputs or the weights")
@@ -159,3 +127,10 @@ def _inverse_map(K: Array, rho: float, q: float, rcond: float | None) -> LinearM
             return lambda X: lu_solve(K_rho, X)
     V, power = eigen_power(K, rho, q, rcond)
     return lambda X: V @ (power.T * (V.T @ X))
+
+
+def haar(rng: np.random.Generator, m: int, n: int) -> np.ndarray:
+    """A Haar distributed (m, n) with orthonormal columns, or with orthonormal rows if m < n."""
+    Q, R = np.linalg.qr(rng.standard_normal((max(m, n), min(m, n))))
+    Q *= np.sign(np.diag(R))  # LAPACK's signs depend on the draw: Q alone is not uniform
+    return Q if m >= n else Q.T

@@ -9,14 +9,14 @@ from itertools import count, islice, repeat
 import numpy as np
 
 from .arrays import Array, array_module
+from .checks import checked_damping, checked_frozen, checked_rate, checked_whole
 from .datasets import Data, accuracy
 from .dynamics import Dynamics, Isotropy, isotropy, optimal_rate
 from .fisher import Fisher
-from .fisher.layerwise import Layers
+from .fisher.sigma import Layers
 from .jacobian import push
 from .losses import Loss, mse
-from .network import Network, Signals, checked_frozen, whole
-from .spectral import checked_damping, checked_rate
+from .network import Network, Signals
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def train(
     Raises ValueError for bad arguments, at once; FloatingPointError if the loss stops being finite, on the way.
     """
     eta = checked_rate(eta)
-    steps, (rho, q) = whole("steps", steps, 0), checked_damping(rho, q)
+    steps, (rho, q) = checked_whole("steps", steps, 0), checked_damping(rho, q)
     if not isinstance(fisher, Fisher):
         raise ValueError(f"fisher is {fisher!r}; expected a Fisher such as refngd.Exact()")
     if not isinstance(loss, Loss):
@@ -66,7 +66,7 @@ def train(
     fisher.require(len(net.shapes) - frozen, net.sigma_b > 0, q)
     net.check(W, x)
     _check_targets(net, x, y, loss)
-    if batch is not None and whole("batch", batch, 1) > len(x):
+    if batch is not None and checked_whole("batch", batch, 1) > len(x):
         raise ValueError(f"batch is {batch}; expected None or an integer <= N = {len(x)}")
     samples = repeat((x, y)) if batch is None else _batches(x, y, int(batch), np.random.default_rng(rng))
     return _steps(net, W, samples, fisher, eta, steps, rho, q, loss, frozen)

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from ..arrays import to_device
+from ..checks import checked_whole
 from ..deep_linear import Rule, Statistics
 from ..linear_training import RULES, RULES_RAW, Trajectory, teacher_student_problem, trajectory
-from ..network import whole
 from .output import progress, subplots, write
 
 OPTIONS = {
@@ -73,7 +73,7 @@ def setting(
     if not (math.isfinite(duration) and duration >= 0):
         raise ValueError(f"--duration is {duration}; expected a finite number >= 0")
     rule = replace(rule, rho=rho, clip=clip) if rule.rho else rule
-    return rule, rate if eta is None else eta, whole("steps", round(duration * steps), 0)
+    return rule, rate if eta is None else eta, checked_whole("steps", round(duration * steps), 0)
 
 
 def table(settings: dict[str, tuple], results: dict[str, Trajectory]) -> Iterator[str]:

@@ -13,10 +13,10 @@ import numpy as np
 
 from .. import activations, datasets, fisher
 from ..arrays import to_device
+from ..checks import checked_damping, checked_frozen, checked_whole
 from ..losses import MSE, CrossEntropy
-from ..network import Network, checked_frozen, whole
+from ..network import Network
 from ..preprocess import forster, unit_norm
-from ..spectral import checked_damping
 from ..training import Comparison, compare
 from .output import progress, subplots, write
 
@@ -165,10 +165,10 @@ def _clipped(losses: list[float], top: float) -> list[float]:
 
 def _problem(args: argparse.Namespace) -> tuple[Network, list, datasets.Data]:
     """The network, its weights and the data of the arguments, on their device."""
-    whole("--depth", args.depth, 1)
-    whole("--steps", args.steps, 0)
+    checked_whole("--depth", args.depth, 1)
+    checked_whole("--steps", args.steps, 0)
     checked_frozen(args.frozen, args.depth)
-    whole("--seed", args.seed, 0)
+    checked_whole("--seed", args.seed, 0)
     checked_damping(args.rho or 0.0, args.q)
     CrossEntropy(args.loss_rho)
     if not (math.isfinite(args.factor) and args.factor > 0):
@@ -209,8 +209,8 @@ def _load(args: argparse.Namespace, rng: np.random.Generator) -> tuple:
         args.classes, args.inputs = args.classes or [0, 1], 784 if args.inputs is None else args.inputs
         if args.classes != list(range(len(args.classes))) or len(args.classes) < 2:
             raise ValueError(f"--classes is {args.classes}; expected 0 1, 0 1 2, .. for gaussian data")
-        whole("-N", args.N, 1)
-        return datasets.gaussian(args.N + 1000, whole("--inputs", args.inputs, 1), len(args.classes), rng)
+        checked_whole("-N", args.N, 1)
+        return datasets.gaussian(args.N + 1000, checked_whole("--inputs", args.inputs, 1), len(args.classes), rng)
     if args.data.endswith(".npz"):
         x, labels = datasets.load_npz(args.data)
         args.classes = args.classes or sorted(set(labels.tolist()))

@@ -3,7 +3,7 @@
 from .base import Fisher, Identity, fisher_information
 from .entrywise import Entrywise, QuasiDiagonal
 from .kfac import KFAC
-from .layerwise import BlockDiagonal, BlockTridiagonal, Exact, Layerwise
+from .sigma import BlockDiagonal, BlockTridiagonal, Exact, Layerwise
 from .unitwise import Unitwise
 
 __all__ = [

@@ -19,10 +19,10 @@ from itertools import pairwise
 
 from ..activations import linear
 from ..arrays import Array, array_module, kind, require_memory
+from ..checks import checked_damping, checked_frozen, checked_rcond, checked_whole
 from ..jacobian import jacobian, pull, push
 from ..kernels import Kernels, empirical_kernels, ntk
-from ..network import Network, Signals, checked_frozen, whole
-from ..spectral import checked_damping, checked_rcond
+from ..network import Network, Signals
 
 
 class Fisher(ABC):
@@ -71,7 +71,7 @@ class Fisher(ABC):
         It presumes generic weights, and inputs in general position in every layer: samples alive (and for K-FAC with
         activation patterns of their own) and no rank lost but where a layer is too narrow, which gives None.
         """
-        n, frozen = whole("n", n, 1), checked_frozen(frozen, len(net.shapes))
+        n, frozen = checked_whole("n", n, 1), checked_frozen(frozen, len(net.shapes))
         self.require(len(net.shapes) - frozen, net.sigma_b > 0)
         return self._alpha(net, n, frozen)
 

@@ -12,8 +12,9 @@ G_ij = a_0i a_0j / a_00. It is outside the family of blocks; without bias it is 
 import numpy as np
 
 from ..arrays import Array, array_module, batches
+from ..checks import checked_rcond
 from ..jacobian import pull_layer
-from ..spectral import checked_rcond, cutoff
+from ..spectral import cutoff
 from .base import Fisher, fisher_information, unit_slices
 
 

@@ -13,7 +13,7 @@ import refngd as rn
 
 from ... import deep_linear, modes, preprocess
 from ...activations import Activation, named
-from ...fisher.layerwise import Layers
+from ...fisher.sigma import Layers
 from ...linear_training import descend
 
 Arrays = dict[str, np.ndarray]
