@@ -5,9 +5,10 @@ import tracemalloc
 import mpmath
 import numpy as np
 import pytest
-from support import FISHERS, assert_close, generator, host, on, problem, relative
+from support import DEFINED, FISHERS, assert_close, generator, host, literal, on, problem, relative
 
 import refngd as rn
+from refngd import definitions
 from refngd.spectral import cutoff, gram, is_regular, solve
 
 
@@ -51,12 +52,7 @@ def test_refinement_makes_directions_more_accurate(make):
     x = rng.standard_normal((1, 8)) + 1e-4 * rng.standard_normal((N, 8))
     W, e = net.init(rng), rng.standard_normal((N, 1))
     s = net.signals(on(W), on(x))
-    exact = [accurate_direction(make, *blocks, e) for blocks in zip(host(s.h), host(s.delta), strict=True)]
-    if make is rn.Exact:
-        exact = [np.linalg.pinv(host(rn.jacobian(s))) @ e]
-    if make is rn.BlockTridiagonal:
-        exact = [0 * exact[0], exact[1], 0 * exact[2]]  # Sigma^{-1} 1 = (0, 1, 0)
-    exact = np.concatenate([dw.ravel() for dw in exact])
+    exact = definitions.flatten(definitions.direction(literal(s), e, DEFINED[make.__name__]))
     plain, refined = (relative(rn.flatten(make(refine=refine).direction(s, on(e))), exact) for refine in (False, True))
     assert refined < plain / 5
     assert refined < 1e-8
@@ -73,18 +69,6 @@ def test_refinement_helps_a_unit_where_the_inputs_are_dependent_and_the_residual
     plain, refined = (relative(rn.Unitwise(refine=refine).direction(s, on(e))[0].T, exact) for refine in (False, True))
     assert refined < plain / 5
     assert refined < 1e-10
-
-
-def accurate_direction(make, h, delta, e):
-    """One layer's direction at rho = 0 for C = 1, from pseudo-inverses of factors not of Gram matrices."""
-    N, delta = len(e), delta[:, 0]
-    if make is rn.KFAC:
-        left = np.linalg.pinv(delta) if delta.shape[1] > 1 else np.ones((1, N))
-        return N * left @ np.diag(e[:, 0]) @ np.linalg.pinv(h).T
-    if make is rn.Unitwise:
-        return np.array([np.linalg.pinv(d[:, None] * h) @ e[:, 0] for d in delta.T])
-    J_l = (delta[:, :, None] * h[:, None]).reshape(N, -1)
-    return np.linalg.pinv(J_l) @ e
 
 
 def test_default_cutoff_tells_every_rank_deficient_gram_matrix_from_a_regular_one():
@@ -107,18 +91,6 @@ def test_rank_deficient_gram_solve_is_the_pseudo_inverse(refine):
     X[5], X[6] = X[0], X[1] - 2 * X[2]
     b = generator(1).standard_normal((8, 2))
     assert_close(gram_solve(X, b, refine), np.linalg.pinv(X, rcond=1e-10) @ b, 1e3)
-
-
-@pytest.mark.parametrize("name", FISHERS)
-def test_duplicate_samples_with_different_labels_are_averaged_by_the_pseudo_inverse(name):
-    """e is then outside the range of the kernel: a plain inverse would blow up."""
-    p = problem((6, 9, 9, 1), rn.tanh, 0.5)
-    x = host(p.x)
-    x[3] = x[0]
-    s, fisher = p.net.signals(p.W, on(x)), FISHERS[name]
-    G = host(fisher.matrix(s))
-    desired = host(rn.inverse_power(on(G), rcond=1e-11)) @ host(rn.flatten(rn.pull(s, p.e))) / 4
-    assert relative(rn.flatten(fisher.direction(s, p.e)), desired) < 1e-6
 
 
 def test_the_cutoff_is_an_argument():
@@ -184,13 +156,9 @@ def test_small_damping_of_a_singular_kernel_costs_what_the_module_says(make, rho
     x = host(p.x)
     x[3] = x[0]
     s = p.net.signals(p.W, on(x))
-    layers = np.cumsum([M * k for M, k in p.net.shapes])[:-1]
-    desired = []
-    for block in np.split(host(rn.jacobian(s)), layers if make is rn.BlockDiagonal else [], axis=1):
-        U, sigma, Vt = np.linalg.svd(block, full_matrices=False)
-        desired.append(Vt.T @ (sigma / (sigma**2 / 4 + rho) * (U.T @ host(p.e)[:, 0])) / 4)
+    desired = definitions.flatten(definitions.direction(literal(s), host(p.e), DEFINED[make.__name__], rho))
     size = np.linalg.norm(host(rn.ntk(s, s)), 2)
-    assert_close(rn.flatten(make().direction(s, p.e, rho)), np.concatenate(desired), 1e3 + size / rho)
+    assert_close(rn.flatten(make().direction(s, p.e, rho)), desired, 1e3 + size / rho)
 
 
 def test_a_kernel_of_zeros_has_the_pseudo_inverse_zero():
