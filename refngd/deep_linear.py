@@ -27,7 +27,7 @@ import numpy as np
 
 from .arrays import Array, array_module, kind, raising, require_memory
 from .checks import FLOATS, checked_damping, checked_rcond, checked_symmetric
-from .spectral import cutoff, eigen, refined, solve
+from .spectral import cutoff, eigen, power_of_gram
 
 
 @dataclass(frozen=True, eq=False)
@@ -245,19 +245,13 @@ def _scaled_multiplier(
     if math.isinf(q):
         return E, pairs, c
 
-    def K_times(X: Array) -> Array:
-        return sum(L @ (L.T @ X @ R.T) @ R for L, R in pairs)
-
     rho /= c * c
     if len(w) == 2 and data.S is None:
         w_1, w_2 = (w_i / c for w_i in w)
         inverse = _kronecker_sum_power(w_2 @ w_2.T, w_1.T @ w_1, rho, q, rcond)
-        return refined(inverse, E, K_times if q == 1 else None, rho), pairs, c
+        return inverse(E), pairs, c
 
-    def product(X: Array) -> Array:
-        return K_times(X.reshape(E.T.shape).T).T.reshape(-1, 1)
-
-    columns = solve(_kernel(pairs), E.T.reshape(-1, 1), rho, q, product, rcond)
+    columns = power_of_gram(_kernel(pairs), rho, q, rcond) @ E.T.reshape(-1, 1)
     return columns.reshape(E.T.shape).T, pairs, c
 
 

@@ -265,7 +265,7 @@ def test_training_keeps_fixed_weights_bit_by_bit_and_moves_the_others_by_the_dir
 def test_alpha_and_one_step_convergence_where_the_first_layers_are_fixed(fisher, alpha):
     N = 6
     p = problem((4, 60, 60, 60, 1), rn.tanh, N=N)
-    start = 1 if isinstance(fisher, rn.Layerwise) else 0
+    start = 1 if type(fisher) is rn.Layerwise else 0
     for frozen, expected in enumerate(alpha, start):
         assert fisher.alpha(p.net, N, frozen) == (expected if expected is None else pytest.approx(expected, rel=1e-14))
         s = p.s.above(frozen)
