@@ -80,7 +80,7 @@ def scales(net: Net, M: int) -> tuple[float, float]:
 
 def signals(net: Net, W: list[Array], x: Array, frozen: int = 0) -> Signals:
     """u_l = h_{l-1} W_l^T, f = u_L, and delta_l = d f / d u_l, (S.65). The first `frozen` layers are not trained."""
-    phi, h, u = x, [], []
+    phi, h, u = x, [], []  # u[l - 1] is u_l
     for w in W:
         scale, bias = scales(net, phi.shape[1])
         column = np.full((len(x), int(bias > 0)), bias, x.dtype)
@@ -310,13 +310,14 @@ def coupled(s: Signals, Sigma: Array, rho: float, q: float) -> Array:
     N, JT = len(s.f), jacobian(s).T
     w, E = eigen(Sigma.astype(JT.dtype))
     w, E = w[w != 0], E[:, w != 0]  # (L, r), r = rank(Sigma)
+    ones = E.sum(0)  # E^T 1
     T = np.sqrt(abs(w))[:, None] * E.T
     R = np.concatenate([np.kron(T[:, [l]], J_l.reshape(s.f.size, -1)) for l, J_l in enumerate(jacobians(s))], axis=1)
     U, a, Vt = svd(R)  # R (r NC, P)
     U, a, Vt = U[:, a > 0], a[a > 0], Vt[a > 0]
     root = U, a, np.repeat(np.sign(w), s.f.size), N, rho, q
-    if np.allclose(E @ E.sum(0), 1):
-        z = np.kron((E.sum(0) / np.sqrt(abs(w)))[:, None], np.eye(s.f.size, dtype=JT.dtype))  # (r NC, NC)
+    if np.allclose(E @ ones, 1):
+        z = np.kron((ones / np.sqrt(abs(w)))[:, None], np.eye(s.f.size, dtype=JT.dtype))  # (r NC, NC)
         return Vt.T @ signed_power(*root, a[:, None] * (U.T @ z))
     K = Vt.T @ signed_power(*root, Vt @ JT)  # what lies outside the range of V has the eigenvalue rho
     return K + rho ** (-1 / q) * (JT - Vt.T @ (Vt @ JT)) if rho > 0 else K
@@ -345,39 +346,34 @@ def matrix(s: Signals, fisher: Fisher, rho: float = 0.0) -> Array:
     index = [(l, i, j == k - 1) for l, (M, k) in enumerate(shapes(s)) for i in range(M) for j in range(k)]
     layer, i, is_bias = np.array(index).T  # of every parameter
     same_layer, same_unit = layer[:, None] == layer, (layer[:, None] == layer) & (i[:, None] == i)
-    F, I = J.T @ J / len(s.f), np.eye(len(index), dtype=J.dtype)
+    I = np.eye(len(index), dtype=J.dtype)
+    F = I if fisher.name == "Identity" else J.T @ J / len(s.f)
     A = F + rho * I
     if fisher.name == "KFAC":
-        return kfac_matrix(s, fisher, rho)
+        blocks = [kfac_block(s, fisher, l, rho) for l in range(len(s.h))]
+        return np.block([[B if A is B else np.zeros((len(A), len(B)), A.dtype) for B in blocks] for A in blocks])
     if fisher.name == "QuasiDiagonal" and s.bias:  # of a unit A_ii, A_0i, and A_0i A_0j / A_00, 0 being the bias
         zero = np.flatnonzero(is_bias)[np.cumsum(is_bias) - is_bias]  # the bias that belongs to a parameter
         A_0, A_00 = A[zero, np.arange(len(A))], A[zero, zero]
         return np.where(I, A, same_unit * np.outer(A_0, A_0) / np.where(A_00 > 0, A_00, 1))
     if fisher.name in ("BlockTridiagonal", "Layerwise"):
         return F * coupling(fisher, len(s.h)).astype(F.dtype)[layer][:, layer] + rho * I
-    if fisher.name == "Identity":
-        return I + rho * I
     return A * {"Exact": 1, "BlockDiagonal": same_layer, "Unitwise": same_unit}.get(fisher.name, I)
 
 
-def kfac_matrix(s: Signals, fisher: Fisher, rho: float) -> Array:
-    """Blocks (B* + rho I) (x) (A* + rho I), K&O (20), (S.95); a separate bias has b^2 B* / N + rho I, (S.123)."""
-    N, P, stop = len(s.f), sum(M * k for M, k in shapes(s)), 0
-    G = np.zeros((P, P), s.f.dtype)
-    for l, (M, k) in enumerate(shapes(s)):
-        h, delta = s.h[l], s.delta[l].reshape(-1, M)
-        A, B = h.T @ h / N, delta.T @ delta / N
-        I_A, I_B = np.eye(k, dtype=A.dtype), np.eye(M, dtype=B.dtype)
-        bias_block = s.bias**2 * B / N + rho * I_B
-        if l == len(s.h) - 1 and fisher.last == "identity":
-            B = I_B / N
-        block = np.einsum("ik,jm->ijkm", B + rho * I_B, A + rho * I_A)
-        if s.bias and fisher.bias == "separate":
-            block[:, -1], block[..., -1] = 0, 0
-            block[:, -1, :, -1] = bias_block
-        start, stop = stop, stop + M * k
-        G[start:stop, start:stop] = block.reshape(M * k, M * k)
-    return G
+def kfac_block(s: Signals, fisher: Fisher, l: int, rho: float) -> Array:
+    """(B* + rho I) (x) (A* + rho I), K&O (20), (S.95); a separate bias has b^2 B* / N + rho I instead, (S.123)."""
+    N, h, delta = len(s.f), s.h[l], s.delta[l].reshape(s.f.size, -1)
+    A, B = h.T @ h / N, delta.T @ delta / N
+    I_A, I_B = np.eye(len(A), dtype=A.dtype), np.eye(len(B), dtype=B.dtype)
+    bias_block = s.bias**2 * B / N + rho * I_B
+    if l == len(s.h) - 1 and fisher.last == "identity":
+        B = I_B / N
+    G = np.einsum("ik,jm->ijkm", B + rho * I_B, A + rho * I_A)
+    if s.bias and fisher.bias == "separate":
+        G[:, -1], G[..., -1] = 0, 0
+        G[:, -1, :, -1] = bias_block
+    return G.reshape(A.shape[0] * B.shape[0], -1)
 
 
 # -------------------------------------------------------------------------------- steps and predictions, K&O (9), (10)
@@ -408,9 +404,12 @@ def prediction(test, train, y, fisher, eta, t, rho=0.0, q=1):
     """f_t of the training and of the test samples: t steps f <- f - eta Theta_bar (f - y) of the linearised network."""
     own, cross = (coefficient(s, train, fisher, rho, q) for s in (train, test))
     error = (y - train.f).ravel()
-    total = inverse_power(own) @ error if math.isinf(t) else 0 * error  # eta sum_{s<t} (y - f_s)
-    for _ in range(0 if math.isinf(t) else t):
-        total, error = total + eta * error, error - eta * own @ error
+    total = 0 * error  # eta sum_{s<t} (y - f_s)
+    if math.isinf(t):
+        total = inverse_power(own) @ error
+    else:
+        for _ in range(t):
+            total, error = total + eta * error, error - eta * own @ error
     return train.f + (own @ total).reshape(train.f.shape), test.f + (cross @ total).reshape(test.f.shape)
 
 
@@ -435,9 +434,14 @@ def products(w: list[Array], S: Array) -> tuple[list[Array], list[Array]]:
 
 
 def displacement(w: list[Array], w_star: Array, S: Array) -> Array:
-    """E = (w_bar - w_star) S (n_out, n_in), w_bar = w_d .. w_1; the loss is ||E||^2 / 2, Huh (1)."""
+    """E = (w_bar - w_star) S (n_out, n_in), w_bar = w_d .. w_1."""
     L, _ = products(w, S)
     return (L[0] @ w[0] - w_star) @ S
+
+
+def linear_loss(w: list[Array], w_star: Array, S: Array) -> float:
+    """||E||^2 / 2, Huh (1)."""
+    return (displacement(w, w_star, S) ** 2).sum() / 2
 
 
 def linear_push(w: list[Array], dw: list[Array], S: Array) -> Array:
@@ -492,10 +496,10 @@ def update(w, w_star, S, q=1, block=False, rho=0.0, clip=math.inf, regularised=F
 
 def descent(w, w_star, S, eta, steps, **rule):
     """w after `steps` of w <- w - eta u, and the losses (steps + 1,) on the way."""
-    losses = [(displacement(w, w_star, S) ** 2).sum() / 2]
+    losses = [linear_loss(w, w_star, S)]
     for _ in range(steps):
         w = [w_i - eta * u_i for w_i, u_i in zip(w, update(w, w_star, S, **rule), strict=True)]
-        losses.append((displacement(w, w_star, S) ** 2).sum() / 2)
+        losses.append(linear_loss(w, w_star, S))
     return w, losses
 
 

@@ -109,7 +109,7 @@ def rule(attrs: dict) -> dict:
 def deep_linear(inputs, attrs):
     w, dw, (w_star, S) = listed("w", inputs), listed("dw", inputs), statistics(inputs)
     E, J = d.displacement(w, w_star, S), d.linear_jacobian(w, S)
-    outputs = {"loss": (E**2).sum() / 2, "K": J @ J.T, **numbered("g", d.linear_pull(w, E, S))}
+    outputs = {"loss": d.linear_loss(w, w_star, S), "K": J @ J.T, **numbered("g", d.linear_pull(w, E, S))}
     if dw:
         outputs |= numbered("gn", d.linear_pull(w, d.linear_push(w, dw, S), S))
         outputs |= numbered("hv", d.hessian_product(w, dw, w_star, S))
