@@ -134,10 +134,10 @@ def networks(hidden, N):
 
 
 @pytest.mark.parametrize("name", FISHERS)
-@pytest.mark.parametrize(("widths", "activation", "sigma_b", "N"), [*networks(7, 4), *networks(2, 16)])
+@pytest.mark.parametrize(("widths", "activation", "sigma_b", "N"), [*networks(7, 4), *networks(2, 32)])
 def test_direction_and_coefficient_are_those_of_the_definitions(name, widths, activation, sigma_b, N):
     """With more parameters than N C, and with fewer, where least squares take the place of interpolation."""
-    p = problem(widths, activation, sigma_b, N=N, seed=3)
+    p = problem(widths, activation, sigma_b, N=N, seed=11)  # of J with condition numbers below 1e6
     for rho, q in itertools.product(DAMPINGS, POWERS):
         if has_power(name, len(widths) - 1, sigma_b, q):
             assert_same(name, p, rho, q)
