@@ -28,7 +28,7 @@ def test_sigma_names_the_special_cases(Sigma, same):
 
 
 def test_powers_join_natural_gradient_and_gradient_descent_in_function_space():
-    """SPEC 7: Theta_bar = Theta^{1 - 1/q} for exact, sum_l Theta_l^{1 - 1/q} for block-diagonal."""
+    """THEORY 7: Theta_bar = Theta^{1 - 1/q} for exact, sum_l Theta_l^{1 - 1/q} for block-diagonal."""
     p = problem((8, 12, 12, 2), N=5)
     Theta_l = host(rn.empirical_kernels(p.s, p.s).Theta)
 

@@ -1,4 +1,4 @@
-"""SPEC 4: where K-FAC's factors, damping and widths could go wrong."""
+"""THEORY 4: where K-FAC's factors, damping and widths could go wrong."""
 
 import numpy as np
 import pytest
@@ -48,7 +48,7 @@ def test_factors_of_the_widths_serve_where_they_are_smaller_than_those_of_the_sa
 
 
 def test_theta_bar_is_a_product_of_orthogonal_projectors():
-    """SPEC 4: Theta_bar_l / N = P_B * P_A at any width."""
+    """THEORY 4: Theta_bar_l / N = P_B * P_A at any width."""
     N, p = 6, problem((3, 4, 1), rn.tanh, N=6)
 
     def projector(X):
@@ -63,7 +63,7 @@ def test_theta_bar_is_a_product_of_orthogonal_projectors():
 
 
 def test_shared_activation_patterns_make_b_singular_and_are_handled():
-    """The ReLU trap of SPEC 4: two samples with one pattern have parallel backward signals."""
+    """The ReLU trap of THEORY 4: two samples with one pattern have parallel backward signals."""
     p = problem((8, 5, 1), rn.relu, N=6)
     B = host(rn.empirical_kernels(p.s, p.s).B[0])
     assert np.linalg.matrix_rank(B) < 6

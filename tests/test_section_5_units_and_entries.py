@@ -1,4 +1,4 @@
-"""SPEC 5: unit-wise with dead samples, entry-wise and quasi-diagonal."""
+"""THEORY 5: unit-wise with dead samples, entry-wise and quasi-diagonal."""
 
 import numpy as np
 import pytest
@@ -69,7 +69,7 @@ def test_quasi_diagonal_without_bias_is_the_diagonal():
 
 
 def test_condition_numbers_of_theta_bar_are_those_of_figure_3():
-    """SPEC 5, M = 128: geometric means NTK 164, BD 1, unit-wise 1.33, diagonal 20.7, quasi-diagonal 4.5."""
+    """THEORY 5, M = 128: geometric means NTK 164, BD 1, unit-wise 1.33, diagonal 20.7, quasi-diagonal 4.5."""
     expected = {
         rn.Identity(): 164,
         rn.BlockDiagonal(): 1,

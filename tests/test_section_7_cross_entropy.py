@@ -1,4 +1,4 @@
-"""SPEC 7, the cross-entropy: whitened signals hand every approximation the Fisher matrix of section D."""
+"""THEORY 7, the cross-entropy: whitened signals hand every approximation the Fisher matrix of section D."""
 
 from itertools import islice
 
@@ -55,7 +55,7 @@ def test_large_logits_neither_overflow_nor_lose_the_loss():
 
 
 def test_velocity_has_the_golden_values():
-    """SPEC 13.4."""
+    """THEORY 13.4."""
     golden = (0.50517571874405, -0.06276119900086, -0.44241451974319)
     velocity = rn.CrossEntropy(0.1).velocity(on(np.array([[1.0, 2, 3]])), on(np.array([[1.0, 0, 0]])))
     np.testing.assert_allclose(host(velocity)[0], golden, rtol=0, atol=5e-15)
@@ -145,7 +145,8 @@ def test_confident_predictions_leave_the_hessian_semidefinite(logit, dtype):
 def test_undamped_training_goes_on_until_the_loss_is_nothing(fisher, dtype):
     p, y = classification((6, 256, 256, C), dtype=dtype)
     eta = 1.0 if isinstance(fisher, rn.Identity) else 0.5 / fisher.alpha(p.net, N)
-    losses = [step.loss for step in rn.train(p.net, p.W, p.x, y, fisher, eta, 100, loss=rn.cross_entropy)]
+    steps = 100 if isinstance(fisher, rn.Identity) else 50  # margins then grow by 1/2 a step, beyond what is linear
+    losses = [step.loss for step in rn.train(p.net, p.W, p.x, y, fisher, eta, steps, loss=rn.cross_entropy)]
     assert losses[-1] < (0.1 if isinstance(fisher, rn.Identity) else 1e-5) * losses[0]
 
 

@@ -1,4 +1,4 @@
-"""SPEC 9: deep linear networks. Derivatives, the dual, update rules, conservation, flows, and their exceptions."""
+"""THEORY 9: deep linear networks. Derivatives, the dual, update rules, conservation, flows, and their exceptions."""
 
 import itertools
 import math
@@ -255,7 +255,7 @@ def test_bottleneck_makes_k_singular_and_ngd_its_pseudo_inverse(widths, rank):
 
 
 def test_sqrt_ngd_is_the_polar_factor_of_j():
-    """SPEC 9: ||u|| = ||Delta|| at any weights, and u_i = polar(L_i)^T Delta polar(R_i)^T / sqrt(d) for the blocks."""
+    """THEORY 9: ||u|| = ||Delta|| at any weights, u_i = polar(L_i)^T Delta polar(R_i)^T / sqrt(d) for the blocks."""
     for scale in (1e-3, 1.0):
         w, data = case((3, 5, 4, 3), scale=scale)
         E = host(dl.displacement(w, data))

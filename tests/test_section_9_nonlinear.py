@@ -1,4 +1,4 @@
-"""SPEC 9, Kronecker powers: Huh's block rules (19), (21) for nonlinear networks, (B (x) A)^{-1/q}, by K-FAC (S.I.3)."""
+"""THEORY 9, Kronecker powers. Huh's block rules (19), (21) for nonlinear nets, (B (x) A)^{-1/q}, by K-FAC (S.I.3)."""
 
 import itertools
 
