@@ -5,9 +5,10 @@ import tracemalloc
 import mpmath
 import numpy as np
 import pytest
-from support import FISHERS, assert_close, generator, host, on, problem, relative
+from support import DEFINED, FISHERS, assert_close, generator, host, literal, on, problem, relative
 
 import refngd as rn
+from refngd import definitions
 from refngd.spectral import cutoff, eigen_root, gram, power_of_gram, power_of_root, refined_inverse
 
 
@@ -54,12 +55,7 @@ def test_refinement_and_roots_make_directions_more_accurate(make):
     x = rng.standard_normal((1, 8)) + 1e-3 * rng.standard_normal((N, 8))
     W, e = net.init(rng), rng.standard_normal((N, 1))
     s = net.signals(on(W), on(x))
-    exact = [accurate_direction(make, *blocks, e) for blocks in zip(host(s.h), host(s.delta), strict=True)]
-    if make is rn.Exact:
-        exact = [np.linalg.pinv(host(rn.jacobian(s))) @ e]
-    if make is rn.BlockTridiagonal:
-        exact = [0 * exact[0], exact[1], 0 * exact[2]]  # Sigma^{-1} 1 = (0, 1, 0)
-    exact = np.concatenate([dw.ravel() for dw in exact])
+    exact = definitions.flatten(definitions.direction(literal(s), e, DEFINED[make.__name__]))
     assert relative(rn.flatten(make().direction(s, on(e))), exact) < 1e-8
     if make is not rn.KFAC:  # which has no Gram matrix
         plain = relative(rn.flatten(make(refine=False).direction(s, on(e))), exact)
@@ -76,18 +72,6 @@ def test_a_unit_whose_inputs_are_dependent_is_inverted_through_its_root():
     exact = np.linalg.pinv(J, 1e-12) @ e
     for fisher in (rn.Unitwise(), rn.Unitwise(refine=False), rn.BlockDiagonal()):
         assert relative(fisher.direction(s, on(e))[0].T, exact) < 1e-10
-
-
-def accurate_direction(make, h, delta, e):
-    """One layer's direction at rho = 0 for C = 1, from pseudo-inverses of factors not of Gram matrices."""
-    N, delta = len(e), delta[:, 0]
-    if make is rn.KFAC:
-        left = np.linalg.pinv(delta) if delta.shape[1] > 1 else np.ones((1, N))
-        return N * left @ np.diag(e[:, 0]) @ np.linalg.pinv(h).T
-    if make is rn.Unitwise:
-        return np.array([np.linalg.pinv(d[:, None] * h) @ e[:, 0] for d in delta.T])
-    J_l = (delta[:, :, None] * h[:, None]).reshape(N, -1)
-    return np.linalg.pinv(J_l) @ e
 
 
 def test_default_cutoff_tells_every_rank_deficient_gram_matrix_from_a_regular_one():
@@ -118,18 +102,6 @@ def test_rank_deficient_powers_are_pseudo_inverses():
     assert_close(power_of_root(on(X), 1, 0.0, 1), pseudo_inverse, 1e3)
     assert_close(power_of_root(on(X.T.copy()), 1, 0.0, 1), pseudo_inverse.T, 1e3)
     assert_close(on(X.T) @ power_of_gram(on(X @ X.T), 0.0, 1), pseudo_inverse, 1e3)
-
-
-@pytest.mark.parametrize("name", FISHERS)
-def test_duplicate_samples_with_different_labels_are_averaged_by_the_pseudo_inverse(name):
-    """e is then outside the range of the kernel: a plain inverse would blow up."""
-    p = problem((6, 9, 9, 1), rn.tanh, 0.5)
-    x = host(p.x)
-    x[3] = x[0]
-    s, fisher = p.net.signals(p.W, on(x)), FISHERS[name]
-    G = host(fisher.matrix(s))
-    desired = host(rn.inverse_power(on(G), rcond=1e-11)) @ host(rn.flatten(rn.pull(s, p.e))) / 4
-    assert relative(rn.flatten(fisher.direction(s, p.e)), desired) < 1e-6
 
 
 def test_the_cutoff_is_an_argument():
@@ -197,13 +169,9 @@ def test_small_damping_of_a_singular_kernel_costs_what_the_module_says(make, rho
     x = host(p.x)
     x[3] = x[0]
     s = p.net.signals(p.W, on(x))
-    layers = np.cumsum([M * k for M, k in p.net.shapes])[:-1]
-    desired = []
-    for block in np.split(host(rn.jacobian(s)), layers if make is rn.BlockDiagonal else [], axis=1):
-        U, sigma, Vt = np.linalg.svd(block, full_matrices=False)
-        desired.append(Vt.T @ (sigma / (sigma**2 / 4 + rho) * (U.T @ host(p.e)[:, 0])) / 4)
+    desired = definitions.flatten(definitions.direction(literal(s), host(p.e), DEFINED[make.__name__], rho))
     size = np.linalg.norm(host(rn.ntk(s, s)), 2)
-    assert_close(rn.flatten(make().direction(s, p.e, rho)), np.concatenate(desired), 1e3 + size / rho)
+    assert_close(rn.flatten(make().direction(s, p.e, rho)), desired, 1e3 + size / rho)
 
 
 def test_a_kernel_of_zeros_has_the_pseudo_inverse_zero():
