@@ -114,25 +114,14 @@ class Layerwise(Fisher):
             for group, block, X in zip(groups, blocks, _solve(Sigma, blocks, rho / c / c, q), strict=True):
                 yield group, block, finite(c ** (1 - 2 / q) * X)
 
-    def kernel_multipliers(self, Theta: list[Array], rho: float = 0.0, q: float = 1) -> list[Array]:
-        """The matrices (n, n) of e -> lambda_l of every layer, from the kernels Theta_l (n, n) of the training samples.
-
-        Theta: one matrix a trained layer.
-        rho, q: as in `direction`.
-        """
-        power = [Theta[0]] * len(Theta)
+    def _kernel_coefficient(self, cross, train, rho, q):
+        Theta, Theta_bar = train.Theta, 0
+        cross_Theta = Theta if cross is train else cross.Theta
         for groups, Sigma in _parts(self.Sigma(len(Theta))):
             blocks = [_Kernel(sum(Theta[l] for l in group), self.rcond) for group in groups]
             for group, lam in zip(groups, _solve(Sigma, blocks, rho, q), strict=True):
-                for l in group:
-                    power[l] = lam
-        return power
-
-    def _kernel_coefficient(self, cross, train, rho, q):
-        Theta = train.Theta
-        power = self.kernel_multipliers(Theta, rho, q)
-        Theta = Theta if cross is train else cross.Theta
-        return sum(T @ lam for T, lam in zip(Theta, power, strict=True))
+                Theta_bar = Theta_bar + sum(cross_Theta[l] for l in group) @ lam
+        return Theta_bar
 
     def _alpha(self, net: Network, n: int, frozen: int) -> float | None:
         """The sum of w with Sigma w = 1, where the Theta_l of the blocks that w needs are regular: (16), Theorem 4.1.
