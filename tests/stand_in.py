@@ -22,6 +22,7 @@ FUNCTIONS = [
     "concatenate",
     "cumprod",
     "diag",
+    "einsum",
     "empty",
     "empty_like",
     "exp",

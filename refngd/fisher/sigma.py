@@ -184,8 +184,8 @@ class _Jacobian:
 
     def __init__(self, s: Signals, E: Array, c: float, refine: bool, rcond: float | None) -> None:
         self.s, self.c, self.refine, self.rcond, self.lost = s, c, refine, rcond, 0.0
-        squares = sum((d * d).sum(2) * (h * h).sum(1, keepdims=True) for h, d in zip(s.h, s.delta, strict=True))
-        self.alive = (squares > 0).reshape(-1, 1)  # rows of J that are not zero: the others do not act
+        squares = (_squares(delta) * _squares(h[:, None]) for h, delta in zip(s.h, s.delta, strict=True))
+        self.alive = (sum(squares) > 0).reshape(-1, 1)  # rows of J that are not zero: the others do not act
         self.E = self.alive * E
         self.is_small = len(E) >= s.P
 
@@ -274,6 +274,11 @@ class _Kernel:
 
     def finish(self, lam: Array) -> Array:
         return lam
+
+
+def _squares(X: Array) -> Array:
+    """The squared norms (N, c) of the rows of X (N, c, k)."""
+    return array_module(X).einsum("nci,nci->nc", X, X)
 
 
 def _columns(s: Signals) -> Iterator[Array]:
