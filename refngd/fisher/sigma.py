@@ -341,7 +341,7 @@ def _signed_inverse(Sigma: np.ndarray, roots: Array, rho: float) -> LinearMap:
     t = (a * a + rho) ** 0.5
     c, t = U * (a / t), t[:, None]
     q, Z = eigen((c.T * signs) @ c + xp.diag(rho / t[:, 0] ** 2))
-    regular = abs(q) > cutoff(len(q), q.dtype) * abs(q).max()
+    regular = abs(q) > cutoff(len(q), q.dtype) * float(a.max() / t.min())  # U has errors of eps max(a) / t
     power = (regular / xp.where(regular, q, 1))[:, None]
     null, _ = xp.linalg.qr(Z[:, ~regular] / t)
     aside = 0.0 if rho == 0 or _has_one_in_range(Sigma) else 1 / rho  # for what has a share outside the range of W
