@@ -36,7 +36,6 @@ FUNCTIONS = [
     "maximum",
     "ones",
     "ones_like",
-    "outer",
     "sqrt",
     "stack",
     "tanh",
