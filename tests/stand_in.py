@@ -28,6 +28,7 @@ FUNCTIONS = [
     "eye",
     "isfinite",
     "kron",
+    "ldexp",
     "log",
     "log1p",
     "matmul",
