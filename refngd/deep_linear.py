@@ -194,14 +194,16 @@ def push(w: list[Array], dw: list[Array], S: Array | None = None) -> Array:
 
     Raises ValueError for a dw unlike w.
     """
+    pairs = partial_pairs(w, S)
     _checked_like("dw", dw, [w_i.shape for w_i in w], w)
-    return sum(L @ dw_i @ R for (L, R), dw_i in zip(partial_pairs(w, S), dw, strict=True))
+    return sum(L @ dw_i @ R for (L, R), dw_i in zip(pairs, dw, strict=True))
 
 
 def pull(w: list[Array], Lambda: Array, S: Array | None = None) -> list[Array]:
     """The transpose of `push`, a list like w, for Lambda (n_out, n_in): J Lambda of Huh (9). Raises ValueError."""
+    pairs = partial_pairs(w, S)
     checked_array("Lambda", Lambda, (len(w[-1]), w[0].shape[1]), w[0])
-    return [L.T @ Lambda @ R.T for L, R in partial_pairs(w, S)]
+    return [L.T @ Lambda @ R.T for L, R in pairs]
 
 
 def gradient(w: list[Array], data: Statistics) -> list[Array]:
@@ -302,6 +304,8 @@ def check(w: list[Array], data: Statistics) -> None:
 
 def check_chain(w: list[Array]) -> None:
     """Raise ValueError unless w is a list of matrices (n_1, n_0), (n_2, n_1), ..; their kind is `check_fit`'s."""
+    if not isinstance(w, (list, tuple)):
+        raise ValueError(f"w is a {type(w).__name__}; expected a list of matrices")
     shapes = [getattr(w_i, "shape", None) for w_i in w]
     chained = all(s is not None and len(s) == 2 for s in shapes) and all(a[0] == b[1] for a, b in pairwise(shapes))
     if not (shapes and chained):
