@@ -261,7 +261,7 @@ def multiplier(w: list[Array], data: Statistics, q: float = 1, rho: float = 0.0,
     with np.errstate(all="ignore"):  # `_in_range` reports it
         L, R, E = _scaled_factors(w, data)
         Lambda, _ = _natural(L, R, E, data.S is None, Rule(q, rho=rho, rcond=rcond))
-        return _in_range([Lambda.array()], "Lambda")[0]
+        return _in_range([_shift(Lambda.m, Lambda.k)], "Lambda")[0]
 
 
 def kernel(w: list[Array], S: Array | None = None) -> Array:
@@ -374,24 +374,12 @@ class _Scaled:
         shift = math.frexp(top)[1] - 1 if top else -(2**20)  # a zero is smaller than all else
         return cls(_shift(a, -shift), k + shift)
 
-    def array(self) -> Array:
-        return _shift(self.m, self.k)
-
-    @property
-    def T(self) -> "_Scaled":
-        return _Scaled(self.m.T, self.k)
-
     def __matmul__(self, other: "_Scaled") -> "_Scaled":
         return _Scaled.of(self.m @ other.m, self.k + other.k)
 
     def __sub__(self, other: "_Scaled") -> "_Scaled":
         k = max(self.k, other.k)
         return _Scaled.of(_shift(self.m, self.k - k) - _shift(other.m, other.k - k), k)
-
-    def times_power_of_two(self, x: float) -> "_Scaled":
-        """This times 2^x, for any real x."""
-        whole = math.floor(x)
-        return _Scaled(self.m * 2.0 ** (x - whole), self.k + whole)
 
 
 def _shift(a: Array, k: int) -> Array:
@@ -407,9 +395,7 @@ def _scaled_factors(w: list[Array], data: Statistics) -> tuple[list[_Scaled], li
     return *_chains(layers, S, last), Delta if data.S is None else Delta @ S
 
 
-def _natural(
-    L: list[_Scaled], R: list[_Scaled], E: _Scaled, white: bool, rule: Rule
-) -> tuple[_Scaled, list[_Scaled]]:
+def _natural(L: list[_Scaled], R: list[_Scaled], E: _Scaled, white: bool, rule: Rule) -> tuple[_Scaled, list[_Scaled]]:
     """Lambda = (K + rho I)^{-1/q} E and u_i = L_i^T Lambda R_i^T, with the K of these layers alone."""
     if math.isinf(rule.q):
         return E, _pulled(L, R, E)
@@ -423,15 +409,16 @@ def _natural(
     else:
         decompose = _two_layers if len(pairs) == 2 and white else _many_layers
     Lambda, u = decompose(pairs, shifts, E.m, rule, math.ldexp(rule.rho, -2 * top))
-    x = -2 * top / rule.q
-    Lambda = _Scaled.of(Lambda, E.k).times_power_of_two(x)
+    whole, rest = divmod(2 * top, rule.q)  # 2^{-2 top / q} without losing digits of a large exponent
+    fraction, x = 2.0 ** (-rest / rule.q), E.k - int(whole)
+    Lambda = _Scaled.of(fraction * Lambda, x)
     if u is None:
         return Lambda, _pulled(L, R, Lambda)
-    return Lambda, [_Scaled.of(u_i, E.k + k_i).times_power_of_two(x) for u_i, k_i in zip(u, k, strict=True)]
+    return Lambda, [_Scaled.of(fraction * u_i, x + k_i) for u_i, k_i in zip(u, k, strict=True)]
 
 
 def _pulled(L: list[_Scaled], R: list[_Scaled], Lambda: _Scaled) -> list[_Scaled]:
-    return [l.T @ Lambda @ r.T for l, r in zip(L, R, strict=True)]
+    return [_Scaled.of(l.m.T @ Lambda.m @ r.m.T, l.k + Lambda.k + r.k) for l, r in zip(L, R, strict=True)]
 
 
 def _one_layer(pairs: Pairs, shifts: list[int], E: Array, rule: Rule, rho: float) -> tuple[Array, list[Array]]:
@@ -448,16 +435,16 @@ def _two_layers(pairs: Pairs, shifts: list[int], E: Array, rule: Rule, rho: floa
     (w_2, _), (_, w_1) = pairs
     (n_out, n_1), n_in, xp = w_2.shape, w_1.shape[1], array_module(E)
     beside, below = xp.zeros((n_out, max(n_out - n_1, 0)), E.dtype), xp.zeros((max(n_in - n_1, 0), n_in), E.dtype)
-    U, a, Zt = _svd(xp.concatenate([w_2, beside], axis=1))  # filled up to have every left singular vector, (n_out, n_out)
+    U, a, Zt = _svd(
+        xp.concatenate([w_2, beside], axis=1)
+    )  # filled up to have every left singular vector, (n_out, n_out)
     Y, b, Vt = _svd(xp.concatenate([w_1, below]))  # and every right one, (n_in, n_in)
     s = (_shift(a, shifts[0])[:, None] ** 2 + _shift(b, shifts[1]) ** 2) ** 0.5  # (n_out, n_in)
     G = _power(_live(s, singular_cutoff(s.size, s.dtype, rule.rcond)), rho, rule.q) * (U.T @ E @ Vt.T)
     return U @ G @ Vt, [Zt[:, :n_1].T @ (a[:, None] * G) @ Vt, U @ (G * b) @ Y[:n_1].T]
 
 
-def _many_layers(
-    pairs: Pairs, shifts: list[int], E: Array, rule: Rule, rho: float
-) -> tuple[Array, list[Array] | None]:
+def _many_layers(pairs: Pairs, shifts: list[int], E: Array, rule: Rule, rho: float) -> tuple[Array, list[Array] | None]:
     """From K where its eigenvectors are good enough, else from J."""
     J = [(L, _shift(R, shift)) for (L, R), shift in zip(pairs, shifts, strict=True)]
     e, u = E.T.reshape(-1, 1), None  # input-major
@@ -465,7 +452,9 @@ def _many_layers(
     Lambda = _by_kernel(J, e, rule.q, rho, rcond)
     if Lambda is None:
         Lambda, theta = _by_singular_values(J, e, rule.q, rho, rcond)
-        if min(shifts) > math.log2(rcond):  # else theta has lost layers that J does not feel, and u_i = L_i^T Lambda R_i^T
+        if min(shifts) > math.log2(
+            rcond
+        ):  # else theta has lost layers that J does not feel, and u_i = L_i^T Lambda R_i^T
             u = [_shift(u_i, -shift) for u_i, shift in zip(theta, shifts, strict=True)]
     return Lambda.reshape(E.T.shape).T, u
 

@@ -263,7 +263,21 @@ def test_module_and_silence_off_a_terminal(tmp_path):
 
 
 def run_linear(tmp_path, capsys, *arguments):
-    main(["linear", "--out", str(tmp_path / "out"), "--width", "6", "--teacher", "3", "2", "--duration", "0.1", *arguments])
+    main(
+        [
+            "linear",
+            "--out",
+            str(tmp_path / "out"),
+            "--width",
+            "6",
+            "--teacher",
+            "3",
+            "2",
+            "--duration",
+            "0.1",
+            *arguments,
+        ]
+    )
     record = json.loads((tmp_path / "out" / "linear.json").read_text())
     return capsys.readouterr().out, record, sorted(p.name for p in (tmp_path / "out").iterdir())
 

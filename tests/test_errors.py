@@ -436,7 +436,9 @@ def test_statistics():
         make.with_covariance(good, np.triu(np.ones((3, 3))))
     with pytest.raises(ValueError, match="Sigma_x is singular: rank 2 with 3 inputs"):
         make.of(generator().standard_normal((2, 3)), np.ones((2, 1)))
-    with pytest.raises(ValueError, match=r"y is numpy float64 \(5, 1\); expected an array of numpy float64 \(4, n_out\)"):
+    with pytest.raises(
+        ValueError, match=r"y is numpy float64 \(5, 1\); expected an array of numpy float64 \(4, n_out\)"
+    ):
         make.of(generator().standard_normal((4, 3)), np.ones((5, 1)))
     with pytest.raises(ValueError, match="x has non-finite entries"):
         make.of(np.full((4, 3), math.nan), np.ones((4, 1)))
@@ -469,7 +471,9 @@ def test_training_of_deep_linear_networks():
         linear_training.flow(w, data, rule, [1.0], evaluations=5)
     with pytest.raises(ValueError, match=r"rcond is 5; expected None or a number in"):
         deep_linear.multiplier(w, data, rcond=5)
-    with pytest.raises(ValueError, match=r"teacher is numpy float64 \(3,\); expected an array of numpy float64 \(2, 3\)"):
+    with pytest.raises(
+        ValueError, match=r"teacher is numpy float64 \(3,\); expected an array of numpy float64 \(2, 3\)"
+    ):
         experiments.trajectory(w, data, np.ones(3), rule, 0.1, 3)
     with pytest.raises(ValueError, match="records is 1; expected an integer >= 2"):
         experiments.trajectory(w, data, data.w_star, rule, 0.1, 3, records=1)
@@ -520,9 +524,13 @@ def test_products_of_deep_linear_networks():
                 call(w, dw)
         with pytest.raises(ValueError, match=message):
             deep_linear.hessian_product(w, dw, data)
-    with pytest.raises(ValueError, match=r"Lambda is numpy float64 \(3, 2\); expected an array of numpy float64 \(2, 3\)"):
+    with pytest.raises(
+        ValueError, match=r"Lambda is numpy float64 \(3, 2\); expected an array of numpy float64 \(2, 3\)"
+    ):
         deep_linear.pull(w, np.ones((3, 2)))
-    with pytest.raises(ValueError, match=r"m\[0\] is numpy float64 \(3, 3\); expected an array of numpy float64 \(4, 4\)"):
+    with pytest.raises(
+        ValueError, match=r"m\[0\] is numpy float64 \(3, 3\); expected an array of numpy float64 \(4, 4\)"
+    ):
         deep_linear.null_update(w, [np.ones((3, 3))])
 
 
