@@ -138,10 +138,8 @@ def teacher_student(
     """
     width, s = checked_whole("width", width, 1), np.asarray(singular_values, dtype=float)
     N = width if N is None else checked_whole("N", N, 1)
-    if N < width:
-        raise ValueError(
-            f"N is {N}; expected at least as many samples as the width, {width}, or no map wanted is unique"
-        )
+    if width > N:
+        raise ValueError(f"N is {N}; expected at least the width, {width}, or no map wanted is unique")
     if s.ndim != 1 or not 1 <= s.size <= width or not ((s > 0) & (s < 1e100)).all():
         raise ValueError(f"singular_values is {singular_values}; expected 1 to {width}, the width, finite numbers > 0")
     if not 0 <= noise < 1e100:  # its square is a float then

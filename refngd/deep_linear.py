@@ -29,9 +29,10 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import Array, array_module, kind, raising, require_memory
+from .arrays import Array, array_module, kind, require_memory
 from .checks import checked_array, checked_damping, checked_finite, checked_rcond, checked_symmetric
-from .spectral import cutoff, damped, eigen, is_regular, lu_solve, refined
+from .jacobian import shaped
+from .spectral import cutoff, damped, eigen, gain, inverse, largest, root_svd
 
 Pairs = list[tuple[Array, Array]]  # L_i, R_i of some layers
 
@@ -41,11 +42,11 @@ class Statistics:
     """What training sees of a data set: the map wanted and the covariance of the inputs.
 
     w_star: (n_out, n_in), the map wanted, E[y x^T] Sigma_x^{-1}.
-    S: (n_in, n_in), a root of Sigma_x = S S^T; None for whitened inputs, Sigma_x = I. `of` and `with_covariance` find it.
+    S: (n_in, n_in), a root of Sigma_x = S S^T, as `of` and `with_covariance` find it; None for whitened inputs.
     const: the least loss.
 
-    Raises ValueError unless w_star, and S if given, are finite arrays of one kind that fit, S is not singular, and const
-    is finite.
+    Raises ValueError unless w_star, and S if given, are finite arrays of one kind that fit, S is not singular, and
+    const is finite.
     """
 
     w_star: Array
@@ -58,7 +59,7 @@ class Statistics:
             raise ValueError(f"const is {self.const}; expected a finite number")
         if self.S is not None:
             checked_array("S", self.S, 2 * self.w_star.shape[1:], self.w_star)
-            _, t, _ = _live_svd(self.S, None)
+            _, t, _ = root_svd(self.S)
             _require_regular(t > 0, len(t))
 
     @classmethod
@@ -70,14 +71,17 @@ class Statistics:
         checked_array("x", x, ("P", "n_in"))
         checked_array("y", y, (len(x), "n_out"), x)
         P, n_in = x.shape
-        U, t, Vt = _live_svd(x, None)  # Sigma_x would square the condition number
+        U, t, Vt = root_svd(x)  # x = U t V^T and V t (n_in, n_in): Sigma_x would square the condition number
         _require_regular(t > 0, n_in)
-        w_star = (y.T @ U / t) @ Vt
-        return cls(w_star, (Vt.T * (t / math.sqrt(P))) @ Vt, float(((y - x @ w_star.T) ** 2).sum()) / (2 * P))
+        w_star = (y.T @ U / t**2) @ Vt.T
+        return cls(w_star, (Vt / t) @ Vt.T / math.sqrt(P), float(((y - x @ w_star.T) ** 2).sum()) / (2 * P))
 
     @classmethod
     def with_covariance(cls, w_star: Array, Sigma_x: Array, const: float = 0.0) -> "Statistics":
-        """The statistics of inputs with Sigma_x = E[x x^T] (n_in, n_in). Raises ValueError unless it is positive definite."""
+        """The statistics of inputs with Sigma_x = E[x x^T] (n_in, n_in).
+
+        Raises ValueError for other arguments, and unless Sigma_x is positive definite.
+        """
         checked_array("w_star", w_star, ("n_out", "n_in"))
         checked_array("Sigma_x", Sigma_x, 2 * w_star.shape[1:], w_star)
         w, V = eigen(checked_symmetric("Sigma_x", Sigma_x))
@@ -140,8 +144,8 @@ class Rule:
             factor *= (1 + self.rho) ** (1 / self.q)
         with np.errstate(all="ignore"):  # `_shortened` reports it
             L, R, E = _scaled_factors(w, data)
-            u = [_natural(L[b], R[b], E, data.S is None, self)[1] for b in blocks]
-            return _shortened(sum(u, []), factor, self.clip)
+            u = [u_i for b in blocks for u_i in _natural(L[b], R[b], E, data.S is None, self)[1]]
+            return _shortened(u, factor, self.clip)
 
 
 def product(w: list[Array]) -> Array:
@@ -238,8 +242,8 @@ def hessian_product(w: list[Array], dw: list[Array], data: Statistics) -> list[A
 def null_update(w: list[Array], m: Sequence[Array]) -> list[Array]:
     """dw_i = m_i w_i - w_i m_{i-1}, which leaves w_bar alone; m_i (n_i, n_i) for i = 1..d-1, m_0 = m_d = 0.
 
-    Huh, section 2, for any depth. Where a layer is narrow there are changes besides these that leave w_bar alone. Raises
-    ValueError for other shapes.
+    Huh, section 2, for any depth. Where a layer is narrow there are changes besides these that leave w_bar alone.
+    Raises ValueError for other shapes.
     """
     check_chain(w)
     _checked_like("m", m, [2 * w_i.shape[:1] for w_i in w[:-1]], w)
@@ -253,9 +257,11 @@ def null_update(w: list[Array], m: Sequence[Array]) -> list[Array]:
 def multiplier(w: list[Array], data: Statistics, q: float = 1, rho: float = 0.0, rcond: float | None = None) -> Array:
     """Lambda = (K + rho I)^{-1/q} E (n_out, n_in); for NGD the Lambda of Huh (9), (S.I.9), (S.I.10).
 
-    q, rho, rcond: those of `Rule`. rho = 0 is the pseudo-inverse, which a narrow layer asks for. With d = 2 and whitened
-    inputs K is a Kronecker sum, for q = 1 a Sylvester equation, and costs two small decompositions; else it is formed, and
-    costs O((n_in n_out)^3). Raises ValueError, MemoryError, and FloatingPointError if Lambda is beyond its dtype's range.
+    q, rho, rcond: those of `Rule`.
+
+    With d = 2 and whitened inputs K is a Kronecker sum, which for q = 1 is a Sylvester equation, and takes two small
+    decompositions; else K is formed, and this costs O((n_in n_out)^3). Raises ValueError, MemoryError, and
+    FloatingPointError if Lambda is beyond the range of its dtype.
     """
     check(w, data)
     with np.errstate(all="ignore"):  # `_in_range` reports it
@@ -346,17 +352,17 @@ def _require_regular(live: Array, n_in: int) -> None:
 #
 #     Lambda = V (s^2 + rho)^{-1/q} V^T E,   u = U s (s^2 + rho)^{-1/q} V^T E
 #
-# A block of one layer, and two layers with whitened inputs, have s and V from their factors. Else the decomposition of J
-# is accurate, to u cond(J), and slow; K = J^T J has V as well, five times as fast, but the squares s^2, among which those
-# below u of the largest are lost. `_by_kernel` mends what can be mended and declines the rest.
+# A block of one layer, and two layers with whitened inputs, have s and V from their factors. Else the decomposition of
+# J is accurate, to u cond(J), and slow. K = J^T J has V as well, much faster, but the squares s^2, of which those
+# below u of the largest are lost: `_by_kernel` mends what can be mended, and declines the rest.
 
 
 def singular_cutoff(n: int, dtype: Any, rcond: float | None = None) -> float:
     """Singular values of J below this share of the largest count as zero: `rcond`, or by default 2 sqrt(n) eps.
 
-    Rounding changes an entry of J by about eps of it, so J by about eps ||J||_F <= eps sqrt(n) s_max, n = n_in n_out being
-    the number of singular values; and none of these moves by more than the norm of the change. Of exact zeros it leaves up
-    to 0.9 sqrt(n) eps s_max, measured for n = 4, and less for larger n.
+    Rounding changes an entry of J by about eps of it, so J by about eps ||J||_F <= eps sqrt(n) s_max, n = n_in n_out
+    being the number of singular values; and none of these moves by more than the norm of the change. Of exact zeros it
+    leaves up to 0.9 sqrt(n) eps s_max, measured for n = 4, and less for larger n.
     """
     return 2 * math.sqrt(n) * float(np.finfo(dtype).eps) if rcond is None else float(rcond)
 
@@ -370,7 +376,7 @@ class _Scaled:
 
     @classmethod
     def of(cls, a: Array, k: int = 0) -> "_Scaled":
-        top = float(abs(a).max())
+        top = largest(a)
         shift = math.frexp(top)[1] - 1 if top else -(2**20)  # a zero is smaller than all else
         return cls(_shift(a, -shift), k + shift)
 
@@ -404,12 +410,9 @@ def _natural(L: list[_Scaled], R: list[_Scaled], E: _Scaled, white: bool, rule: 
     if rule.rho:
         top = max(top, (math.frexp(rule.rho)[1] + 1) // 2)  # J^T J + rho I, over 4^top, is of the size of 1
     pairs, shifts = [(l.m, r.m) for l, r in zip(L, R, strict=True)], [k_i - top for k_i in k]
-    if len(pairs) == 1:
-        decompose = _one_layer
-    else:
-        decompose = _two_layers if len(pairs) == 2 and white else _many_layers
-    Lambda, u = decompose(pairs, shifts, E.m, rule, math.ldexp(rule.rho, -2 * top))
-    whole, rest = divmod(2 * top, rule.q)  # 2^{-2 top / q} without losing digits of a large exponent
+    route = _one_layer if len(k) == 1 else _two_layers if len(k) == 2 and white else _many_layers
+    Lambda, u = route(pairs, shifts, E.m, rule, math.ldexp(rule.rho, -2 * top))
+    whole, rest = divmod(2 * top, rule.q)  # 2^{-2 top / q}, without losing digits of a large exponent
     fraction, x = 2.0 ** (-rest / rule.q), E.k - int(whole)
     Lambda = _Scaled.of(fraction * Lambda, x)
     if u is None:
@@ -424,37 +427,28 @@ def _pulled(L: list[_Scaled], R: list[_Scaled], Lambda: _Scaled) -> list[_Scaled
 def _one_layer(pairs: Pairs, shifts: list[int], E: Array, rule: Rule, rho: float) -> tuple[Array, list[Array]]:
     """J = R^T (x) L: its singular values are the products of theirs."""
     ((L, R),) = pairs
-    (U, a, Zt), (Y, b, Vt) = (_live_svd(x, rule.rcond) for x in (L, R))
-    ab = a[:, None] * b
-    G = _power(_shift(ab, shifts[0]), rho, rule.q) * (U.T @ E @ Vt.T)
-    return U @ G @ Vt, [Zt.T @ (ab * G) @ Y.T]
+    (U, a, Za), (V, b, Yb) = root_svd(L, rule.rcond), root_svd(R.T, rule.rcond)  # L = U Za^T, R = Yb V^T
+    G = _gain(_shift(a[:, None] * b, shifts[0]), rho, rule.q) * (U.T @ E @ V)
+    return U @ G @ V.T, [Za @ G @ Yb.T]
 
 
 def _two_layers(pairs: Pairs, shifts: list[int], E: Array, rule: Rule, rho: float) -> tuple[Array, list[Array]]:
     """K = I (x) w_2 w_2^T + w_1^T w_1 (x) I: its eigenvalues are the sums of theirs."""
     (w_2, _), (_, w_1) = pairs
-    (n_out, n_1), n_in, xp = w_2.shape, w_1.shape[1], array_module(E)
-    beside, below = xp.zeros((n_out, max(n_out - n_1, 0)), E.dtype), xp.zeros((max(n_in - n_1, 0), n_in), E.dtype)
-    U, a, Zt = _svd(
-        xp.concatenate([w_2, beside], axis=1)
-    )  # filled up to have every left singular vector, (n_out, n_out)
-    Y, b, Vt = _svd(xp.concatenate([w_1, below]))  # and every right one, (n_in, n_in)
+    (U, a, Za), (V, b, Yb) = root_svd(_at_least_square(w_2), 0.0), root_svd(_at_least_square(w_1.T), 0.0)
     s = (_shift(a, shifts[0])[:, None] ** 2 + _shift(b, shifts[1]) ** 2) ** 0.5  # (n_out, n_in)
-    G = _power(_live(s, singular_cutoff(s.size, s.dtype, rule.rcond)), rho, rule.q) * (U.T @ E @ Vt.T)
-    return U @ G @ Vt, [Zt[:, :n_1].T @ (a[:, None] * G) @ Vt, U @ (G * b) @ Y[:n_1].T]
+    G = _gain(_live(s, singular_cutoff(s.size, s.dtype, rule.rcond)), rho, rule.q) * (U.T @ E @ V)
+    return U @ G @ V.T, [Za[: len(w_1)] @ G @ V.T, U @ G @ Yb[: len(w_1)].T]
 
 
 def _many_layers(pairs: Pairs, shifts: list[int], E: Array, rule: Rule, rho: float) -> tuple[Array, list[Array] | None]:
     """From K where its eigenvectors are good enough, else from J."""
     J = [(L, _shift(R, shift)) for (L, R), shift in zip(pairs, shifts, strict=True)]
-    e, u = E.T.reshape(-1, 1), None  # input-major
-    rcond = singular_cutoff(E.size, E.dtype, rule.rcond)
+    e, u, rcond = E.T.reshape(-1, 1), None, singular_cutoff(E.size, E.dtype, rule.rcond)  # e is input-major
     Lambda = _by_kernel(J, e, rule.q, rho, rcond)
     if Lambda is None:
         Lambda, theta = _by_singular_values(J, e, rule.q, rho, rcond)
-        if min(shifts) > math.log2(
-            rcond
-        ):  # else theta has lost layers that J does not feel, and u_i = L_i^T Lambda R_i^T
+        if min(shifts) > math.log2(rcond):  # else J does not feel some layers, and theta has lost theirs
             u = [_shift(u_i, -shift) for u_i, shift in zip(theta, shifts, strict=True)]
     return Lambda.reshape(E.T.shape).T, u
 
@@ -462,14 +456,17 @@ def _many_layers(pairs: Pairs, shifts: list[int], E: Array, rule: Rule, rho: flo
 def _by_kernel(J: Pairs, e: Array, q: float, rho: float, rcond: float) -> Array | None:
     """(K + rho I)^{-1/q} e (n, 1), or None where K is too ill-conditioned to be right to about u cond(J).
 
-    K as it is formed is off by u ||K||, and so are its eigenvectors V. What that has done is in J V, taken from the factors:
-    columns that are nearly orthogonal, J V = Q D, D diagonal, Q^T Q = I + F. A correction of first order in F leaves an
-    error of the second, which is rounding while ||F||_F^2 <= eps. For q = 1 it amounts to iterative refinement of K^{-1} e,
-    which is cheaper, and right under the same condition on the condition number of K.
+    K as it is formed is off by u ||K||, and so are its eigenvectors V. What that has done is in J V, taken from the
+    factors: its columns are nearly orthogonal, J V = Q D, D diagonal, Q^T Q = I + F. A correction of first order in F
+    leaves an error of the second, which is rounding while ||F||_F^2 <= eps. At q = 1 it is one step of iterative
+    refinement with the inverse of K, which is cheaper.
     """
-    K, xp, eps = damped(_kernel(J), rho), array_module(e), float(np.finfo(e.dtype).eps)
-    if q == 1 and is_regular(K, max(eps**0.5, rcond**2)):
-        return refined(lambda X: lu_solve(K, X), e, lambda X: _gauss_newton(J, X), rho)
+    xp, eps, K = array_module(e), float(np.finfo(e.dtype).eps), damped(_kernel(J), rho)
+    if q == 1:
+        inverse_K, condition = inverse(K)
+        if condition * max(eps**0.5, rcond**2) < 1:
+            Lambda = inverse_K @ e
+            return Lambda + inverse_K @ (e - _gauss_newton(J, Lambda) - rho * Lambda)
     _, V = eigen(K)
     G = damped(V.T @ _gauss_newton(J, V), rho)  # D (I + F) D
     w = G.diagonal()
@@ -484,10 +481,9 @@ def _by_kernel(J: Pairs, e: Array, q: float, rho: float, rcond: float) -> Array 
 
 def _gauss_newton(J: Pairs, X: Array) -> Array:
     """K X for columns X (n, k), from the factors of K."""
-    (L, R), KX = J[0], 0
-    n_out, n_in = len(L), R.shape[1]
+    KX = 0
     for L, R in J:
-        Y = (R.T @ (R @ X.reshape(n_in, -1))).reshape(n_in, n_out, -1)
+        Y = (R.T @ (R @ X.reshape(R.shape[1], -1))).reshape(R.shape[1], len(L), -1)  # (n_in, n_out, k)
         KX = KX + (L @ (L.T @ Y)).reshape(X.shape)
     return KX
 
@@ -501,31 +497,17 @@ def _divided_differences(w: Array, q: float) -> Array:
 
 def _by_singular_values(J: Pairs, e: Array, q: float, rho: float, rcond: float) -> tuple[Array, list[Array]]:
     """(K + rho I)^{-1/q} e (n, 1) and J times it, a list like the weights."""
-    xp, n = array_module(e), len(e)
-    P = sum(R.shape[0] * L.shape[1] for L, R in J)
-    require_memory(xp, 4 * P * n * e.itemsize, f"J ({P} x {n}) and its work space", "use a block-diagonal rule")
-    U, s, Vt = _svd(xp.concatenate([xp.kron(R, L.T) for L, R in J]))  # rows (n_{i-1} n_i), columns (n_in n_out)
-    s = _live(s, rcond)[:, None]
-    c = _power(s, rho, q) * (Vt @ e)
-    theta, start, u = U @ (s * c), 0, []
-    for L, R in J:
-        stop = start + R.shape[0] * L.shape[1]
-        u.append(theta[start:stop].reshape(R.shape[0], L.shape[1]).T)
-        start = stop
-    return Vt.T @ c, u
+    xp, shapes = array_module(e), [(len(R), L.shape[1]) for L, R in J]
+    P = sum(math.prod(shape) for shape in shapes)
+    require_memory(xp, 4 * P * e.nbytes, f"J ({P} x {len(e)}) and its work space", "use a block-diagonal rule")
+    U, s, Vs = root_svd(xp.concatenate([xp.kron(R, L.T) for L, R in J]), rcond)  # rows (n_{i-1} n_i), columns e's
+    c = gain(s, rho, q).T * (Vs.T @ e)
+    return Vs @ (c / xp.where(s > 0, s, 1)[:, None] ** 2), [u_i.T for u_i in shaped((U @ c)[:, 0], shapes)]
 
 
-def _power(s: Array, rho: float, q: float) -> Array:
-    """(s^2 + rho)^{-1/q}, 0 where s is."""
-    xp, live = array_module(s), s > 0
-    s = xp.where(live, s, 1)
-    return live * (s ** (-2 / q) if rho == 0 else (s * s + rho) ** (-1 / q))
-
-
-def _svd(a: Array) -> tuple[Array, Array, Array]:
-    xp = array_module(a)
-    with raising(xp):
-        return xp.linalg.svd(a, full_matrices=False)
+def _gain(s: Array, rho: float, q: float) -> Array:
+    """(s^2 + rho)^{-1/q}, 0 where s is, of the shape of s (n, m)."""
+    return gain(s, rho, q)[:, 0]
 
 
 def _live(s: Array, rcond: float) -> Array:
@@ -533,10 +515,10 @@ def _live(s: Array, rcond: float) -> Array:
     return array_module(s).where(s > rcond * s.max(), s, 0)
 
 
-def _live_svd(a: Array, rcond: float | None) -> tuple[Array, Array, Array]:
-    """The thin singular value decomposition of a, with 0 for singular values that are so up to rounding."""
-    U, s, Vt = _svd(a)
-    return U, _live(s, cutoff(max(a.shape), a.dtype, rcond)), Vt
+def _at_least_square(a: Array) -> Array:
+    """a (n, m), with columns of zeros up to m = n, so that it has n left singular vectors."""
+    xp = array_module(a)
+    return xp.concatenate([a, xp.zeros((len(a), max(len(a) - a.shape[1], 0)), a.dtype)], axis=1)
 
 
 def _shortened(u: list[_Scaled], factor: float, clip: float) -> list[Array]:

@@ -14,7 +14,7 @@ from .deep_linear import Rule, Statistics, conserved, norm, product
 from .linear_training import State, descend
 from .network import Network
 
-# -------------------------------------------------- Deep linear networks: Huh, section 6. `refngd linear`, Figs. 4, 5, S.I.1
+# ------------------------------------------- Deep linear networks, Huh section 6: `refngd linear`, Figs. 4, 5, S.I.1
 
 RULES = {  # for `teacher_student_problem`: the rule, eta, the number of steps
     "SGD": (Rule(math.inf), 0.02, 8000),

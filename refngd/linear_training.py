@@ -1,4 +1,4 @@
-"""Training of deep linear networks by the rules of `deep_linear`: in steps, w <- w - eta u, and in time, w' = -eta u."""
+"""Training of deep linear networks by a rule of `deep_linear`: in steps, w <- w - eta u, and in time, w' = -eta u."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -60,21 +60,21 @@ def jump(start: list[Array], before: list[Array], after: list[Array], data: Stat
 
     start, before, after: the weights at t = 0, before the step and after it.
 
-    J is singular where two layers are: with a^T w_k = 0 and w_m b = 0, k > m, it is L_i^T Lambda R_i^T = 0 for all i with
-    Lambda = a' b'^T, a' and b' being what the layers above k and below m make of a and b. With one singular layer alone it
-    is regular, and w_bar crosses a singular map unharmed. So a step has jumped
+    J is singular where two square layers are: with a^T w_k = 0 and w_m b = 0, k > m, it is L_i^T Lambda R_i^T = 0 for
+    all i, Lambda = x y^T, if w_d .. w_{k+1} takes a to x and w_{m-1} .. w_1 S takes y to b, as some x and y do. Where
+    one layer alone is singular J is regular, and w_bar crosses a singular map unharmed. So a step has jumped
 
     * if the determinants of two layers changed sign in it;
-    * if ||E|| is more than twice what it was at t = 0. In time no such rule raises it: ||E||^2' = -2 eta ||J^{1-1/q} E||^2.
-      (Rounding, sqrt(eps) of the map wanted, is let pass.)
+    * if ||E|| is more than twice what it was at t = 0. In time no such rule raises it: (||E||^2)' = -2 eta u . g <= 0.
+      Rounding, which is sqrt(eps) of the map wanted at the most, is let pass.
     """
     changed = [i for i, (a, b) in enumerate(zip(before, after, strict=True), 1) if _sign(a) * _sign(b) < 0]
     if len(changed) > 1:
         names = " and ".join(f"w_{i}" for i in changed)
         return f"det of {names} changed sign in one step, which jumped over a singular J, where u is infinite"
-    first, now = (norm([displacement(w, data)]) for w in (start, after))
     rounding = float(np.finfo(data.w_star.dtype).eps) ** 0.5 * norm([data.w_star @ data.root])
-    if now > 2 * max(first, rounding):
+    first, now = max(norm([displacement(start, data)]), rounding), norm([displacement(after, data)])
+    if now > 2 * first:
         return f"||E|| is {now / first:.3g} times what it was at t = 0, and no such flow raises it: a step has jumped"
     return None
 
@@ -108,10 +108,10 @@ def flow(
     tolerance: of each step of SciPy's DOP853, which works on the host in float64.
     evaluations: the largest number of evaluations of u.
 
-    Raises ValueError for bad arguments, at once, and FloatingPointError where steps fall below rounding or `evaluations`
-    do not suffice: the flow blows up, or gets stuck, as that of an undamped rule may where J loses rank. Under NGD w_bar
-    goes straight to w_star; if the two are square, with determinants of opposite sign, it meets a singular map, where u is
-    infinite unless the c_i keep J regular.
+    Raises ValueError for bad arguments, at once, and FloatingPointError where steps fall below rounding or
+    `evaluations` do not suffice: the flow blows up, or gets stuck, as that of an undamped rule may where J loses rank.
+    Under NGD w_bar goes straight to w_star; if the two are square, with determinants of opposite sign, it meets a
+    singular map, where u is infinite unless the c_i keep J regular.
     """
     from scipy.integrate import solve_ivp
 

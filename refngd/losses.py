@@ -79,7 +79,8 @@ class CrossEntropy(Loss):
         return float((xp.log(xp.exp(f).sum(1)) - (f * y).sum(1)).mean())
 
     def residual(self, f: Array, y: Array) -> Array:
-        return softmax(f) - y
+        others = softmax(f) * (1 - y)
+        return others - y * others.sum(1, keepdims=True)  # p - y would cancel where p is near 1
 
     def whiten(self, s: Signals, y: Array) -> tuple[Signals, Array]:
         xp = array_module(s.f)
@@ -87,8 +88,8 @@ class CrossEntropy(Loss):
         live = inverse_root > 0
         root = live / xp.where(live, inverse_root, 1)
         g = self.residual(s.f, y)[:, :, None]
-        delta = [(V * root) @ (V.mT @ d) for d in s.delta]
-        return replace(s, delta=delta), ((V * inverse_root) @ (V.mT @ g))[:, :, 0]
+        # R_n = root V^T: what H_n does not see is a row of zeros, which every approximation leaves out
+        return replace(s, delta=[root.mT * (V.mT @ d) for d in s.delta]), (inverse_root.mT * (V.mT @ g))[:, :, 0]
 
     def velocity(self, f: Array, y: Array, alpha: float = 1.0) -> Array:
         """dp/dt (N, C) for eta = 1: alpha Lambda (Lambda + rho I)^{-1} (y - p), where Theta_bar = alpha I (S.168)."""

@@ -2,8 +2,8 @@
 
     s_bar' = -eta_bar (s_bar - s_star) s_bar^p,   0 <= p <= 2
 
-With x = s_bar / s_star and T = eta_bar s_star^p t it is x' = (1 - x) x^p. For p = 0, 1/2, 1, 2 `closed_form` is explicit.
-For any p, from below, 0 < x < 1, the time is the integral of 1 / ((1 - x) x^p), by the geometric series
+With x = s_bar / s_star and T = eta_bar s_star^p t it is x' = (1 - x) x^p. For p = 0, 1/2, 1, 2 `closed_form` is
+explicit. For any p, from below, 0 < x < 1, the time is the integral of 1 / ((1 - x) x^p), by the geometric series
 
     T = G(x) - G(x_0),   G(x) = sum_{n>=0} x^{n+a} / (n+a),   a = 1 - p
 
@@ -15,7 +15,7 @@ their differences are taken without cancellation, and the rest, from n = 2 on, i
 
     dT/dz = y^a
 
-is smooth from end to end: y near 0, where the mode leaves the saddle, and y near 1, where it converges, are both far out.
+is smooth from end to end: both y near 0, where the mode leaves the saddle, and y near 1, where it ends, are far out.
 """
 
 import math
@@ -30,9 +30,7 @@ LEAST = float(np.finfo(float).tiny)  # smaller numbers have fewer digits
 LEAST_LOG_ODDS = -745.0  # e^-745 is the smallest number that float64 holds
 MOST_LOG_ODDS = 700.0  # y is 1 to rounding from 37 on; e^-700 = 1 - y is a normal number still
 # Newton's method
-STEPS = (
-    128  # at most; each second one halves the bracket, at most 1445 wide, at the least, and 60 halvings are rounding
-)
+STEPS = 128  # at most: each halves the last step or the bracket, 1445 wide, and 60 halvings are rounding
 CONVERGED = 1e-15  # of a step in z, relative to 1 + |z|: a few eps
 NEAR_SADDLE = -40.0  # of ln y: terms of relative size y, which the saddle's solution leaves out, are e^-40 < eps / 50
 CORRECTION = 1e-6  # of ln y, the largest that is taken for the rounding of z, some |z| eps, and not for a failure
@@ -90,8 +88,8 @@ def solution(
     p: exponents in [0, 2], see `modes.exponent`.
     eta_bar: rates > 0, see `modes.calibrated_rate`.
 
-    Raises ValueError for other numbers, and shapes that do not fit, and FloatingPointError where s0 / s_star, or s_star /
-    s0, or eta_bar s_star^p t is too small for float64.
+    Raises ValueError for other numbers, and shapes that do not fit, and FloatingPointError where s0 / s_star or its
+    inverse, or eta_bar s_star^p t, is out of the range of float64.
     """
     s0, s_star, p, eta_bar, t = _checked(s0=s0, s_star=s_star, p=p, eta_bar=eta_bar, t=t)
     root = s_star ** (p / 2)  # s_star^p may be out of range where T is not

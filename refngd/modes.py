@@ -14,23 +14,7 @@ import math
 
 from .arrays import Array, array_module
 from .checks import checked_damping, checked_finite, checked_rate
-from .mode_solution import closed_form, escape_time, map_velocity, solution, time_to
-
-__all__ = [
-    "calibrated_rate",
-    "closed_form",
-    "effective_depth",
-    "escape_time",
-    "exponent",
-    "invariants",
-    "jacobian",
-    "map_velocity",
-    "regularised",
-    "solution",
-    "speed",
-    "time_to",
-    "velocity",
-]
+from .mode_solution import closed_form, escape_time, map_velocity, solution, time_to  # noqa: F401
 
 
 def jacobian(s: Array) -> Array:
@@ -45,7 +29,7 @@ def jacobian(s: Array) -> Array:
 
 
 def velocity(s: Array, s_star: Array | float, q: float = 1, block: bool = False, eta: float = 1.0) -> Array:
-    """s' (d, ..) of the layers of modes, -eta s_Delta j_i / ||j||^{2/q}: Huh (5), (10), (12); of block rules (20), (21).
+    """s' (d, ..) of the layers, -eta s_Delta j_i / ||j||^{2/q}: Huh (5), (10), (12); of block rules (20), (21).
 
     s: (d, ..), the layers, floats of NumPy or CuPy.
     s_star: a number or (..), the targets, >= 0.
@@ -91,7 +75,7 @@ def invariants(s: Array, q: float = 1, block: bool = False) -> Array:
 
     Block rules: |s_i|^{2(1-1/q)} - |s_{i+1}|^{2(1-1/q)}, Huh's footnote 4 with absolute values; its limit
     ln|s_i| - ln|s_{i+1}| at q = 1. Raises ValueError for bad shapes, non-finite input, q < 1, a zero under a logarithm,
-    and FloatingPointError out of range.
+    and FloatingPointError where it is out of range.
     """
     xp, q = array_module(_checked_layers(s)), _checked_q(q)
     if block and q == 1:
@@ -122,7 +106,7 @@ def calibrated_rate(eta: float, d: float, q: float) -> float:
     return checked_rate(eta) * _checked_d(d) ** (1 - 1 / _checked_q(q))
 
 
-# -------------------------------------------------------------------------------------------- without over- or underflow
+# ------------------------------------------------------------------------------------------ without over- or underflow
 #
 # Numbers are pairs: m, an array, and k, an array of integers or reals, stand for m 2^k.
 

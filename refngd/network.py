@@ -12,13 +12,14 @@ file needs to know sigma_w, sigma_b or the parameterization.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from .activations import Activation, relu
-from .arrays import Array, array_module
+from .arrays import Array, array_module, to_device
 from .checks import FLOATS, checked_dtype, checked_frozen, checked_whole
 from .spectral import haar
 
@@ -46,14 +47,36 @@ class Signals:
         """The number of parameters."""
         return sum(M * k for M, k in self.shapes)
 
+    def layers(self, which: Sequence[int]) -> "Signals":
+        """The signals of some layers alone, l = 0 .. L-1: J (N*C, P) has only their columns, f is the same."""
+        return replace(self, h=[self.h[l] for l in which], delta=[self.delta[l] for l in which])
+
     def above(self, frozen: int) -> "Signals":
         """The signals of layers frozen + 1, .., L alone: h and delta have L - frozen entries, f is the same.
 
         With them everything is about the training of those layers, W_1, .., W_frozen being fixed: J (N*C, P) has only
         their columns, and every `Fisher` only their blocks. Raises ValueError unless 0 <= frozen < L.
         """
-        frozen = checked_frozen(frozen, len(self.h))
-        return replace(self, h=self.h[frozen:], delta=self.delta[frozen:])
+        return self.layers(range(checked_frozen(frozen, len(self.h)), len(self.h)))
+
+    def scaled(self, least: float = 0.0) -> tuple["Signals", float]:
+        """The signals of J / c, and c: a power of two that makes the larger of J's entries and `least` about 1.
+
+        Their products neither over- nor underflow where those of J would, and have the same digits. Raises
+        FloatingPointError where J leaves the range of its dtype.
+        """
+        xp, L, info = array_module(self.f), len(self.h), np.finfo(self.f.dtype)
+        sizes = to_device(xp.stack([abs(X).max() for X in (*self.h, *self.delta)]), "cpu").astype(float)
+        exponents = np.maximum(np.frexp(sizes)[1], info.minexp).tolist()  # sizes are below 2^exponents
+        h, delta = exponents[:L], exponents[L:]
+        alive = (sizes[:L] * (sizes[L:] > 0) > 0).tolist()
+        top = max([a + b for a, b, live in zip(h, delta, alive, strict=True) if live], default=0)
+        if not info.minexp < top < info.maxexp:
+            raise FloatingPointError(f"the Jacobian leaves the range of {self.f.dtype}: rescale x or the weights")
+        top = max(top, math.frexp(least)[1]) if least else top
+        scaled_h = [X * 2.0**-a for X, a in zip(self.h, h, strict=True)]
+        scaled_delta = [X * 2.0 ** (a - top) for X, a in zip(self.delta, h, strict=True)]
+        return replace(self, h=scaled_h, delta=scaled_delta), 2.0**top
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,16 @@
-"""Functions of a symmetric matrix K: (K + rho I)^{-1/q}, the pseudo-inverse, and the refined Gram solve.
+"""Functions of symmetric matrices K and of their roots R: (K + rho I)^{-1/q} and (R^T R / n + rho I)^{-1/q} R^T.
 
-    (J^T J + rho I)^{-1/q} J^T = J^T (J J^T + rho I)^{-1/q}
+    R = U t V^T:    (R^T R + rho I)^{-1/q} R^T = R^T (R R^T + rho I)^{-1/q} = V t (t^2 + rho)^{-1/q} U^T
 
-so inverses are taken of small Gram matrices, never of P x P ones. A matrix that is singular to working precision is
-inverted through its eigenvalues, where those below `rcond` times the largest count as zero: rho = 0 always means the
-Moore-Penrose pseudo-inverse. (What lies outside the range of a singular K is amplified by 1 / rho before J^T removes
-it: a small rho > 0 costs errors of about u ||K|| / rho there.)
+So a power of a large matrix is one of the smaller of two Gram matrices, or of the singular values of the root. Forming
+R R^T squares the condition number, the root does not: `power_of_root` takes the root, `power_of_gram` the Gram matrix,
+and `refined_inverse` corrects what the Gram matrix has lost by products with the root.
+
+rho = 0 always means the Moore-Penrose pseudo-inverse: what is at most `cutoff` times the largest counts as zero.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -18,52 +19,190 @@ from .arrays import Array, array_module, raising, require_memory
 from .checks import checked_damping, checked_rcond, checked_symmetric
 
 LinearMap = Callable[[Array], Array]
+SAFE = 900.0  # cond(K) = cond(R)^2 up to which K alone is accurate to 30 u cond(R), the tolerance of the tests
 
 
 def cutoff(n: int, dtype: Any, rcond: float | None = None) -> float:
-    """`rcond`, or by default 4 n eps: just above what rounding leaves of a zero eigenvalue of an n x n matrix."""
+    """`rcond`, or by default 4 n eps: just above what rounding leaves of a zero, of an n x n matrix or its root."""
     return 4 * n * float(np.finfo(dtype).eps) if rcond is None else float(rcond)
 
 
-def inverse_power(K: Array, rho: float = 0.0, q: float = 1, rcond: float | None = None) -> Array:
-    """(K + rho I)^{-1/q} (.., n, n) of symmetric K (.., n, n): the definition; the pseudo-inverse at q = 1, rho = 0.
+def largest(X: Array) -> float:
+    """The largest modulus of the entries of X."""
+    return float(abs(X).max())
 
-    Eigenvalues of K + rho I of modulus <= `rcond` (default: `cutoff`) times the largest count as zero. K may be
-    indefinite if q is 1 or inf. Raises ValueError for bad arguments, LinAlgError where a negative eigenvalue has no
-    power, MemoryError, and FloatingPointError if K is not finite.
+
+def norm(X: Array) -> float:
+    """||X||, the root of the sum of squares of all entries."""
+    return float(array_module(X).linalg.norm(X))
+
+
+# ----------------------------------------------------------------------------------------------- the power of a root
+
+
+def power_of_root(R: Array, n: float, rho: float, q: float, rcond: float | None = None) -> Array:
+    """(R^T R / n + rho I)^{-1/q} R^T (m, r) of a root R (r, m), through the singular values of R.
+
+    n: what R^T R is divided by, such as the number of samples.
+    rcond: singular values of at most rcond times the largest count as zero.
     """
-    rho, q = checked_damping(rho, q)
-    shape = " x ".join(map(str, K.shape))
-    require_memory(array_module(K), 4 * K.size * K.dtype.itemsize, f"a function of a {shape} matrix", "call direction")
-    V, power = eigen_power(checked_symmetric("K", K), rho, q, checked_rcond(rcond))
-    return (V * power) @ V.mT
+    c = max(largest(R) / math.sqrt(n), math.sqrt(rho)) or 1.0  # so that squares neither over- nor underflow
+    U, t, V_t = root_svd(R / (c * math.sqrt(n)), rcond)
+    return (c ** (1 - 2 / q) * math.sqrt(n)) * ((V_t * gain(t, rho / c / c, q)) @ U.T)
 
 
-def solve(
-    K: Array, B: Array, rho: float, q: float, product: LinearMap | None = None, rcond: float | None = None
-) -> Array:
-    """(K + rho I)^{-1/q} B (n, k) for K >= 0 (n, n) and B (n, k).
+def root_svd(R: Array, rcond: float | None = None) -> tuple[Array, Array, Array]:
+    """U (.., r, k), t (.., k) and V t (.., m, k) of R = U t V^T (.., r, m), k = min(r, m); a t that is negligible is 0.
 
-    `product`, X -> K X computed from a factor of K = J J^T, buys one step of iterative refinement when q = 1: the
-    error falls from u cond(J)^2, which forming K costs, to about u cond(J).
+    Where R is wide, U and t are those of the transposed triangle, and V t = R^T U.
     """
-    return refined(_inverse_map(K, rho, q, rcond), B, product if q == 1 else None, rho)
+    xp, wide = array_module(R), R.shape[-2] < R.shape[-1]
+    with raising(xp):
+        U, t, Vt = xp.linalg.svd(finite(triangle([R]).mT if wide else R), full_matrices=False)
+    live = t > cutoff(t.shape[-1], t.dtype, rcond) * t.max(-1, keepdims=True)  # not >=: R may be all zeros
+    return U, xp.where(live, t, 0), R.mT @ U if wide else Vt.mT * t[..., None, :]
 
 
-def refined(inverse: LinearMap, B: Array, product: LinearMap | None, rho: float = 0.0) -> Array:
-    """inverse(B), improved by one step of iterative refinement with `product`, if there is one."""
-    X = inverse(B)
-    return X if product is None else X + inverse(B - product(X) - rho * X)
+def triangle(columns: Iterable[Array]) -> Array:
+    """T (.., k, r), upper triangular, with T^T T = R R^T for the R (.., r, m) of which `columns` are some at a time."""
+    T = None
+    for X in columns:
+        xp = array_module(X)
+        T = xp.linalg.qr(X.mT if T is None else xp.concatenate([T, X.mT], axis=-2), mode="r")
+    return T
+
+
+def gain(t: Array, rho: float, q: float) -> Array:
+    """(t^2 + rho)^{-1/q} (.., 1, k) of singular values t (.., k), and 0 where t is."""
+    t = t[..., None, :]
+    live = t > 0
+    return live * (array_module(t).where(live, t, 1) ** 2 + rho) ** (-1 / q)
+
+
+def apply_power(U: Array, t: Array, B: Array, rho: float, q: float) -> Array:
+    """(R R^T + rho I)^{-1/q} B (n, k), on the range of R = U t V^T."""
+    return (U * gain(t, rho, q)) @ (U.T @ B)
+
+
+def lost_share(U: Array, t: Array, B: Array) -> float:
+    """The share of B (n, k) in the directions of which t counts as zero: ||U_0 U_0^T B|| / ||B||."""
+    return norm((t == 0)[:, None] * (U.T @ B)) / (norm(B) or 1.0)
+
+
+# --------------------------------------------------------------------------------------- the power of a Gram matrix
 
 
 def gram(X: Array, n: int) -> Array:
     """X X^T / n (r, r) of X (r, m). Raises FloatingPointError if it overflows, or all of it underflows."""
     with np.errstate(all="ignore"):  # reported below
         K = X @ X.T / n
-    largest = float(K.diagonal().max())
-    if not (float(np.finfo(K.dtype).tiny) <= largest < math.inf or (X == 0).all()):
+    size = float(K.diagonal().max())
+    if not (float(np.finfo(K.dtype).tiny) <= size < math.inf or (X == 0).all()):
         raise FloatingPointError(f"a Gram matrix leaves the range of {K.dtype}: rescale the inputs or the weights")
     return K
+
+
+def power_of_gram(K: Array, rho: float, q: float, rcond: float | None = None) -> Array:
+    """(K + rho I)^{-1/q} (n, n) of K >= 0 (n, n), on the range of K.
+
+    rcond: that of a root of K, so that eigenvalues of at most rcond^2 times the largest count as zero.
+    """
+    c = max(largest(K), rho) or 1.0
+    K, rho = K / c, rho / c
+    if q == 1 and rcond is None:
+        inverse_K, condition = inverse(damped(K, rho))
+        if condition * float(np.finfo(K.dtype).eps) ** 0.5 < 1:
+            return inverse_K / c
+    U, t = eigen_root(K, rcond)
+    return c ** (-1 / q) * ((U * gain(t, rho, q)) @ U.T)
+
+
+def refined_inverse(K: Array, B: Array, rho: float, product: LinearMap | None) -> Array | None:
+    """(K + rho I)^{-1} B (n, k) of K = R R^T (n, n), with errors of u cond(R); None where K cannot give it.
+
+    The system is scaled to unit diagonal, y = X / c, which frees it from the spread of the rows of R; rows of zeros get
+    X = 0. Refinement corrects the errors of u cond(K), and its convergence shows that they were small enough for that.
+
+    product: X (n, k) -> R (R^T X), from the factors of R; None for no refinement, and errors of u cond(K).
+    """
+    xp, i = array_module(K), array_module(K).arange(len(K))
+    diagonal = K.diagonal() + rho
+    live = diagonal > 0
+    c = (live * xp.where(live, diagonal, 1) ** -0.5)[:, None]
+    system = c * K * c.T
+    system[i, i] = 1  # c (K + rho I) c, less rounding
+    inverse_map, condition = inverse(system)
+    limit = cutoff(len(K), K.dtype) if product else float(np.finfo(K.dtype).eps) ** 0.5
+    if not condition * limit < 1:
+        return None
+    if product is None:
+        return c * (inverse_map @ (c * B))
+    y = refined(lambda z: inverse_map @ z, c * B, lambda y: c * (product(c * y) + rho * c * y) + ~live[:, None] * y)
+    # if B has a share outside the range of K, and rho is small, X is so large that R^T X cancels
+    size = math.inf if y is None else float((y * (c * (B - rho * c * y))).sum())  # ||R^T X||^2
+    return None if y is None or float((y * y).sum()) > SAFE * condition * size else c * y
+
+
+def is_clear(U: Array, t: Array, B: Array, rho: float) -> bool:
+    """Whether U, t of `eigen_root` serve B (n, k) as well as those of the root would.
+
+    All t (n,) are then far above rounding, or count as zero where B has no share.
+    """
+    least = float(array_module(t).where(t > 0, t, t.max()).min())
+    return float(t.max()) ** 2 + rho <= SAFE * (least**2 + rho) and lost_share(U, t, B) <= cutoff(len(t), t.dtype)
+
+
+def refined(inverse_map: LinearMap, B: Array, product: LinearMap) -> Array | None:
+    """X (.., n, k) with product(X) = B (.., n, k), from an approximate inverse, by iterative refinement.
+
+    Each correction is smaller than the last by about the same factor, until rounding in `product` stops that. It ends
+    when the next one would be below rounding, or where corrections no longer halve; if they have not come below half of
+    the digits by then, with None: the inverse is not one of `product`.
+    """
+    X = inverse_map(B)
+    eps, size = float(np.finfo(X.dtype).eps), _norms(X)
+    last = size
+    while True:
+        D = inverse_map(B - product(X))
+        change = _norms(D)
+        shrinks = 2 * change <= last  # not >, or this passes nan
+        if not (shrinks | (last <= eps**0.5 * size)).all():
+            return None
+        X = X + D
+        if (~shrinks | (2 * change * change <= eps * last * size)).all():
+            return X
+        last = change
+
+
+def _norms(X: Array) -> Array:
+    """The norms (..) of matrices X (.., n, k)."""
+    return array_module(X).linalg.norm(X, axis=(-2, -1))
+
+
+def inverse(K: Array) -> tuple[Array, float]:
+    """K^{-1} (n, n) and the condition number ||K||_F ||K^{-1}||_F of a symmetric K; infinite where K is singular."""
+    xp = array_module(K)
+    try:
+        with raising(xp):
+            X = xp.linalg.inv(finite(K))
+    except xp.linalg.LinAlgError:
+        return K, math.inf
+    condition = norm(K) * norm(X)
+    return X, condition if math.isfinite(condition) else math.inf
+
+
+def eigen_root(K: Array, rcond: float | None = None) -> tuple[Array, Array]:
+    """U (n, n) and t (n,) of a root U t V^T of K >= 0 (n, n); a t that counts as zero is 0."""
+    w, U = eigen(K)
+    live = w > cutoff(len(w), w.dtype, None if rcond is None else rcond**2) * w.max()
+    return U, live * array_module(w).where(live, w, 1) ** 0.5
+
+
+def solve(K: Array, B: Array) -> Array:
+    """K^{-1} B (.., n, k) for non-singular K (.., n, n). Raises LinAlgError where a pivot is zero."""
+    xp = array_module(K)
+    with raising(xp):
+        return xp.linalg.solve(K, B)
 
 
 def damped(K: Array, rho: float) -> Array:
@@ -73,30 +212,22 @@ def damped(K: Array, rho: float) -> Array:
     return K
 
 
-def is_regular(K: Array, rcond: float | None = None) -> bool:
-    """Whether K (n, n) is non-singular to working precision: rcond ||K||_F ||K^{-1}||_F < 1."""
-    return bool(array_module(K).linalg.cond(K, "fro") * cutoff(K.shape[-1], K.dtype, rcond) < 1)
+# ------------------------------------------------------------------------------------ the power of any symmetric matrix
 
 
-def lu_solve(K: Array, B: Array) -> Array:
-    """K^{-1} B (.., n, k) for any non-singular K (.., n, n)."""
-    xp = array_module(K)
-    with raising(xp):
-        return xp.linalg.solve(K, B)
+def inverse_power(K: Array, rho: float = 0.0, q: float = 1, rcond: float | None = None) -> Array:
+    """(K + rho I)^{-1/q} (.., n, n) of symmetric K (.., n, n): the definition; the pseudo-inverse at q = 1, rho = 0.
 
+    K may be indefinite if q is 1 or inf. Raises ValueError for bad arguments, LinAlgError where a negative eigenvalue
+    has no power, MemoryError, and FloatingPointError if K is not finite.
 
-def eigenvalues(K: Array) -> Array:
-    """The eigenvalues (.., n) of a symmetric K (.., n, n), ascending. Raises FloatingPointError if K is not finite."""
-    xp = array_module(K)
-    with raising(xp):
-        return xp.linalg.eigvalsh(_finite(K))
-
-
-def eigen(K: Array) -> tuple[Array, Array]:
-    """The eigenvalues (.., n), ascending, and eigenvectors (.., n, n) of a symmetric K (.., n, n). Raises as above."""
-    xp = array_module(K)
-    with raising(xp):
-        return xp.linalg.eigh(_finite(K))
+    rcond: eigenvalues of K + rho I of modulus <= rcond times the largest count as zero; None for `cutoff`.
+    """
+    rho, q = checked_damping(rho, q)
+    shape = " x ".join(map(str, K.shape))
+    require_memory(array_module(K), 4 * K.size * K.dtype.itemsize, f"a function of a {shape} matrix", "call direction")
+    V, power = eigen_power(checked_symmetric("K", K), rho, q, checked_rcond(rcond))
+    return (V * power) @ V.mT
 
 
 def eigen_power(K: Array, rho: float, q: float, rcond: float | None) -> tuple[Array, Array]:
@@ -104,29 +235,39 @@ def eigen_power(K: Array, rho: float, q: float, rcond: float | None) -> tuple[Ar
     xp = array_module(K)
     w, V = eigen(K)
     w = w[..., None, :] + rho
-    live = abs(w) > cutoff(K.shape[-1], K.dtype, rcond) * abs(w).max(
-        -1, keepdims=True
-    )  # not >=, or this fails on a matrix of all zeros
+    size = abs(w).max(-1, keepdims=True)
+    live = abs(w) > cutoff(K.shape[-1], K.dtype, rcond) * size  # not >=, or this fails on a matrix of all zeros
     if 1 < q < math.inf and (live & (w < 0)).any():
         low = f"there is a negative eigenvalue, {float(w.min()):.3g}"
         raise xp.linalg.LinAlgError(f"no real power -1/{q:g}: {low}; if it is rounding, raise rcond")
     return V, live * xp.where(live, w, 1) ** (-1 / q)
 
 
-def _finite(K: Array) -> Array:
+def eigenvalues(K: Array) -> Array:
+    """The eigenvalues (.., n) of a symmetric K (.., n, n), ascending. Raises FloatingPointError if K is not finite."""
+    xp = array_module(K)
+    with raising(xp):
+        return xp.linalg.eigvalsh(finite(K))
+
+
+def eigen(K: Array) -> tuple[Array, Array]:
+    """The eigenvalues (.., n), ascending, and eigenvectors (.., n, n) of a symmetric K (.., n, n).
+
+    Raises FloatingPointError if K is not finite.
+    """
+    xp = array_module(K)
+    with raising(xp):
+        return xp.linalg.eigh(finite(K))
+
+
+def finite(K: Array) -> Array:
+    """K, or FloatingPointError: it is computed from finite arguments, so they are out of range."""
     if not array_module(K).isfinite(K).all():
         raise FloatingPointError("a matrix has non-finite entries: rescale the inputs or the weights")
     return K
 
 
-def _inverse_map(K: Array, rho: float, q: float, rcond: float | None) -> LinearMap:
-    """X -> (K + rho I)^{-1/q} X."""
-    if q == 1:
-        K_rho = damped(K, rho)
-        if is_regular(K_rho, rcond):
-            return lambda X: lu_solve(K_rho, X)
-    V, power = eigen_power(K, rho, q, rcond)
-    return lambda X: V @ (power.T * (V.T @ X))
+# ----------------------------------------------------------------------------------------------------- random matrices
 
 
 def haar(rng: np.random.Generator, m: int, n: int) -> np.ndarray:

@@ -13,7 +13,6 @@ from .checks import checked_damping, checked_frozen, checked_rate, checked_whole
 from .datasets import Data, accuracy
 from .dynamics import Dynamics, Isotropy, isotropy, optimal_rate
 from .fisher import Fisher
-from .fisher.sigma import Layers
 from .jacobian import push
 from .losses import Loss, mse
 from .network import Network, Signals
@@ -170,7 +169,7 @@ def compare(
     s, s_test = (net.signals(W, x).above(frozen) for x in (data.x, data.x_test))
     whitened, _ = loss.whiten(s, data.y)
     Theta_bar = fisher.coefficient(whitened, whitened, rho, q)
-    known = rho == 0 and q == 1 and (loss == mse or (isinstance(fisher, Layers) and loss.is_regular))
+    known = rho == 0 and q == 1 and (loss == mse or (fisher.isotropic_for_any_loss and loss.is_regular))
     alpha = fisher.alpha(net, len(data.x), frozen) if known else None
     result = Comparison(rho, factor * optimal_rate(Theta_bar), alpha, isotropy(Theta_bar))
     if loss == mse:

@@ -43,7 +43,7 @@ FUNCTIONS = [
     "where",
     "zeros",
 ]
-LINALG = ["cond", "eigh", "eigvalsh", "inv", "norm", "slogdet", "solve", "svd"]
+LINALG = ["cond", "eigh", "eigvalsh", "inv", "norm", "qr", "slogdet", "solve", "svd"]
 METHODS = [
     "all",
     "any",

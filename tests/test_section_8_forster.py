@@ -1,4 +1,4 @@
-"""SPEC 8: fewer inputs than samples. The Forster transform, K-FAC before and after it, and layers kept fixed."""
+"""THEORY 8: fewer inputs than samples. The Forster transform, K-FAC before and after it, and layers kept fixed."""
 
 from itertools import pairwise
 
@@ -120,7 +120,7 @@ def hat(X):
 
 
 def kfac_theta_bar(first, L, C, bias, last):
-    """SPEC 3 with N diag(first) for N I in the weights of layer 1: a sum over layers, weights and biases apart."""
+    """THEORY 3 with N diag(first) for N I in the weights of layer 1: a sum over layers, weights and biases apart."""
     N = len(first)
     weights = [N * np.diag(first)] + [N * np.eye(N)] * (L - 1)
     if last == "gram":
@@ -265,7 +265,7 @@ def test_training_keeps_fixed_weights_bit_by_bit_and_moves_the_others_by_the_dir
 def test_alpha_and_one_step_convergence_where_the_first_layers_are_fixed(fisher, alpha):
     N = 6
     p = problem((4, 60, 60, 60, 1), rn.tanh, N=N)
-    start = 1 if isinstance(fisher, rn.Layerwise) else 0
+    start = 1 if type(fisher) is rn.Layerwise else 0
     for frozen, expected in enumerate(alpha, start):
         assert fisher.alpha(p.net, N, frozen) == (expected if expected is None else pytest.approx(expected, rel=1e-14))
         s = p.s.above(frozen)

@@ -3,6 +3,7 @@
 import functools
 import math
 import re
+from itertools import pairwise
 
 import mpmath
 import numpy as np
@@ -94,17 +95,20 @@ def error(actual, exact):
         return float(mpmath.sqrt(sum((x - y) ** 2 for x, y in pairs) / sum(y**2 for _, y in pairs)))
 
 
+def spy(taken, name, route):
+    def called(*args):
+        taken.append(name)
+        return route(*args)
+
+    return called
+
+
 @pytest.fixture
 def routes(monkeypatch):
     """The names of the routes that are taken, in order."""
     taken = []
-    for name in ("refined", "eigen", "_by_singular_values", "_one_layer", "_two_layers"):
-
-        def spy(*args, name=name, route=getattr(dl, name)):
-            taken.append(name)
-            return route(*args)
-
-        monkeypatch.setattr(dl, name, spy)
+    for name in ("inverse", "eigen", "_by_singular_values", "_one_layer", "_two_layers"):
+        monkeypatch.setattr(dl, name, spy(taken, name, getattr(dl, name)))
     return taken
 
 
@@ -143,12 +147,12 @@ def test_damped_updates_are_right_to_the_condition_number_of_the_damped_root(q, 
 
 def test_k_serves_where_its_eigenvectors_can_be_mended_and_j_elsewhere(routes):
     for q, cond, taken in [
-        (1, 1e3, ["refined"]),
-        (1, 1e4, ["eigen"]),
+        (1, 1e2, ["inverse"]),
+        (1, 1e4, ["inverse", "eigen"]),
+        (1, 1e8, ["inverse", "eigen", "_by_singular_values"]),
         (2, 10, ["eigen"]),
         (2, 1e4, ["eigen"]),
         (2, 1e8, ["eigen", "_by_singular_values"]),
-        (1, 1e8, ["eigen", "_by_singular_values"]),
     ]:
         dl.Rule(q).update(*problem(3, False, cond))
         assert routes == taken, (q, cond)
@@ -198,7 +202,7 @@ def test_what_rounding_leaves_of_a_zero_is_below_the_cut_off():
         n, r = widths[0] * widths[-1], min(widths)
         for seed in range(100):
             rng = generator(seed)
-            w = [rng.standard_normal((b, a)) for a, b in zip(widths, widths[1:], strict=False)]
+            w = [rng.standard_normal((b, a)) for a, b in pairwise(widths)]
             J = np.concatenate([np.kron(R, L.T) for L, R in dl.partial_pairs(w, None)])
             s = np.linalg.svd(J, compute_uv=False)
             worst = max(worst, s[r * (widths[0] + widths[-1] - r)] / s[0] / dl.singular_cutoff(n, float))
@@ -260,7 +264,7 @@ def shifted(w, shifts):
     [(1, -300), (2, -541), (2, -400), (3, -272), (4, -199), (6, -199), (7, -199), (7, -270), (3, 100), (2, 250)],
 )
 def test_updates_at_any_scale_of_the_weights(d, k, rule, white):
-    """2^k w has J of 2^{(d-1)k} and, w_* being far larger or 0, E of 1 or 2^{dk}: u is scaled by a power of two, exactly."""
+    """2^k w has J of 2^{(d-1)k} and, w_* being far larger or 0, E of 1 or 2^{dk}: u is scaled by a power of two."""
     w, data = problem(7, white, 10)
     w, w_star = w[:d], data.w_star if k < 0 else 0 * data.w_star
     base = -64 if k < 0 else 0  # w_bar is below the rounding of w_*
@@ -342,9 +346,9 @@ def test_products_that_underflow_on_the_way_do_not_count_as_zero():
 
 
 def test_large_weights_are_damped_and_clipped_as_small_ones_are():
-    w, data = problem(3, True, 10)
-    big = on(shifted(w, [300] * 3))  # w_bar is 2^900, E and K overflow
-    data = dl.Statistics(0 * data.w_star)
+    w, _ = problem(3, True, 10)
+    big = on(shifted(w, [300] * 3))  # K is 2^1200
+    data = dl.Statistics(on(np.zeros((3, 3))))
     u = dl.Rule(1).update(big, data)
     np.testing.assert_allclose(host(u[0]), np.ldexp(host(dl.Rule(1).update(w, data)[0]), 300), rtol=1e-13)
     clipped = dl.Rule(1, clip=2.0).update(big, data)
@@ -408,7 +412,7 @@ def opposed(seed, d, scale, balanced):
     [(2, False, 0.5, True), (3, False, 0.5, True), (2, True, 0.5, False), (3, True, 0.5, False), (3, True, 0.1, False)],
 )
 def test_steps_that_jump_over_a_singular_map_are_reported(d, block, scale, balanced):
-    """20 of 20 of NGD-d. From balanced weights one of 20 goes around: its steps are off by enough to turn a layer alone."""
+    """20 of 20 of NGD-d. From balanced weights one may go around: its steps are off by enough to turn a layer alone."""
     silent = []
     for seed in range(20):
         w, data = opposed(seed, d, scale, balanced)
@@ -455,7 +459,7 @@ def test_an_error_that_grows_is_a_jump_of_an_unbounded_rule_only():
 
 def test_steps_from_where_training_ends_are_no_jumps():
     """Rounding may double a ||E|| that is itself rounding."""
-    w, data = problem(3, True, 1e3)
+    w, _ = problem(3, True, 1e3)
     rng = generator(5)
     for _ in range(5):
         near = on([host(w_i) * (1 + 1e-15 * rng.standard_normal((3, 3))) for w_i in w])

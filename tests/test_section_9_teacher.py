@@ -37,7 +37,7 @@ def test_raw_inputs_are_the_gaussian_ones_that_whitening_starts_from():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (dict(width=4, N=3), "N is 3; expected at least as many samples as the width, 4"),
+        (dict(width=4, N=3), "N is 3; expected at least the width, 4"),
         (dict(width=1.5), "width is 1.5; expected an integer >= 1"),
         (dict(N=4.5), "N is 4.5; expected an integer >= 1"),
         (dict(width=2), r"singular_values is \(4.0, 3.0, 2.0\); expected 1 to 2, the width, finite numbers > 0"),

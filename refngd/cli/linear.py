@@ -44,8 +44,9 @@ def run(args: argparse.Namespace) -> None:
     on_device = Statistics(w_star, data.S if data.S is None else to_device(data.S, args.device), data.const)
     args.out.mkdir(parents=True, exist_ok=True)
     print(
-        f"{'raw' if args.raw else 'white'} inputs, width {args.width}, N = {args.N or args.width}, depth {args.depth}; teacher "
-        f"of rank {len(args.teacher)}, noise {args.noise:g}: no test loss is below {args.width * args.noise**2 / 2:.4g}\n",
+        f"{'raw' if args.raw else 'white'} inputs, width {args.width}, N = {args.N or args.width}, depth {args.depth}; "
+        f"teacher of rank {len(args.teacher)}, noise {args.noise:g}: no test loss is below "
+        f"{args.width * args.noise**2 / 2:.4g}\n",
         flush=True,
     )
     results = {name: trajectory(w, on_device, teacher, *settings[name]) for name in progress(chosen)}

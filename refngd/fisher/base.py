@@ -6,14 +6,16 @@
     coefficient  = Theta_bar(x', x) = J(x') G^{-1/q} J(x)^T / N  (N'C, NC)     (11)
     alpha        : Theta_bar(x, x) = alpha I                     a float       (12)
 
-A parameter has three indices (l, i, j) = (layer, unit, input). An approximation is the choice of which of them label a
-block b, and `matrix` keeps those blocks of F. Since f(J^T J) J^T = J^T f(J J^T), the rest needs the kernel of a block:
+`refngd.definitions` has all of them as they stand here, from explicit matrices. The families of this folder do the same
+without forming G or J: a block of G is R^T R / N + rho I with a root R, and its step
 
-    Theta_b      = sum over (l,i,j) in b of (delta_i delta_i^T) * (h_j h_j^T) / N              (NC, NC)
-    direction_b  = J_b^T (Theta_b + rho I)^{-1/q} e / N
+    (R^T R / N + rho I)^{-1/q} R^T e / N  =  R^T lambda / N,      lambda = (R R^T / N + rho I)^{-1/q} e
+
+takes a matrix no larger than the kernel R R^T / N (NC, NC).
 """
 
 import math
+import warnings
 from abc import ABC, abstractmethod
 from itertools import pairwise
 
@@ -21,29 +23,50 @@ from ..activations import linear
 from ..arrays import Array, array_module, kind, require_memory
 from ..checks import checked_damping, checked_frozen, checked_rcond, checked_whole
 from ..jacobian import jacobian, pull, push
-from ..kernels import Kernels, empirical_kernels, ntk
+from ..kernels import Kernels, ntk
 from ..network import Network, Signals
+from ..spectral import cutoff, finite
 
 
 class Fisher(ABC):
-    """An approximation of the Fisher matrix. rho >= 0 is an absolute damping, rho = 0 the Moore-Penrose pseudo-inverse;
-    q in [1, inf] the power of Huh: 1 natural gradient, 2 its square root, inf gradient descent.
+    """An approximation of the Fisher matrix.
 
     All methods raise ValueError, naming the argument, for bad input, and FloatingPointError where a product of finite
-    signals leaves the range of their dtype.
+    signals leaves the range of their dtype. Where the pseudo-inverse of a step counts directions as zero in which the
+    residual has a share, a RuntimeWarning says how much.
+
+    rcond: the singular values of the Jacobian of a block that are at most rcond times the largest count as zero; None
+        for `spectral.cutoff`, 4 n eps.
+    refine: whether `direction` is to be as accurate as from the Jacobian itself, with errors of about u cond(J), or,
+        faster where cond(J) is large, as accurate as its Gram matrices, with errors of u cond(J)^2.
     """
 
+    isotropic_for_any_loss = False  # whether alpha is that of the whitened signals of any loss with a regular Hessian
+
+    def __init__(self, *, rcond: float | None = None, refine: bool = True) -> None:
+        self.rcond, self.refine = checked_rcond(rcond), refine
+
     def matrix(self, s: Signals, rho: float = 0.0) -> Array:
-        """Dense G (P, P): the definition. Raises MemoryError if it cannot fit; `direction` needs no such matrix."""
+        """Dense G (P, P): the definition. Raises MemoryError if it cannot fit; `direction` needs no such matrix.
+
+        s: the signals of the training samples.
+        rho: the damping, absolute; of each factor in K-FAC.
+        """
         _check_signals(s, "s")
         rho, _ = checked_damping(rho, 1)
         self.require(len(s.h), bool(s.bias))
         nbytes = 4 * s.P**2 * s.f.dtype.itemsize
         require_memory(array_module(s.f), nbytes, f"G ({s.P} x {s.P}) and its work space", "call direction(s, e)")
-        return self._matrix(s, rho)
+        return finite(self._matrix(s, rho))
 
     def direction(self, s: Signals, e: Array, rho: float = 0.0, q: float = 1) -> list[Array]:
-        """G^{-1/q} J^T e / N as a list like W, in factored form; e (N, C) is f - y for the MSE loss."""
+        """G^{-1/q} J^T e / N as a list like W, in factored form.
+
+        s: the signals of the training samples.
+        e: the residual (N, C), f - y for the MSE loss.
+        rho: the damping, absolute; 0 means the Moore-Penrose pseudo-inverse.
+        q: the power of Huh in [1, inf]: 1 natural gradient, 2 its square root, inf gradient descent.
+        """
         _check_signals(s, "s")
         rho, q = checked_damping(rho, q)
         self.require(len(s.h), bool(s.bias), q)
@@ -54,7 +77,12 @@ class Fisher(ABC):
         return pull(s, e / len(e)) if math.isinf(q) else self._direction(s, e, rho, q)
 
     def coefficient(self, test: Signals, train: Signals, rho: float = 0.0, q: float = 1) -> Array:
-        """Theta_bar(x', x) (N'C, NC), K&O (11)."""
+        """Theta_bar(x', x) (N'C, NC), K&O (11).
+
+        test: the signals of x'.
+        train: the signals of the training samples x.
+        rho, q: as in `direction`.
+        """
         _check_signals(test, "test")
         _check_signals(train, "train")
         rho, q = checked_damping(rho, q)
@@ -62,14 +90,29 @@ class Fisher(ABC):
         kinds = [(kind(s.f), s.shapes) for s in (test, train)]
         if kinds[0] != kinds[1]:
             raise ValueError(f"test belongs to weights {kinds[0]}; expected {kinds[1]} as train")
-        return ntk(test, train) if math.isinf(q) else self._coefficient(test, train, rho, q)
+        return finite(ntk(test, train) if math.isinf(q) else self._coefficient(test, train, rho, q))
+
+    def kernel_coefficient(self, cross: Kernels, train: Kernels, rho: float = 0.0, q: float = 1) -> Array:
+        """Theta_bar(x', x) (N'C, NC) from the kernels of both pairs, or (N', N) from those of infinite width.
+
+        Raises ValueError for the unit- and entry-wise approximations, whose Theta_bar is not made of A_l and B_l alone.
+
+        cross: the kernels between x' and x.
+        train: the kernels of the training samples.
+        rho, q: as in `direction`.
+        """
+        rho, q = checked_damping(rho, q)
+        self.require(len(train.A), bool(train.bias), q)
+        return sum(cross.Theta) if math.isinf(q) else self._kernel_coefficient(cross, train, rho, q)
 
     def alpha(self, net: Network, n: int, frozen: int = 0) -> float | None:
         """The isotropy constant (12) for n training samples at rho = 0, q = 1, or None where there is none.
 
-        frozen: the first layers that are kept fixed; it is then the constant for `Signals.above(frozen)`.
         It presumes generic weights, and inputs in general position in every layer: samples alive (and for K-FAC with
         activation patterns of their own) and no rank lost but where a layer is too narrow, which gives None.
+
+        n: the number of training samples.
+        frozen: the first layers that are kept fixed; it is then the constant for `Signals.above(frozen)`.
         """
         n, frozen = checked_whole("n", n, 1), checked_frozen(frozen, len(net.shapes))
         self.require(len(net.shapes) - frozen, net.sigma_b > 0)
@@ -94,48 +137,27 @@ class Fisher(ABC):
         basis = xp.eye(train.f.size, dtype=train.f.dtype).reshape(-1, *train.f.shape)  # (NC, N, C)
         return xp.stack([push(test, self._direction(train, e, rho, q)).ravel() for e in basis], axis=1)
 
+    def _kernel_coefficient(self, cross: Kernels, train: Kernels, rho: float, q: float) -> Array:
+        raise ValueError(f"{self}: Theta_bar is not made of the kernels alone; call coefficient with signals")
+
     def _alpha(self, net: Network, n: int, frozen: int) -> float | None:
         return None
 
 
-class GramFisher(Fisher):
-    """An approximation that inverts Gram matrices.
-
-    rcond: eigenvalues below `rcond` times the largest count as zero; None for the default of `spectral.cutoff`.
-    refine: in `direction`, for q = 1, one step of iterative refinement through the factors of the Gram matrix: errors
-    of order u cond(J) instead of u cond(J)^2, up to cond(J) of 1e6 or so in float64. `coefficient` works from the
-    Gram matrices alone.
-    """
-
-    def __init__(self, *, rcond: float | None = None, refine: bool = True) -> None:
-        self.rcond, self.refine = checked_rcond(rcond), refine
-
-
-class KernelFisher(Fisher):
-    """An approximation whose Theta_bar is made of the kernels A_l, B_l alone, so that it exists at infinite width."""
-
-    def kernel_coefficient(self, cross: Kernels, train: Kernels, rho: float = 0.0, q: float = 1) -> Array:
-        """Theta_bar(x', x) (N'C, NC) from the kernels of both pairs, or (N', N) from those of infinite width."""
-        rho, q = checked_damping(rho, q)
-        self.require(len(train.A), bool(train.bias), q)
-        return sum(cross.Theta) if math.isinf(q) else self._kernel_coefficient(cross, train, rho, q)
-
-    @abstractmethod
-    def _kernel_coefficient(self, cross: Kernels, train: Kernels, rho: float, q: float) -> Array: ...
-
-    def _coefficient(self, test, train, rho, q):
-        own = empirical_kernels(train, train)
-        return self._kernel_coefficient(own if test is train else empirical_kernels(test, train), own, rho, q)
-
-
-class Identity(KernelFisher):
+class Identity(Fisher):
     """G = (1 + rho) I: gradient descent, K&O (4), whose Theta_bar is the NTK (5)."""
+
+    def __init__(self) -> None:
+        super().__init__()
 
     def _matrix(self, s, rho):
         return (1 + rho) * array_module(s.f).eye(s.P, dtype=s.f.dtype)
 
     def _direction(self, s, e, rho, q):
         return pull(s, e / (len(e) * (1 + rho) ** (1 / q)))
+
+    def _coefficient(self, test, train, rho, q):
+        return ntk(test, train) / (1 + rho) ** (1 / q)
 
     def _kernel_coefficient(self, cross, train, rho, q):
         return sum(cross.Theta) / (1 + rho) ** (1 / q)
@@ -159,11 +181,24 @@ def unit_slices(s: Signals) -> list[slice]:
     return [slice(a, b) for a, b in pairwise(stops)]
 
 
-def has_full_rank(net: Network, l: int, n: int) -> bool:
-    """Whether the widths let Theta_l (NC, NC), l from 0, be non-singular for n samples."""
+def has_full_rank(net: Network, layers: list[int], n: int) -> bool:
+    """Whether the widths let the sum of Theta_l (NC, NC) over `layers`, l from 0, be non-singular for n samples."""
+    l = layers[0]
     (M, k), C = net.shapes[l], net.widths[-1]
     inputs_span = net.activation != linear or min(net.widths[: l + 1]) + (net.sigma_b > 0) >= n
     return M * k >= n * C and min(net.widths[l + 1 :]) >= C and inputs_span
+
+
+def warn_of_loss(lost: float, e: Array) -> None:
+    """Warn if a cut-off removes directions that hold the share `lost` of the residual e (N, C)."""
+    if lost > cutoff(e.size, e.dtype):
+        warnings.warn(
+            f"singular values of the Jacobian count as zero in directions that hold {lost:.1g} of the residual: the "
+            "pseudo-inverse leaves that share as it is. Duplicate samples or too few inputs do that; damping, or "
+            "another rcond, if they should count",
+            RuntimeWarning,
+            stacklevel=5,
+        )
 
 
 def _check_signals(s: Signals, name: str) -> None:

@@ -9,39 +9,46 @@ G_ij = a_0i a_0j / a_00. It is outside the family of blocks; without bias it is 
     d_i = (g_i - beta_i g_0) / (a_ii - beta_i a_0i),    d_0 = (g_0 - sum_i a_0i d_i) / a_00,    beta_i = a_0i / a_00
 """
 
+import math
+
 import numpy as np
 
 from ..arrays import Array, array_module, batches
-from ..checks import checked_rcond
-from ..jacobian import pull_layer
-from ..spectral import cutoff
+from ..jacobian import pull, pull_layer
+from ..network import Signals
+from ..spectral import cutoff, finite
 from .base import Fisher, fisher_information, unit_slices
 
 
 class Entrywise(Fisher):
     """The diagonal of F. Not isotropic, but trace(Theta_bar) = P at rho = 0, less the dead entries.
 
-    At rho = 0 the pseudo-inverse skips the entries whose F is below the smallest normal number, and no others: a
-    diagonal carries no rounding error that would ask for a cut-off.
+    At rho = 0 the pseudo-inverse skips the entries whose F is zero, or 1e-308 (float32: 1e-38) of the largest of the
+    layer, and no others: a diagonal carries no rounding error that would ask for a cut-off.
     """
+
+    def __init__(self) -> None:
+        super().__init__()
 
     def _matrix(self, s, rho):
         return array_module(s.f).diag(fisher_information(s).diagonal() + rho)
 
     def _direction(self, s, e, rho, q):
         dW = []
-        for h, delta in zip(s.h, s.delta, strict=True):
-            dW.append(_inverse_diagonal(h, delta, rho, q))
-            dW[-1] *= pull_layer(h, delta, e / len(e))
-        return dW
+        for l in range(len(s.h)):
+            layer, c = s.layers([l]).scaled(math.sqrt(rho))
+            dW.append(_inverse_diagonal(layer, rho / c / c, q))
+            dW[l] *= c ** (1 - 2 / q) * pull(layer, e / len(e))[0]
+        return [finite(dw) for dw in dW]
 
     def _coefficient(self, test, train, rho, q):
         N = len(train.f)
         Theta_bar = array_module(train.f).zeros((*test.f.shape, *train.f.shape), train.f.dtype)
-        for h1, d1, h, delta in zip(test.h, test.delta, train.h, train.delta, strict=True):
-            inverse = _inverse_diagonal(h, delta, rho, q) / N
+        for l, (h1, d1) in enumerate(zip(test.h, test.delta, strict=True)):
+            layer, c = train.layers([l]).scaled(math.sqrt(rho))
+            inverse = _inverse_diagonal(layer, rho / c / c, q) * (c ** (1 - 2 / q) / N)
             for n in range(N):  # one training sample at a time: nothing larger than W is formed
-                Theta_bar[:, :, n] += (d1 * ((h1 * h[n]) @ inverse.T)[:, None]) @ delta[n].T
+                Theta_bar[:, :, n] += (d1 * ((h1 * layer.h[0][n]) @ inverse.T)[:, None]) @ layer.delta[0][n].T
         return Theta_bar.reshape(test.f.size, train.f.size)
 
 
@@ -49,11 +56,11 @@ class QuasiDiagonal(Fisher):
     """Ollivier's quasi-diagonal approximation, K&O section 5; with bias for q = 1 and inf only. Not isotropic.
 
     rcond: an input whose a_ii - beta_i a_0i is at most rcond a_ii (default 4 N eps) counts as proportional to the bias;
-    the pseudo-inverse then gives it beta_i times the bias's step.
+        the pseudo-inverse then gives it beta_i times the bias's step.
     """
 
     def __init__(self, *, rcond: float | None = None) -> None:
-        self.rcond = checked_rcond(rcond)
+        super().__init__(rcond=rcond)
 
     def require(self, L, bias, q=1):
         if bias and q not in (1, float("inf")):
@@ -75,13 +82,15 @@ class QuasiDiagonal(Fisher):
         if not s.bias:
             return Entrywise()._direction(s, e, rho, q)
         dW = []
-        for h, delta in zip(s.h, s.delta, strict=True):
-            mean = h[:, :-1].mean(0)
+        for l in range(len(s.h)):
+            layer, c = s.layers([l]).scaled(math.sqrt(rho))
+            h, delta = layer.h[0], layer.delta[0]
+            mean, bias = h[:, :-1].mean(0), h[:1, -1]
             h = array_module(h).concatenate([h[:, :-1] - mean, h[:, -1:]], axis=1)
             dW.append(pull_layer(h, delta, e / len(e)))  # the gradient with centred inputs
-            for units in batches(len(dW[-1]), h.shape[1]):
-                dW[-1][units] = self._solve(h, mean / s.bias, delta[:, :, units], dW[-1][units], rho)
-        return dW
+            for units in batches(len(dW[l]), h.shape[1]):
+                dW[l][units] = self._solve(h, mean / bias, delta[:, :, units], dW[l][units], rho / c / c) / c
+        return [finite(dw) for dw in dW]
 
     def _coefficient(self, test, train, rho, q):
         if not train.bias:
@@ -111,12 +120,13 @@ class QuasiDiagonal(Fisher):
         return xp.concatenate([d + tied * d_0, d_0], axis=1)
 
 
-def _inverse_diagonal(h: Array, delta: Array, rho: float, q: float) -> Array:
+def _inverse_diagonal(layer: Signals, rho: float, q: float) -> Array:
     """(F_{l,ij} + rho)^{-1/q} (M_l, M_{l-1}+1), and 0 for dead entries; in place, for it is as large as W_l."""
+    h, delta = layer.h[0], layer.delta[0]
     F = ((delta * delta).sum(1) / len(h)).T @ (h * h)
     F += rho
-    dead = float(np.finfo(F.dtype).tiny) > F
-    F[dead] = 1
+    alive = float(np.finfo(F.dtype).tiny) <= F
+    F = array_module(F).where(alive, F, 1)
     F **= -1 / q
-    F[dead] = 0
+    F *= alive
     return F

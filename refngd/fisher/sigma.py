@@ -1,56 +1,80 @@
 """Layers coupled by a matrix Sigma: exact, block-diagonal, block tri-diagonal and any other symmetric Sigma.
 
     G                = S^T (Sigma (x) I) S / N + rho I,   S = blockdiag(J_1, .., J_L)          K&O (15)
-    direction_l      = J_l^T lambda_l / N,   sum_m Sigma_lm Theta_m lambda_m + rho lambda_l = e
-    Theta_bar(x', x) = sum_l Theta_l(x', x) lambda_l[e -> I]
-                     = sum_l (Sigma^{-1} 1)_l Theta_l(x', x) Theta_l^{-1}   at rho = 0         (16)
+    direction_l      = J_l^T lambda_l / N
+    Theta_bar(x', x) = sum_l Theta_l(x', x) lambda_l[e -> I]                                   (16)
 
-i.e. lambda_l = (Sigma^{-1} 1)_l Theta_l^{-1} e, where Sigma and all Theta_l are regular.
+Neither J nor G is formed: the multipliers lambda_l (N C) take the kernels Theta_l = J_l J_l^T / N (N C, N C). Layers
+with equal rows of Sigma act as one, whose J_l stand side by side and whose Theta_l add up: one block for 1 1^T (exact),
+L blocks for I (block-diagonal). From here on l counts blocks, and Sigma has a row for each.
 
-A Sigma that only groups layers into full blocks (1 1^T: all in one group, I: each in its own) has one symmetric system
-(sum of Theta_l over the group + rho I)^{-1/q} e per group, and takes any power q. Any other is written Sigma = Q C Q^T
-with a non-singular C (p, p) and 1 = Q y, so that a singular Sigma brings no null space of its own:
+* Sigma = I:              lambda_l = (Theta_l + rho I)^{-1/q} e
+* any other, coupled:     sum_m Sigma_lm Theta_m lambda_m + rho lambda_l = e
+      at rho = 0, with all that is inverted regular:    lambda_l = (Sigma^{-1} 1)_l Theta_l^{-1} e
+      else on the range of S^T, J_l / sqrt(N) = U_l t_l V_l^T, so that a pseudo-inverse is that of G:
+      lambda_l = U_l t_l^{-1} d_l,    (H + rho I) d = [t_l U_l^T e]_l,    H_lm = Sigma_lm t_l U_l^T U_m t_m
 
-    T = (Q^T (x) I) S,   G = T^T (C (x) I) T / N + rho I,   J = (y^T (x) I) T
-    lambda = (Q (x) I) mu,   [(C (x) I) T T^T / N + rho I] mu = y (x) e,   (T T^T / N)_ab = sum_l Q_la Q_lb Theta_l
+A block with fewer parameters than N C, or whose kernel has lost digits that J has, is inverted by the singular values
+of J, some columns at a time: that takes O(P (N C)^2), where a kernel takes O(P N + (N C)^3) or so.
 """
 
+import math
 import warnings
-from abc import abstractmethod
-from functools import partial
+from collections.abc import Iterator
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..arrays import Array, array_module
-from ..jacobian import pull_layer, push_layer
-from ..kernels import empirical_kernels
-from ..network import Network
+from ..arrays import Array, array_module, batches
+from ..jacobian import jacobian, pull, push, shaped
+from ..kernels import ntk
+from ..network import Network, Signals
 from ..spectral import (
-    LinearMap,
+    apply_power,
     cutoff,
     damped,
     eigen,
-    eigenvalues,
-    inverse_power,
-    is_regular,
-    lu_solve,
+    eigen_root,
+    finite,
+    gain,
+    is_clear,
+    lost_share,
+    power_of_gram,
     refined,
-    solve,
+    refined_inverse,
+    root_svd,
+    triangle,
 )
-from .base import GramFisher, KernelFisher, fisher_information, has_full_rank
+from .base import Fisher, fisher_information, has_full_rank, warn_of_loss
 
 
-class Layers(GramFisher, KernelFisher):
-    """What all Sigma share."""
+class Layerwise(Fisher):
+    """G of K&O (15) for a symmetric Sigma (L, L), which may be indefinite or singular.
 
-    @abstractmethod
+    Raises ValueError if Sigma is not symmetric; in use, if Sigma is not L x L, or if 1 < q < inf and Sigma does not
+    just merge layers into blocks. Warns where the damping of an indefinite G lies among its negative eigenvalues.
+
+    Sigma: (L, L), L the number of trained layers.
+    rcond, refine: see `Fisher`.
+    """
+
+    isotropic_for_any_loss = True
+
+    def __init__(self, Sigma: ArrayLike, *, rcond: float | None = None, refine: bool = True) -> None:
+        super().__init__(rcond=rcond, refine=refine)
+        self._Sigma = _checked_Sigma(Sigma)
+
     def Sigma(self, L: int) -> np.ndarray:
         """The (L, L) matrix that couples the L layers, those that are frozen left out."""
+        if len(self._Sigma) != L:
+            raise ValueError(f"Sigma is {len(self._Sigma)} x {len(self._Sigma)}; expected {L} x {L} for L = {L} layers")
+        return self._Sigma
 
     def require(self, L, bias, q=1):
-        if _groups(self.Sigma(L)) is None and q not in (1, np.inf):
+        alone = all(Sigma.shape == (1, 1) and Sigma[0, 0] == 1 for _, Sigma in _parts(self.Sigma(L)))
+        if not alone and q not in (1, math.inf):
             raise ValueError(f"q is {q:g}; expected 1 or inf, unless Sigma just merges layers into blocks")
 
     def _matrix(self, s, rho):
@@ -63,92 +87,306 @@ class Layers(GramFisher, KernelFisher):
         return damped(F, rho)
 
     def _direction(self, s, e, rho, q):
-        N = len(e)
-        products = [_gram_product(h, delta, N) for h, delta in zip(s.h, s.delta, strict=True)] if self.refine else None
-        lam = self._multipliers(empirical_kernels(s, s).Theta, e.reshape(-1, 1), rho, q, products)
-        return [pull_layer(h, d, v.reshape(e.shape) / N) for h, d, v in zip(s.h, s.delta, lam, strict=True)]
+        dW, lost = [e] * len(s.h), 0.0
+        for group, block, X in self._solutions(s, e.reshape(-1, 1), rho, q, self.refine):
+            for l, dw in zip(group, block.pull(X), strict=True):
+                dW[l] = dw
+            lost = max(lost, block.lost)
+        warn_of_loss(lost, e)
+        return dW
+
+    def _coefficient(self, test, train, rho, q):
+        I = array_module(train.f).eye(train.f.size, dtype=train.f.dtype)
+        solutions = self._solutions(train, I, rho, q, refine=False)
+        return sum(block.cross(test.layers(group), X) for group, block, X in solutions)
+
+    def _solutions(self, s, E, rho, q, refine) -> Iterator[tuple[list[int], "_Jacobian", Array]]:
+        """The layers of each block, the block, scaled, and its solution for E (NC, k): see `_Jacobian.power`."""
+        for groups, Sigma in _parts(self.Sigma(len(s.h))):
+            scaled, c = s.layers([l for group in groups for l in group]).scaled(math.sqrt(rho))
+            blocks, first = [], 0
+            for group in groups:
+                own = scaled.layers(range(first, first + len(group)))
+                blocks.append(_Jacobian(own, E, c, refine, self.rcond))
+                first += len(group)
+            for group, block, X in zip(groups, blocks, _solve(Sigma, blocks, rho / c / c, q), strict=True):
+                yield group, block, finite(c ** (1 - 2 / q) * X)
+
+    def kernel_multipliers(self, Theta: list[Array], rho: float = 0.0, q: float = 1) -> list[Array]:
+        """The matrices (n, n) of e -> lambda_l of every layer, from the kernels Theta_l (n, n) of the training samples.
+
+        Theta: one matrix a trained layer.
+        rho, q: as in `direction`.
+        """
+        power = [Theta[0]] * len(Theta)
+        for groups, Sigma in _parts(self.Sigma(len(Theta))):
+            blocks = [_Kernel(sum(Theta[l] for l in group), self.rcond) for group in groups]
+            for group, lam in zip(groups, _solve(Sigma, blocks, rho, q), strict=True):
+                for l in group:
+                    power[l] = lam
+        return power
 
     def _kernel_coefficient(self, cross, train, rho, q):
         Theta = train.Theta
-        I = array_module(Theta[0]).eye(len(Theta[0]), dtype=Theta[0].dtype)
-        lam = self._multipliers(Theta, I, rho, q, None)
+        power = self.kernel_multipliers(Theta, rho, q)
         Theta = Theta if cross is train else cross.Theta
-        return sum(T @ v for T, v in zip(Theta, lam, strict=True))
-
-    def _multipliers(
-        self, Theta: list[Array], E: Array, rho: float, q: float, products: list[LinearMap] | None
-    ) -> list[Array]:
-        """lambda_1, .., lambda_L (NC, k) for right-hand sides E (NC, k)."""
-        Sigma = self.Sigma(len(Theta))
-        groups = _groups(Sigma)
-        if groups is None:
-            C, _, y = _factors(Sigma)
-            if rho or len(C) < len(Sigma) or not all(is_regular(T, self.rcond) for T in Theta):
-                return _coupled_multipliers(Sigma, Theta, E, rho, products, self.rcond)
-            layers = zip(np.linalg.solve(C, y).tolist(), Theta, products or [None] * len(Theta), strict=True)
-            return [w_l * refined(partial(lu_solve, T), E, product) for w_l, T, product in layers]
-        lam = [E] * len(Theta)
-        for group in groups:
-            product = products and (lambda X, group=group: sum(products[l](X) for l in group))
-            v = solve(sum(Theta[l] for l in group), E, rho, q, product=product, rcond=self.rcond)
-            for l in group:
-                lam[l] = v
-        return lam
+        return sum(T @ lam for T, lam in zip(Theta, power, strict=True))
 
     def _alpha(self, net: Network, n: int, frozen: int) -> float | None:
-        full = [has_full_rank(net, l, n) for l in range(frozen, len(net.shapes))]
-        Sigma = self.Sigma(len(full))
-        groups = _groups(Sigma)
-        if groups:  # the Theta_l of a group add up
-            return float(len(groups)) if all(any(full[l] for l in group) for group in groups) else None
-        C, Q, y = _factors(Sigma)
-        w = Q @ np.linalg.solve(C, y)  # Sigma^{-1} 1
-        idle = (abs(w) < 1e-12 * abs(w).max()) & (len(C) == len(Sigma))  # a layer of weight 0 may be narrow
-        return float(w.sum()) if all(full | idle) else None  # 1^T Sigma^{-1} 1, Theorem 4.1
+        """The sum of w with Sigma w = 1, where the Theta_l of the blocks that w needs are regular: (16), Theorem 4.1.
+
+        Blocks whose row of Sigma is zero are not trained, and drop out.
+        """
+        alpha = 0.0
+        for groups, Sigma in _parts(self.Sigma(len(net.shapes) - frozen)):
+            full = [has_full_rank(net, [frozen + l for l in group], n) for group in groups]
+            w, *_ = np.linalg.lstsq(Sigma[:, full], np.ones(len(groups)), rcond=None)
+            if Sigma.any() and not np.allclose(Sigma[:, full] @ w, 1, rtol=0, atol=1e-8):
+                return None
+            alpha += float(w.sum())
+        return alpha
 
 
-class Layerwise(Layers):
-    """G of K&O (15) for a symmetric Sigma (L, L), which may be indefinite, or singular with 1 in its range.
+class Exact(Layerwise):
+    """The exact Fisher matrix: Sigma = 1 1^T.  K&O (8), (9), (13); alpha = 1.
 
-    rcond, refine: see `GramFisher`.
-    Raises ValueError if Sigma is not symmetric, or if 1 is outside its range (Theta_bar would grow as 1 / rho); in use,
-    if Sigma is not L x L, or if 1 < q < inf and Sigma does not just merge layers into blocks. Warns where the damping
-    of an indefinite G lies among its negative eigenvalues.
+    rcond, refine: see `Fisher`.
     """
 
-    def __init__(self, Sigma: ArrayLike, *, rcond: float | None = None, refine: bool = True) -> None:
-        super().__init__(rcond=rcond, refine=refine)
-        self._Sigma = _checked_Sigma(Sigma)
-
-    def Sigma(self, L: int) -> np.ndarray:
-        if len(self._Sigma) != L:
-            raise ValueError(f"Sigma is {len(self._Sigma)} x {len(self._Sigma)}; expected {L} x {L} for L = {L} layers")
-        return self._Sigma
-
-
-class Exact(Layers):
-    """The exact Fisher matrix: Sigma = 1 1^T.  K&O (8), (9), (13); alpha = 1. rcond, refine: see `GramFisher`."""
+    def __init__(self, *, rcond: float | None = None, refine: bool = True) -> None:
+        Fisher.__init__(self, rcond=rcond, refine=refine)
 
     def Sigma(self, L: int) -> np.ndarray:
         return np.ones((L, L))
 
 
-class BlockDiagonal(Layers):
-    """One block a layer: Sigma = I.  K&O (18); alpha = L. rcond, refine: see `GramFisher`."""
+class BlockDiagonal(Exact):
+    """One block a layer: Sigma = I.  K&O (18); alpha = L.
+
+    rcond, refine: see `Fisher`.
+    """
 
     def Sigma(self, L: int) -> np.ndarray:
         return np.eye(L)
 
 
-class BlockTridiagonal(Layers):
+class BlockTridiagonal(Exact):
     """Neighbouring layers coupled: Sigma_lm = 1 for |l - m| <= 1.  K&O (19); alpha = floor((L + 2) / 3).
 
-    rcond, refine: see `GramFisher`.
     Sigma is indefinite for L >= 3 (eigenvalues 1 + 2 cos(k pi / (L+1))), and singular for L = 3s + 2: see `Layerwise`.
+
+    rcond, refine: see `Fisher`.
     """
 
     def Sigma(self, L: int) -> np.ndarray:
         return np.eye(L) + np.eye(L, k=1) + np.eye(L, k=-1)
+
+
+# ------------------------------------------------------------------------------------------------------------- blocks
+
+
+class _Jacobian:
+    """A block whose root is the J of some layers, and what can be solved with it for right-hand sides E (NC, k).
+
+    c: what J and the root of rho have been divided by.
+    """
+
+    def __init__(self, s: Signals, E: Array, c: float, refine: bool, rcond: float | None) -> None:
+        self.s, self.c, self.refine, self.rcond, self.lost = s, c, refine, rcond, 0.0
+        squares = sum((d * d).sum(2) * (h * h).sum(1, keepdims=True) for h, d in zip(s.h, s.delta, strict=True))
+        self.alive = (squares > 0).reshape(-1, 1)  # rows of J that are not zero: the others do not act
+        self.E = self.alive * E
+        self.is_small = len(E) >= s.P
+
+    @cached_property
+    def Theta(self) -> Array:
+        """J J^T / N (NC, NC)."""
+        return ntk(self.s, self.s)
+
+    @cached_property
+    def svd(self) -> tuple[Array, Array, Array]:
+        """U, t and V t of J / sqrt(N), for a block with no more parameters than N C."""
+        return root_svd(jacobian(self.s) / math.sqrt(len(self.s.f)), self.rcond)
+
+    def product(self, X: Array) -> Array:
+        """Theta X (NC, 1), without Theta."""
+        N, C = self.s.f.shape
+        return push(self.s, pull(self.s, X.reshape(N, C) / N)).reshape(-1, 1)
+
+    def power(self, rho: float, q: float) -> Array:
+        """lambda = (Theta + rho I)^{-1/q} E (NC, k); for a small block J^T lambda (P, k) itself."""
+        if self.is_small:
+            U, t, V_t = self.svd
+            self.lost = lost_share(U, t, self.E)
+            return math.sqrt(len(self.s.f)) * (V_t * gain(t, rho, q)) @ (U.T @ self.E)
+        lam = self.inverse(rho) if q == 1 else None
+        return apply_power(*self.factors(rho), self.E, rho, q) if lam is None else lam
+
+    def inverse(self, rho: float) -> Array | None:
+        """(Theta + rho I)^{-1} E (NC, k) on the rows that are alive, or None where Theta does not give it."""
+        if self.is_small or self.rcond is not None:
+            return None
+        return refined_inverse(self.Theta, self.E, rho, self.product if self.refine else None)
+
+    def regular_solution(self) -> Array | None:
+        """Theta^{-1} E (NC, k), or None where Theta is singular."""
+        return self.inverse(0.0) if bool(self.alive.all()) else None
+
+    def factors(self, rho: float) -> tuple[Array, Array]:
+        """U (NC, k) and t (k,) of J / sqrt(N) = U t V^T, t = 0 where it counts as zero."""
+        if self.is_small:
+            U, t, _ = self.svd
+        else:
+            U, t = eigen_root(self.Theta, self.rcond)
+            if self.refine and not is_clear(U, t, self.E, rho):
+                T = triangle(X / len(self.s.f) ** 0.5 for X in _columns(self.s))
+                U, t, _ = root_svd(T.mT, self.rcond)
+        self.lost = lost_share(U, t, self.E)
+        return U, t
+
+    def finish(self, lam: Array) -> Array:
+        """What `power` would return in place of lambda."""
+        return jacobian(self.s).T @ lam if self.is_small else lam
+
+    def pull(self, X: Array) -> list[Array]:
+        """J^T lambda / N as a list like W, of what `power` returns for k = 1."""
+        N, C = self.s.f.shape
+        return shaped(X[:, 0] / N, self.s.shapes) if self.is_small else pull(self.s, X.reshape(N, C) / N)
+
+    def cross(self, test: Signals, X: Array) -> Array:
+        """J(x') J^T lambda / N (N'C, k)."""
+        if self.is_small:
+            return jacobian(test) @ X / len(self.s.f)
+        return ntk(test, self.s) @ X
+
+
+class _Kernel:
+    """The same of a block of which the kernel Theta (n, n) is all that is known, and for E = I."""
+
+    refine, c = True, 1.0
+
+    def __init__(self, Theta: Array, rcond: float | None) -> None:
+        self.Theta, self.rcond = Theta, rcond
+        self.E = array_module(Theta).eye(len(Theta), dtype=Theta.dtype)
+
+    def product(self, X: Array) -> Array:
+        return self.Theta @ X
+
+    def power(self, rho: float, q: float) -> Array:
+        return power_of_gram(self.Theta, rho, q, self.rcond)
+
+    def regular_solution(self) -> Array | None:
+        return None if self.rcond is not None else refined_inverse(self.Theta, self.E, 0.0, None)
+
+    def factors(self, rho: float) -> tuple[Array, Array]:
+        return eigen_root(self.Theta, self.rcond)
+
+    def finish(self, lam: Array) -> Array:
+        return lam
+
+
+def _columns(s: Signals) -> Iterator[Array]:
+    """J (NC, P), the columns of some units at a time."""
+    n = s.f.size
+    for h, delta in zip(s.h, s.delta, strict=True):
+        for units in batches(delta.shape[2], n * h.shape[1]):
+            yield (delta[:, :, units, None] * h[:, None, None, :]).reshape(n, -1)
+
+
+def _solve(Sigma: np.ndarray, blocks: list, rho: float, q: float) -> list[Array]:
+    """lambda_l (NC, k) of blocks coupled by Sigma."""
+    if len(blocks) == 1 and Sigma[0, 0] in (0, 1):
+        (block,) = blocks
+        return [block.power(rho, q) if Sigma[0, 0] else block.finish(block.E * (1 / rho if rho else 0.0))]
+    if rho == 0 and np.linalg.matrix_rank(Sigma) == len(Sigma):
+        solutions = [block.regular_solution() for block in blocks]
+        if all(v is not None for v in solutions):
+            w = np.linalg.solve(Sigma, np.ones(len(Sigma))).tolist()
+            return [w_l * v for w_l, v in zip(w, solutions, strict=True)]
+    return _coupled(Sigma, blocks, rho)
+
+
+def _coupled(Sigma: np.ndarray, blocks: list, rho: float) -> list[Array]:
+    """lambda_l (NC, k) on the range of S^T, refined if the blocks ask for it."""
+    xp, E = array_module(blocks[0].E), blocks[0].E
+    (n, k), L, coupling = E.shape, len(blocks), xp.asarray(Sigma, dtype=E.dtype)
+    factors = [block.factors(rho) for block in blocks]
+    if rho:
+        _warn_if_resonant(Sigma, [t * blocks[0].c for _, t in factors], rho * blocks[0].c ** 2, n)
+    roots = _block_diagonal([U * t for U, t in factors])  # (L n, r)
+    inverse_roots = _block_diagonal([U * gain(t, 0.0, 2) for U, t in factors])  # U t^{-1}
+
+    def times_Sigma(X: Array) -> Array:  # (Sigma (x) I) X (L n, k)
+        return xp.tensordot(coupling, X.reshape(L, n, -1), 1).reshape(X.shape)
+
+    def product(X: Array) -> Array:
+        Theta_X = [block.product(x) for block, x in zip(blocks, X.reshape(L, n, k), strict=True)]
+        return times_Sigma(xp.concatenate(Theta_X)) + rho * X
+
+    basis = _range_basis(Sigma, roots)
+    w, V = eigen(basis.T @ roots.T @ times_Sigma(roots @ basis))  # H on its range
+    live = abs(w) > cutoff(len(w), w.dtype) * abs(w).max()
+    power = live / xp.where(live, w + rho, 1)
+    aside = 0.0 if rho == 0 or _has_one_in_range(Sigma) else 1 / rho  # of what has a share outside that range
+
+    def inverse(X: Array) -> Array:  # factor by factor, since the large entries of inverse_roots act on small ones
+        right = roots.T @ X
+        inside = basis.T @ right
+        d = basis @ (V @ (power[:, None] * (V.T @ inside))) + aside * (right - basis @ inside)
+        return inverse_roots @ d
+
+    B = xp.concatenate([block.E for block in blocks])
+    lam = refined(inverse, B, product) if blocks[0].refine else None
+    lam = (inverse(B) if lam is None else lam).reshape(L, n, k)
+    return [block.finish(v) for block, v in zip(blocks, lam, strict=True)]
+
+
+def _range_basis(Sigma: np.ndarray, roots: Array) -> Array:
+    """An orthonormal basis (r, k) of the range of H = roots^T (Sigma (x) I) roots, from roots (L n, r) and not from H.
+
+    A right-hand side in that range would be left with a share outside it by rounding, which a small rho amplifies.
+    """
+    xp, (w, Q) = array_module(roots), np.linalg.eigh(Sigma)
+    live = abs(w) > 1e-13 * len(w) * abs(w).max()
+    if live.all():
+        return xp.eye(roots.shape[1], dtype=roots.dtype)
+    Q = xp.asarray(Q[:, live], dtype=roots.dtype)  # (L, p)
+    L, n = len(Q), len(roots) // len(Q)
+    mixed = xp.tensordot(Q.T, roots.reshape(L, n, -1), 1).reshape(-1, roots.shape[1])  # (Q^T (x) I) roots (p n, r)
+    U, t, _ = root_svd(mixed.T)
+    return U[:, t > 0]
+
+
+def _block_diagonal(blocks: list[Array]) -> Array:
+    xp, rows, columns = array_module(blocks[0]), *(sum(b.shape[axis] for b in blocks) for axis in (0, 1))
+    matrix, i, j = xp.zeros((rows, columns), blocks[0].dtype), 0, 0
+    for b in blocks:
+        matrix[i : i + b.shape[0], j : j + b.shape[1]] = b
+        i, j = i + b.shape[0], j + b.shape[1]
+    return matrix
+
+
+# -------------------------------------------------------------------------------------------------------------- Sigma
+
+
+def _parts(Sigma: np.ndarray) -> list[tuple[list[list[int]], np.ndarray]]:
+    """The blocks that have to be solved together, those that a chain of entries of Sigma connects, and their Sigma."""
+    blocks = _equal_rows(Sigma)
+    Sigma = Sigma[np.ix_(*2 * [[block[0] for block in blocks]])]  # a row for each block
+    linked = np.eye(len(Sigma)) + (Sigma != 0)
+    parts = _equal_rows(np.linalg.matrix_power(linked, len(Sigma)) > 0)
+    return [([blocks[l] for l in part], Sigma[np.ix_(part, part)]) for part in parts]
+
+
+def _equal_rows(matrix: np.ndarray) -> list[list[int]]:
+    """The groups of indices of equal rows."""
+    _, group = np.unique(matrix, axis=0, return_inverse=True)
+    return [np.flatnonzero(group.ravel() == g).tolist() for g in range(group.max() + 1)]
+
+
+def _has_one_in_range(Sigma: np.ndarray) -> bool:
+    w, *_ = np.linalg.lstsq(Sigma, np.ones(len(Sigma)), rcond=None)
+    return np.allclose(Sigma @ w, 1, rtol=0, atol=1e-8)
 
 
 def _checked_Sigma(Sigma: ArrayLike) -> np.ndarray:
@@ -160,84 +398,15 @@ def _checked_Sigma(Sigma: ArrayLike) -> np.ndarray:
     gap = abs(Sigma - Sigma.T).max()
     if gap > 1e-12 * abs(Sigma).max():
         raise ValueError(f"Sigma is not symmetric: it differs from its transpose by up to {gap:.3g}")
-    Sigma = (Sigma + Sigma.T) / 2
-    _, Q, y = _factors(Sigma)
-    miss = abs(Q @ y - 1).max()
-    if miss > 1e-8:
-        raise ValueError(
-            f"Sigma is singular and 1 is not in its range (distance {miss:.3g}): Theta_bar would grow as 1 / rho; "
-            "expected a non-singular Sigma, or one with Sigma w = 1 for some w"
-        )
-    return Sigma
+    return (Sigma + Sigma.T) / 2
 
 
-def _groups(Sigma: np.ndarray) -> list[list[int]] | None:
-    """The groups of layers of which Sigma is the indicator (Sigma_lm = 1 within a group, else 0), or None."""
-    same_rows = (Sigma[:, None] == Sigma[None]).all(-1)
-    return [np.flatnonzero(row).tolist() for row in np.unique(Sigma, axis=0)] if (Sigma == same_rows).all() else None
-
-
-def _factors(Sigma: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """C (p, p) non-singular, Q (L, p) with Q^T Q = I, and y (p,): Sigma = Q C Q^T, and Q y = 1 if 1 is in its range."""
-    w, Q = np.linalg.eigh(Sigma)
-    live = abs(w) > 1e-13 * len(w) * abs(w).max()
-    if live.all():
-        return Sigma, np.eye(len(w)), np.ones(len(w))
-    return np.diag(w[live]), Q[:, live], Q[:, live].sum(0)
-
-
-def _gram_product(h: Array, delta: Array, N: int) -> LinearMap:
-    """X (NC, 1) -> Theta_l X = J_l J_l^T X / N through the factored Jacobian."""
-    return lambda X: push_layer(h, delta, pull_layer(h, delta, X.reshape(N, -1) / N)).reshape(-1, 1)
-
-
-def _coupled_multipliers(
-    Sigma: np.ndarray, Theta: list[Array], E: Array, rho: float, products: list[LinearMap] | None, rcond: float | None
-) -> Array:
-    """lambda (L, n, k) for E (n, k), where Sigma does not just merge layers."""
-    if rho:
-        _warn_if_resonant(Sigma, Theta, rho)
-    xp, mix = array_module(E), array_module(E).tensordot
-    C, Q, y = (xp.asarray(matrix, dtype=E.dtype) for matrix in _factors(Sigma))
-    (p, _), n = C.shape, len(E)
-    M = mix(Q.T[:, None] * Q.T, xp.stack(Theta), 1).transpose(0, 2, 1, 3).reshape(p * n, p * n)  # T T^T / N
-    inverse = _coupled_inverse(C, M, rho, rcond)
-    right = y[:, None, None] * E  # (p, n, k)
-    mu = inverse(right)
-    if products:
-        Theta_lam = xp.stack([product(v) for product, v in zip(products, mix(Q, mu, 1), strict=True)])
-        mu = mu + inverse(right - mix(C @ Q.T, Theta_lam, 1) - rho * mu)
-    return mix(Q, mu, 1)
-
-
-def _coupled_inverse(C: Array, M: Array, rho: float, rcond: float | None) -> LinearMap:
-    """R (p, n, k) -> [(C (x) I) M + rho I]^{-1} R, with the pseudo-inverse of G where M is singular."""
-    xp = array_module(M)
-
-    def times_C(X: Array) -> Array:  # (C (x) I) X
-        return xp.tensordot(C, X.reshape(len(C), -1, X.shape[1]), 1).reshape(X.shape)
-
-    K = damped(times_C(M), rho)
-    well_conditioned = max(float(np.finfo(K.dtype).eps) ** 0.5, cutoff(len(K), K.dtype, rcond))
-    if is_regular(K, well_conditioned) or (is_regular(M, rcond) and is_regular(K, rcond)):
-        return lambda R: lu_solve(K, R.reshape(len(K), -1)).reshape(R.shape)  # LU: K is not symmetric
-    # T / sqrt(N) = root U^T, with U^T U = I: G = U root^T (C (x) I) root U^T + rho I on the range of T^T
-    w, V = eigen(M)
-    live = w > cutoff(len(M), M.dtype, rcond) * w.max()
-    w = xp.where(live, w, 1) ** 0.5
-    root = V * (live * w)
-    middle = inverse_power(root.T @ times_C(root), rho, rcond=rcond)
-    K_inverse = (V * (live / w)) @ middle @ root.T
-    return lambda R: (K_inverse @ R.reshape(len(K), -1)).reshape(R.shape)
-
-
-def _warn_if_resonant(Sigma: np.ndarray, Theta: list[Array], rho: float) -> None:
+def _warn_if_resonant(Sigma: np.ndarray, roots: list[Array], rho: float, n: int) -> None:
     """G + rho I is singular at rho = -w for all eigenvalues w < 0 of G; -w is in [lo, hi] by Ostrowski's theorem."""
     negative = [-w for w in np.linalg.eigvalsh(Sigma) if w < -1e-12 * abs(Sigma).max()]
     if negative:
-        w = [eigenvalues(T) for T in Theta]
-        lo = min(negative) * max(min(float(v[0]) for v in w), 0.0)
-        hi = max(negative) * max(float(v[-1]) for v in w)
+        least = min(float(t.min()) ** 2 if len(t) == n else 0.0 for t in roots)
+        lo, hi = min(negative) * least, max(negative) * max(float(t.max()) ** 2 for t in roots)
         if lo <= rho <= hi:
             warnings.warn(
                 f"rho = {rho:.3g} lies among the negative eigenvalues of the indefinite G, which are in [-{hi:.3g}, "
@@ -245,5 +414,5 @@ def _warn_if_resonant(Sigma: np.ndarray, Theta: list[Array], rho: float) -> None
                 + (f", rho < {lo:.3g}" if lo else "")
                 + f" or rho > {hi:.3g}",
                 RuntimeWarning,
-                stacklevel=6,
+                stacklevel=7,
             )

@@ -1,38 +1,41 @@
-"""One block a unit, i.e. a row of W_l with its bias.
+"""One block a unit, i.e. a row of W_l with its bias, without J: a unit takes an N x N system for any number of outputs.
 
     G                = block-diagonal part of F by units, + rho I                                     K&O (23)
-    Theta_{l,i}      = D K D^T,   K = h_{l-1} h_{l-1}^T / N,   D (NC, N) has delta_l[n,:,i] in column n       (S.131)
+    J_{l,i}[(n,c),:] = delta_l[n,c,i] h_{l-1}[n,:],   a root R = D h_{l-1} (N, k), D = diag(r), r_n = |delta_l[n,:,i]|
+    direction_{l,i}  = R^T (R R^T / N + rho I)^{-1/q} D g / N,    g_n = sum_c delta_l[n,c,i] e[n,c] / r_n^2
+    R R^T / N        = D K D,    K = h_{l-1} h_{l-1}^T / N                                            (S.131)
 
-D = U diag(r) with orthonormal U and r_n = |delta_l[n,:,i]|, so a unit has an N x N system for any number of outputs:
+A sample with r_n = 0 is dead for the unit. For q = 1 the system of the others is scaled to unit diagonal, which frees
+it from the spread of r, c_n = r_n / sqrt(K_nn r_n^2 + rho):
 
-    direction_{l,i}  = h_{l-1}^T mu / N,   mu = r y,   (r K r + rho I)^{1/q} y = r g
-    g_n              = sum_c delta_l[n,c,i] e[n,c] / r_n^2
+    direction_{l,i}  = h_{l-1}^T c y / N,   (c K c + diag(d)) y = c g,   d_n = rho / (K_nn r_n^2 + rho)
 
-For q = 1 it is scaled to unit diagonal by c_n = r_n / sqrt(K_nn r_n^2 + rho), which frees it from the spread of r:
-
-    mu = c y,   (c K c + diag(d)) y = c g,   d_n = rho / (K_nn r_n^2 + rho)
-
-A dead sample, r_n = 0, has c_n = 0 and d_n := 1: the solution on the others is then the exact pseudo-inverse.
+and refined through h. Where that fails, and for other q, the singular values of R are taken; h, if it has more columns
+than rows, is replaced by its triangle, of which all products are the same.
 """
 
+import math
+from collections.abc import Iterator
 from functools import partial
 
 import numpy as np
 
 from ..arrays import Array, array_module, batches
 from ..kernels import order_parameters
-from ..network import Network
-from ..spectral import damped, eigen_power, gram, is_regular, lu_solve
-from .base import GramFisher, fisher_information, has_full_rank, unit_slices
+from ..network import Network, Signals
+from ..spectral import damped, finite, gain, inverse, norm, refined, root_svd, solve, triangle
+from .base import Fisher, fisher_information, has_full_rank, unit_slices, warn_of_loss
 
 
-class Unitwise(GramFisher):
+class Unitwise(Fisher):
     """G of K&O (23). Wide random networks have alpha = sum_{l<L} gamma_l M_l / C + 1 for inputs of unit norm (S.128).
 
     Needs inputs of full rank N in every trained layer: where M_0 < N, freeze the first (`Signals.above`, K&O C.2.2).
     At rho = 0 the step is heavy-tailed, as 1 / delta: training wants a small damping, such as 1e-8.
-    refine: see `GramFisher`. rcond: likewise, but only where the inputs of a layer are linearly dependent or q > 1;
-    else a sample is dead if the sum of its delta^2 is below the smallest normal number, and all others count.
+
+    rcond: the singular values of the R of a unit that are at most rcond times its largest count as zero; None for
+        `spectral.cutoff`.
+    refine: see `Fisher`.
     """
 
     def _matrix(self, s, rho):
@@ -43,70 +46,92 @@ class Unitwise(GramFisher):
         return damped(G, rho)
 
     def _direction(self, s, e, rho, q):
-        xp, N = array_module(e), len(e)
-        dW = []
-        for h, delta in zip(s.h, s.delta, strict=True):
-            layer = _Layer(h, delta, rho, q, self.rcond)
-            units = batches(delta.shape[2], N * N)
-            mu = [layer.multipliers(delta[:, :, i], e[:, :, None], self.refine)[:, :, 0] for i in units]
-            dW.append((xp.concatenate(mu) / N) @ h)
+        xp, dW, lost = array_module(e), [], 0.0
+        for l, delta in enumerate(s.delta):
+            scaled, c = s.layers([l]).scaled(math.sqrt(rho))
+            layer = _Layer(scaled, rho / c / c, q, self.refine, self.rcond)
+            mu = xp.zeros((delta.shape[2], len(e)), e.dtype)
+            for units, mu_units in layer.multipliers(e[:, :, None]):
+                mu[units] = mu_units[:, :, 0]
+            dW.append(finite(c ** (1 - 2 / q) / len(e) * mu) @ scaled.h[0])
+            lost = max(lost, layer.lost)
+        warn_of_loss(lost, e)
         return dW
 
     def _coefficient(self, test, train, rho, q):
         xp, (N, C) = array_module(train.f), train.f.shape
         E = xp.eye(N * C, dtype=train.f.dtype).reshape(N, C, N * C)
         Theta_bar = xp.zeros((*test.f.shape, N * C), train.f.dtype)
-        for h1, d1, h, delta in zip(test.h, test.delta, train.h, train.delta, strict=True):
-            layer, K1 = _Layer(h, delta, rho, q, self.rcond), h1 @ h.T / N
-            for i in batches(delta.shape[2], max(N, len(h1)) * N * C):
-                mu = layer.multipliers(delta[:, :, i], E, refine=False)  # (u, N, NC)
-                Theta_bar += d1[:, :, i] @ xp.tensordot(K1, mu, (1, 1))
+        for l, (h1, delta1) in enumerate(zip(test.h, test.delta, strict=True)):
+            scaled, c = train.layers([l]).scaled(math.sqrt(rho))
+            K1 = c ** (1 - 2 / q) / N * (h1 @ scaled.h[0].T)  # (N', N)
+            for units, mu in _Layer(scaled, rho / c / c, q, False, self.rcond).multipliers(E):  # mu (u, N, NC)
+                Theta_bar += delta1[:, :, units] @ xp.tensordot(K1, mu, (1, 1))
         return Theta_bar.reshape(test.f.size, N * C)
 
     def _alpha(self, net: Network, n: int, frozen: int) -> float | None:
         """The wide limit: at finite width Theta_bar counts live units, alpha on average."""
-        wide = all(net.shapes[l][1] >= n and has_full_rank(net, l, n) for l in range(frozen, len(net.shapes)))
+        wide = all(net.shapes[l][1] >= n and has_full_rank(net, [l], n) for l in range(frozen, len(net.shapes)))
         hidden = list(zip(net.widths[1:-1], order_parameters(net), strict=False))[frozen:]
         return sum(net.activation.gamma(q) * M for M, q in hidden) / net.widths[-1] + 1.0 if wide else None
 
 
 class _Layer:
-    """The systems of all units of a layer; h (N, m), delta (N, C, M)."""
+    """The systems of all units of a layer, of which `multipliers` gives the solutions."""
 
-    def __init__(self, h: Array, delta: Array, rho: float, q: float, rcond: float | None) -> None:
-        self.h, self.rho, self.q, self.rcond = h, rho, q, rcond
-        self.K = gram(h, len(h))
-        # Every system is regular to working precision if K is (eigenvalues interlace), or if rho is large enough
-        largest = float(((delta * delta).sum(1).max(1) * self.K.diagonal()).max())
+    def __init__(self, layer: Signals, rho: float, q: float, refine: bool, rcond: float | None) -> None:
+        (h,), (self.delta,) = layer.h, layer.delta
+        self.rho, self.q, self.refine, self.rcond, self.lost = rho, q, refine, rcond, 0.0
+        N, k = h.shape
+        self.root = (triangle([h]).T if k > N else h) / math.sqrt(N)  # (N, min(k, N)), K = root root^T
+        self.K = self.root @ self.root.T
+        # Systems are regular to half of the digits if K is (eigenvalues interlace), or if rho is large enough
         root_eps = float(np.finfo(h.dtype).eps) ** 0.5
-        self.regular = q == 1 and (is_regular(self.K, rcond) or rho > root_eps * largest)
+        size = float(((self.delta * self.delta).sum(1).max(1) * self.K.diagonal()).max())
+        safe = q == 1 and rcond is None and k >= N
+        self.is_regular = safe and (rho > root_eps * size or inverse(self.K)[1] * root_eps < 1)
 
-    def multipliers(self, delta: Array, E: Array, refine: bool) -> Array:
-        """mu (u, N, k) of the units with delta (N, C, u), for right-hand sides E (N, C, k)."""
-        xp = array_module(E)
-        r2 = (delta * delta).sum(1).T  # (u, N)
+    def multipliers(self, E: Array) -> Iterator[tuple[Array, Array]]:
+        """Some units at a time, and their mu (u, N, k) for right-hand sides E (N, C, k); R^T mu / N is the step."""
+        xp, (N, _, k) = array_module(E), E.shape
+        r2 = (self.delta * self.delta).sum(1).T  # (M, N)
         live = r2 >= float(np.finfo(r2.dtype).tiny)
-        r2 = xp.where(live, r2, 1)
-        g = (delta.transpose(0, 2, 1) @ E).transpose(1, 0, 2) * (live / r2)[:, :, None]  # (u, N, k)
-        if self.regular:
-            scale = self.K.diagonal() * r2 + self.rho
-            c, d = live * xp.sqrt(r2 / scale), xp.where(live, self.rho / scale, 1)
-            c, d, n = c[:, :, None], d[:, :, None], xp.arange(len(E))
-            system = c * self.K * c.mT
-            system[:, n, n] = 1  # c K c + diag(d), less rounding
-            inverse = partial(lu_solve, system)
-        else:
-            c, d = (live * xp.sqrt(r2))[:, :, None], self.rho
-            V, power = eigen_power(c * self.K * c.mT, self.rho, self.q, self.rcond)
+        order = xp.argsort(live.sum(1))  # so that units of a batch have about as many live samples
+        for batch in batches(len(order), N * max(N, k), limit=2**20):
+            units = order[batch]
+            delta, alive, r2_u = self.delta[:, :, units], live[units], xp.where(live[units], r2[units], 1)
+            g = (delta.transpose(0, 2, 1) @ E).transpose(1, 0, 2) * (alive / r2_u)[:, :, None]  # (u, N, k)
+            mu = self._of_kernel(r2_u, alive, g) if self.is_regular else None
+            yield units, self._of_root(r2_u, alive, g) if mu is None else mu
 
-            def inverse(B: Array) -> Array:
-                return V @ (power.mT * (V.mT @ B))
+    def _of_root(self, r2: Array, live: Array, g: Array) -> Array:
+        """mu = D U (t^2 + rho)^{-1/q} U^T D g (u, N, k) from the singular values of R / sqrt(N) = D root."""
+        D = (live * r2**0.5)[:, :, None]
+        U, t, _ = root_svd(D * self.root, self.rcond)
+        c = U.mT @ (D * g)
+        self.lost = max(self.lost, norm((t == 0)[:, :, None] * c) / (norm(D * g) or 1.0))
+        return D * ((U * gain(t, self.rho, self.q)) @ c)
 
-        y = inverse(c * g)
-        if refine and self.q == 1:
-            y = y + inverse(c * (g - self._product(c * y)) - d * y)
-        return c * y
+    def _of_kernel(self, r2: Array, live: Array, g: Array) -> Array | None:
+        """mu = c y (u, N, k) from the scaled systems of the m samples that come first, the live ones among them."""
+        xp, (u, N, k) = array_module(g), g.shape
+        m = max(1, int(live.sum(1).max()))
+        place, rows = xp.argsort(~live, axis=1)[:, :m], xp.arange(u)[:, None]  # (u, m), (u, 1)
+        r2, live, g = r2[rows, place], live[rows, place], g[rows, place]  # (u, m), (u, m), (u, m, k)
+        scale = self.K.diagonal()[place] * r2 + self.rho
+        c, d = (live * xp.sqrt(r2 / scale))[:, :, None], xp.where(live, self.rho / scale, 1)[:, :, None]
+        system, i = c * self.K[place[:, :, None], place[:, None]] * c.mT, xp.arange(m)
+        system[:, i, i] = 1  # c K c + diag(d), less rounding
 
-    def _product(self, z: Array) -> Array:
-        """K z (u, N, k) through the factor h."""
-        return ((z.transpose(0, 2, 1) @ self.h) @ self.h.T).transpose(0, 2, 1) / len(self.h)
+        def mu(y: Array) -> Array:  # c y, at the places of the m samples
+            z = xp.zeros((u, N, k), y.dtype)
+            z[rows, place] = c * y
+            return z
+
+        def product(y: Array) -> Array:  # (c K c + diag(d)) y through the root of K
+            z = mu(y).transpose(0, 2, 1).reshape(u * k, N) @ self.root @ self.root.T
+            return c * z.reshape(u, k, N).transpose(0, 2, 1)[rows, place] + d * y
+
+        inverse_map = partial(solve, system)
+        y = refined(inverse_map, c * g, product) if self.refine else inverse_map(c * g)
+        return None if y is None else mu(y)

@@ -13,7 +13,6 @@ import refngd as rn
 
 from ... import deep_linear, modes, preprocess
 from ...activations import Activation, named
-from ...fisher.sigma import Layers
 from ...linear_training import descend
 
 Arrays = dict[str, np.ndarray]
@@ -111,18 +110,20 @@ class Engine:
         s, loss, fisher = self._trained(inputs, attrs), loss_of(attrs), self._fisher(attrs, inputs)
         white, e = loss.whiten(s, inputs["y"])
         first = attrs.get("frozen", 0) + 1
-        kernels = rn.empirical_kernels(white, white)
-        return {
+        outputs = {
             **numbered("dW", fisher.direction(white, e, **power_of(attrs)), first),
             **self.signals(inputs, attrs),
             "e": loss.residual(s.f, inputs["y"]),
-            "e_white": e,
-            **numbered("delta_white", white.delta, first),
-            **numbered("A", kernels.A, first - 1),
-            **numbered("B", kernels.B, first),
-            **numbered("Theta", kernels.Theta, first),
-            **numbered("lambda", _multipliers(fisher, kernels.Theta, e, attrs), first),
         }
+        if loss == rn.mse:  # for others refngd has another root R_n of H_n than the intermediates have
+            kernels = rn.empirical_kernels(s, s)
+            outputs |= {
+                **numbered("A", kernels.A, first - 1),
+                **numbered("B", kernels.B, first),
+                **numbered("Theta", kernels.Theta, first),
+                **numbered("lambda", _multipliers(fisher, kernels.Theta, e, attrs), first),
+            }
+        return outputs
 
     def coefficient(self, inputs, attrs):
         test, train = self._trained(inputs, attrs, "x_test"), self._trained(inputs, attrs)
@@ -274,8 +275,8 @@ def rule_of(attrs: dict) -> deep_linear.Rule:
 
 
 def _multipliers(fisher: rn.Fisher, Theta: list[np.ndarray], e: np.ndarray, attrs: dict) -> list[np.ndarray]:
-    """lambda_l (N, C) of the layer-wise approximations, without refinement."""
+    """lambda_l (N, C) of the layer-wise approximations, from the kernels alone."""
     power = power_of(attrs)
-    if not isinstance(fisher, Layers) or math.isinf(power["q"]):
+    if not isinstance(fisher, rn.Layerwise) or math.isinf(power["q"]):
         return []
-    return [v.reshape(e.shape) for v in fisher._multipliers(Theta, e.reshape(-1, 1), **power, products=None)]
+    return [(lam @ e.ravel()).reshape(e.shape) for lam in fisher.kernel_multipliers(Theta, **power)]
