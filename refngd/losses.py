@@ -100,9 +100,14 @@ class CrossEntropy(Loss):
         return alpha * pairs.sum(2) / w.sum(1, keepdims=True)
 
     def check(self, y: Array) -> None:
-        one_hot = y.shape[1] >= 2 and bool((((y == 0) | (y == 1)).all(1) & (y.sum(1) == 1)).all())
+        if y.shape[1] == 1:
+            raise ValueError(
+                "y has C = 1 column; expected C >= 2. For the logistic loss of one output f take two, of which it is "
+                "the difference f_1 - f_0, and one-hot y"
+            )
+        one_hot = bool((((y == 0) | (y == 1)).all(1) & (y.sum(1) == 1)).all())
         if not one_hot:
-            raise ValueError(f"y is not one-hot with C = {y.shape[1]}; expected one 1 in each row, else 0, and C >= 2")
+            raise ValueError(f"y is not one-hot with C = {y.shape[1]}; expected one 1 in each row, else 0")
 
 
 mse, cross_entropy = MSE(), CrossEntropy()
@@ -123,6 +128,11 @@ def output_hessian(f: Array) -> Array:
     return Lambda
 
 
+def centred(s: Signals) -> Signals:
+    """The signals of the outputs less their mean over the classes, which is all that softmax sees of them."""
+    return replace(s, f=s.f - s.f.mean(1, keepdims=True), delta=[d - d.mean(1, keepdims=True) for d in s.delta])
+
+
 def hessian_root(f: Array, y: Array, rho: float) -> tuple[Array, Array]:
     """R_n (N, C, C), upper triangular, with R_n^T R_n = Lambda_n + rho I, and e_n = R_n^{-T} (p_n - y_n) (N, C).
 
@@ -132,7 +142,7 @@ def hessian_root(f: Array, y: Array, rho: float) -> tuple[Array, Array]:
         R_jj = (a_j t_j / t_{j-1})^{1/2},    R_ji = -R_jj p_j p_i / (a_j t_j), i > j,    e = z / diag(R)
 
     Sums have no negative terms, so that every entry is right to rounding, for logits of any size. At rho = 0 the last
-    row of R is zero, as is that of a class whose p underflows; e is zero there, and every approximation leaves them out.
+    row of R is zero, as is that of a class whose p underflows. e is zero there, and every approximation leaves it out.
     """
     xp, p, C, tiny = array_module(f), softmax(f), f.shape[1], float(np.finfo(f.dtype).tiny)
     if rho < tiny:
