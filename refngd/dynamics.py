@@ -169,7 +169,8 @@ class CrossEntropyFlow:
         rest = xp.where(self.y > 0, -math.inf, self.f0 - target)  # log p_c / p_y of the others
         top = rest.max(1, keepdims=True)
         log_odds = top + xp.log(xp.exp(rest - top).sum(1, keepdims=True))  # log (1 - p_y) / p_y
-        a = x + xp.logaddexp(log_odds + (math.log(-math.expm1(-x)) if x else -math.inf), xp.zeros_like(top))
+        v = log_odds + (math.log(-math.expm1(-x)) if x else -math.inf)
+        a = x + xp.maximum(v, 0) + xp.log1p(xp.exp(-abs(v)))  # x + log (1 + e^v)
         return a * (self.y - 1 / self.y.shape[1]) / self.alpha
 
     def predict(self, cross: Array, f0: Array, t: float) -> Array:

@@ -147,7 +147,8 @@ def hessian_root(f: Array, y: Array, rho: float) -> tuple[Array, Array]:
     xp, p, C, tiny = array_module(f), softmax(f), f.shape[1], float(np.finfo(f.dtype).tiny)
     if rho < tiny:
         _warn_of_underflow((y > 0) & (p < tiny))
-    I, later = xp.eye(C, dtype=f.dtype), xp.tri(C, k=-1, dtype=f.dtype)  # later_ij = 1 for i > j
+    I, i = xp.eye(C, dtype=f.dtype), xp.arange(C)
+    later = (i[:, None] > i).astype(f.dtype)  # later_ij = 1 for i > j
     live = p + rho >= tiny
     a = xp.where(live, p + rho, 1)
     w = p / a
@@ -158,7 +159,7 @@ def hessian_root(f: Array, y: Array, rho: float) -> tuple[Array, Array]:
     root = live * (a / t_last) ** 0.5 * t**0.5  # a t may underflow
     R = root[:, :, None] * (I - later.T * (w / t)[:, :, None] * p[:, None])  # (N, C, C)
     share = 1 - y @ later.T + (rho * y / a) @ later.T  # 1, or behind the target rho / a of it
-    z = (1 - y) * share * p / t_last - y * (before + after) / t_last
+    z = (1 - y) * share * (p / t_last) - y * (before + after) / t_last
     return R, live * z / xp.where(live, root, 1)
 
 
