@@ -96,7 +96,7 @@ def test_one_layer_is_within_30_u_cond(dtype, kappa, N, M):
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize(("N", "M"), [(5, 8), (30, 41), (120, 131), (120, 50)])
 def test_the_promise_ends_at_the_cutoff_which_is_said(dtype, N, M):
-    """cond(J) = 1 / (4 k eps), k = min(N, M): half of it keeps the promise, four times as much warns of what is lost."""
+    """cond(J) = 1 / (4 k eps), k = min(N, M): half of it keeps the promise, four times as much is said."""
     limit, e = 1 / cutoff(min(N, M), dtype), generator(1).standard_normal(N).astype(dtype)
     x, *_ = graded(N, M, limit / 2, dtype)
     exact, kappa = exact_step(x.astype(float), e.astype(float)), condition(x.astype(float))
