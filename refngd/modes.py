@@ -12,6 +12,8 @@
 
 import math
 
+import numpy as np
+
 from .arrays import Array, array_module
 from .checks import checked_damping, checked_finite, checked_rate
 from .mode_solution import closed_form, escape_time, map_velocity, solution, time_to  # noqa: F401
@@ -64,12 +66,13 @@ def regularised(s: Array, s_star: Array | float, eps: float, eta: float = 1.0) -
         raise ValueError(f"eps is {eps}; expected a finite number >= 0")
     (j, e), (Delta, x) = _scaled_jacobian(s), _scaled_displacement(s, s_star)
     norm, k = _scaled_norm(j, e)
-    xp, (damping, y) = array_module(s), math.frexp(eps)
+    xp, (damping, y), (gain, z) = array_module(s), math.frexp(eps), math.frexp(float(eps) + 1)
     top = xp.maximum(2 * k, y) if eps else 2 * k
     H = xp.ldexp(damping * xp.ones_like(norm), y - top) + xp.ldexp(norm * norm, 2 * k - top)  # (eps + ||j||^2) / 2^top
-    return _unscaled(-checked_rate(eta) * (float(eps) + 1) * Delta * j / H, x + e - top)
+    return _unscaled(-checked_rate(eta) * gain * Delta * j / H, x + e + z - top)
 
 
+@np.errstate(over="ignore")  # `_in_range` reports it
 def invariants(s: Array, q: float = 1, block: bool = False) -> Array:
     """What the flow conserves, (d-1, ..): s_i^2 - s_{i+1}^2 for all full rules, Huh (6).
 
@@ -147,6 +150,7 @@ def _scaled_power(m: Array, k: Array, q: float, one: int = 0) -> tuple[Array, Ar
     return power, k * one + array_module(m).rint((rest - 2 * k) / q)
 
 
+@np.errstate(over="ignore")  # `_in_range` reports it
 def _unscaled(m: Array, k: Array) -> Array:
     """m 2^k."""
     return _in_range(array_module(m).ldexp(m, k.astype(int)))
