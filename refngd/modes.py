@@ -72,7 +72,7 @@ def regularised(s: Array, s_star: Array | float, eps: float, eta: float = 1.0) -
     return _unscaled(-checked_rate(eta) * gain * Delta * j / H, x + e + z - top)
 
 
-@np.errstate(over="ignore")  # `_in_range` reports it
+@np.errstate(all="ignore")  # `_in_range` reports it
 def invariants(s: Array, q: float = 1, block: bool = False) -> Array:
     """What the flow conserves, (d-1, ..): s_i^2 - s_{i+1}^2 for all full rules, Huh (6).
 
@@ -150,7 +150,7 @@ def _scaled_power(m: Array, k: Array, q: float, one: int = 0) -> tuple[Array, Ar
     return power, k * one + array_module(m).rint((rest - 2 * k) / q)
 
 
-@np.errstate(over="ignore")  # `_in_range` reports it
+@np.errstate(all="ignore")  # `_in_range` reports it
 def _unscaled(m: Array, k: Array) -> Array:
     """m 2^k."""
     return _in_range(array_module(m).ldexp(m, k.astype(int)))
