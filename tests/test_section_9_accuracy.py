@@ -247,6 +247,22 @@ def test_k_is_not_taken_for_regular_where_rcond_says_it_is_not():
     assert error(dl.Rule(1, rcond=0.1).update(w, data), u) < 1e-12
 
 
+def test_rcond_zero_keeps_all_that_there_is():
+    for d, white in ((2, True), (3, True)):
+        w, data = problem(d, white, 1e9)
+        for rule in (dl.Rule(2), dl.Rule(2, block=True)):
+            kept = dl.Rule(2, rule.block, rcond=0).update(w, data)
+            for a, b in zip(host(kept), host(rule.update(w, data)), strict=True):
+                close(a, b, 1e-12)
+
+
+def test_statistics_of_samples_of_any_scale():
+    x, y = generator().standard_normal((5, 3)), generator(1).standard_normal((5, 2))
+    one, far = dl.Statistics.of(on(x), on(y)), dl.Statistics.of(on(2.0**-700 * x), on(y))
+    close(host(far.w_star), 2.0**700 * host(one.w_star), 1e-12)
+    close(host(far.S), 2.0**-700 * host(one.S), 1e-12)
+
+
 def test_rcond_of_a_block_rule_is_a_share_of_those_of_its_factors():
     w, data = on([np.diag([1.0, 1e-3]), np.diag([1.0, 1e-1])]), dl.Statistics(on(np.ones((2, 2))))
     E = host(dl.displacement(w, data))
@@ -447,6 +463,22 @@ def test_one_layer_that_turns_singular_does_no_harm():
     flips = np.abs(np.diff(signs, axis=0)).sum(1) / 2
     assert flips.max() == 1
     assert state.loss < 1e-5 * dl.loss(w, data)
+
+
+@pytest.mark.parametrize("n", [4, 2])
+def test_j_is_singular_where_two_square_layers_are_but_between_narrower_ends(n):
+    """Also if they lie apart; hidden layers wider than both ends may be singular as they like."""
+    rng = generator(2)
+    w = [rng.standard_normal((4, n)), rng.standard_normal((4, 4)), rng.standard_normal((n, 4))]
+    w[1:1] = [rng.standard_normal((4, 4)) for _ in range(2)]
+    for i in (1, 3):
+        U, s, Vt = np.linalg.svd(w[i])
+        w[i] = (U * [*s[:3], 0]) @ Vt
+    s = np.linalg.svd(host(dl.kernel(on(w))), compute_uv=False)
+    assert (s[-1] / s[0] < 1e-14) == (n == 4)
+    before, after = ([*w[:1], w[1] + h * np.eye(4), w[2], w[3] + h * np.eye(4), w[4]] for h in (-1e-3, 1e-3))
+    data = dl.Statistics(on(np.ones((n, n))))
+    assert (lt.jump(on(before), on(before), on(after), data) is not None) == (n == 4)
 
 
 def test_an_error_that_grows_is_a_jump_of_an_unbounded_rule_only():
