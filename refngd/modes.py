@@ -140,7 +140,7 @@ def _scaled_norm(j: Array, e: Array, block: bool = False) -> tuple[Array, Array]
     xp = array_module(j)
     k = e if block else xp.where(j == 0, -(2**20), e).max(0)
     norm = len(j) ** 0.5 * abs(j) if block else (xp.ldexp(j, e - k) ** 2).sum(0) ** 0.5
-    return xp.where(norm == 0, 1, norm), xp.where(norm == 0, 0, k)
+    return xp.where(norm == 0, 1, norm), k
 
 
 def _scaled_power(m: Array, k: Array, q: float, one: int = 0) -> tuple[Array, Array]:
@@ -164,7 +164,8 @@ def _in_range(a: Array) -> Array:
 
 def _checked_layers(s: Array) -> Array:
     if type(s) is not array_module(s).ndarray or not s.ndim or not len(s) or s.dtype.kind != "f":
-        raise ValueError(f"s has shape {getattr(s, 'shape', None)}; expected floats (d, ..), d >= 1 layers")
+        came = f"{type(s).__name__} of shape {getattr(s, 'shape', None)}"
+        raise ValueError(f"s is {came}; expected an array of floats (d, ..), d >= 1 layers, without a mask")
     return checked_finite("s", s)
 
 
