@@ -17,10 +17,12 @@ takes a matrix no larger than the kernel R R^T / N (NC, NC).
 import math
 import warnings
 from abc import ABC, abstractmethod
-from itertools import pairwise
 
-from ..activations import linear
-from ..arrays import Array, array_module, kind, require_memory
+import numpy as np
+
+from .. import definitions
+from ..activations import linear, relu
+from ..arrays import Array, array_module, kind, require_memory, to_device
 from ..checks import checked_damping, checked_frozen, checked_rcond, checked_whole
 from ..jacobian import jacobian, pull, push
 from ..kernels import Kernels, ntk
@@ -47,7 +49,7 @@ class Fisher(ABC):
         self.rcond, self.refine = checked_rcond(rcond), refine
 
     def matrix(self, s: Signals, rho: float = 0.0) -> Array:
-        """Dense G (P, P): the definition. Raises MemoryError if it cannot fit; `direction` needs no such matrix.
+        """Dense G (P, P), by its definition, on the host. Raises MemoryError if it cannot fit.
 
         s: the signals of the training samples.
         rho: the damping, absolute; of each factor in K-FAC.
@@ -57,7 +59,10 @@ class Fisher(ABC):
         self.require(len(s.h), bool(s.bias))
         nbytes = 4 * s.P**2 * s.f.dtype.itemsize
         require_memory(array_module(s.f), nbytes, f"G ({s.P} x {s.P}) and its work space", "call direction(s, e)")
-        return finite(self._matrix(s, rho))
+        h, delta, f = (to_device(a, "cpu") for a in (s.h, s.delta, s.f))
+        with np.errstate(all="ignore"):  # reported below
+            G = definitions.matrix(definitions.Signals(f, h, delta, s.bias), self._definition(len(s.h)), rho)
+        return array_module(s.f).asarray(finite(G))
 
     def direction(self, s: Signals, e: Array, rho: float = 0.0, q: float = 1) -> list[Array]:
         """G^{-1/q} J^T e / N as a list like W, in factored form.
@@ -108,8 +113,9 @@ class Fisher(ABC):
     def alpha(self, net: Network, n: int, frozen: int = 0) -> float | None:
         """The isotropy constant (12) for n training samples at rho = 0, q = 1, or None where there is none.
 
-        It presumes generic weights, and inputs in general position in every layer: samples alive (and for K-FAC with
-        activation patterns of their own) and no rank lost but where a layer is too narrow, which gives None.
+        It presumes generic weights and inputs, on which it depends with linear and smooth activations only by the
+        widths. Piecewise linear ones need samples that are alive in every layer (for K-FAC, with activation patterns
+        of their own), which is next to certain in wide layers alone; and no two inputs x and -x of each other.
 
         n: the number of training samples.
         frozen: the first layers that are kept fixed; it is then the constant for `Signals.above(frozen)`.
@@ -125,8 +131,9 @@ class Fisher(ABC):
         options = ", ".join(f"{key.strip('_')}={value!r}" for key, value in vars(self).items())
         return f"{type(self).__name__}({options})"
 
-    @abstractmethod
-    def _matrix(self, s: Signals, rho: float) -> Array: ...
+    def _definition(self, L: int) -> definitions.Fisher:
+        """What `refngd.definitions` calls this approximation of L layers."""
+        return definitions.Fisher(type(self).__name__)
 
     @abstractmethod
     def _direction(self, s: Signals, e: Array, rho: float, q: float) -> list[Array]: ...
@@ -150,9 +157,6 @@ class Identity(Fisher):
     def __init__(self) -> None:
         super().__init__()
 
-    def _matrix(self, s, rho):
-        return (1 + rho) * array_module(s.f).eye(s.P, dtype=s.f.dtype)
-
     def _direction(self, s, e, rho, q):
         return pull(s, e / (len(e) * (1 + rho) ** (1 / q)))
 
@@ -173,20 +177,32 @@ def fisher_information(s: Signals) -> Array:
     return F
 
 
-def unit_slices(s: Signals) -> list[slice]:
-    """The slice of theta that belongs to each unit (row of a W_l), in order."""
-    stops = [0]
-    for M, k in s.shapes:
-        stops.extend(range(stops[-1] + k, stops[-1] + M * k + 1, k))
-    return [slice(a, b) for a, b in pairwise(stops)]
-
-
 def has_full_rank(net: Network, layers: list[int], n: int) -> bool:
-    """Whether the widths let the sum of Theta_l (NC, NC) over `layers`, l from 0, be non-singular for n samples."""
-    l = layers[0]
-    (M, k), C = net.shapes[l], net.widths[-1]
-    inputs_span = net.activation != linear or min(net.widths[: l + 1]) + (net.sigma_b > 0) >= n
-    return M * k >= n * C and min(net.widths[l + 1 :]) >= C and inputs_span
+    """Whether J of these `layers`, l from 0, has n C independent rows for generic weights and n generic inputs.
+
+    A layer does by itself if its n inputs h are independent, and every output reaches its units. Else the delta of a
+    smooth network differ from sample to sample, and the ranks of the layers, M times that of h, add up; those of a
+    piecewise linear one differ in which units live, so that only a share gamma of M counts, and a wide layer is needed.
+    """
+    C, L, rank = net.widths[-1], len(net.shapes), 0.0
+    for l in layers:
+        (M, k), rays = net.shapes[l], _rays(net, l)
+        if min(net.widths[l + 1 :]) < C:
+            continue
+        r = min(n, k, rays)
+        if net.activation == linear:
+            r = min(r, min(net.widths[: l + 1]) + (net.sigma_b > 0))
+        if r == n:
+            return True
+        rank += min(C * r if l == L - 1 else net.activation.gamma(1.0) * M * r, C * rays)
+    return net.activation != linear and rank >= n * C
+
+
+def _rays(net: Network, l: int) -> float:
+    """How many rays the inputs of layer l, from 0, lie on: ReLU without bias takes rays to rays, 1 unit to 1 or 2."""
+    if net.activation != relu or net.sigma_b > 0:
+        return math.inf
+    return 1 if 1 in net.widths[1 : l + 1] else 2 if net.widths[0] == 1 else math.inf
 
 
 def warn_of_loss(lost: float, e: Array) -> None:
