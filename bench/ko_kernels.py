@@ -28,7 +28,7 @@ METRICS = {  # of Fig. 3, in its colours
     "diagonal": (rn.Entrywise(), "green"),
     "quasi-diagonal": (rn.QuasiDiagonal(), "darkturquoise"),
 }
-SPEC_CONDITIONS = {"NTK": 164, "block-diagonal": 1, "unit-wise": 1.33, "diagonal": 20.7, "quasi-diagonal": 4.5}  # M=128
+CONDITIONS = {"NTK": 164, "block-diagonal": 1, "unit-wise": 1.33, "diagonal": 20.7, "quasi-diagonal": 4.5}  # THEORY 5
 
 
 # ------------------------------------------------------------------------------------------------ Fig. 2: test accuracy
@@ -254,8 +254,8 @@ def ko3_verdicts(settings: dict, results: dict[str, dict]) -> list[tuple[str, bo
     ]
     if 128 in settings["M"]:
         at_128 = {name: float(mean[name][settings["M"].index(128)]) for name in METRICS}
-        text = ", ".join(f"{name} {at_128[name]:.3g} ({value})" for name, value in SPEC_CONDITIONS.items())
-        close = all(abs(at_128[name] / value - 1) < 0.25 for name, value in SPEC_CONDITIONS.items())
+        text = ", ".join(f"{name} {at_128[name]:.3g} ({value})" for name, value in CONDITIONS.items())
+        close = all(abs(at_128[name] / value - 1) < 0.25 for name, value in CONDITIONS.items())
         verdicts.append((f"M = 128: within 25 % of the values found independently: {text}", close))
     return verdicts
 

@@ -16,7 +16,7 @@ from refngd.kernels import empirical_kernels
 
 from .figure import Figure
 
-SPEC_7 = 0.1  # relative error of the losses of a finite network, up to .11 (M = 128) .. .03 (M >= 512) at N = 12
+LIMIT = 0.1  # of the relative error of a finite network: .11 at M = 128 to .03 from M = 512 on, N = 12, THEORY 7
 ROUNDING = 1e-20  # of the first loss: below, theory and training are zero up to rounding
 ACTIVATIONS = {"tanh": rn.tanh, "relu": rn.relu, "shifted_relu": rn.shifted_relu(1)}
 
@@ -120,7 +120,7 @@ def _verdicts_1a(settings: dict, results: dict[str, dict]) -> list[tuple[str, bo
         (f"1 / lambda_max of the block-diagonal Theta_bar is 1/L: times L it is {best['eta'] * L:.9f}",
          abs(best["eta"] * L - 1) < 1e-6),
         (f"training follows theory for GD and for BD-NGD at {', '.join(s[3:] for s in slower)} of its optimal rate: "
-         f"losses within {100 * gap:.1f} % at every step (limit 10 %)", gap < SPEC_7),
+         f"losses within {100 * gap:.1f} % at every step (limit 10 %)", gap < LIMIT),
         (f"BD-NGD at 1/L all but converges in one step: the loss falls {fall:.0f} times (at least 100), by GD "
          f"{fall_gd:.2f} times; theory's zero would take infinite width", fall > 100 > 10 * fall_gd),
         (f"after {settings['steps']} steps BD-NGD is ahead of GD at its optimal rate, also without its own: "
@@ -198,7 +198,7 @@ def _verdicts_1b(settings: dict, results: dict[str, dict]) -> list[tuple[str, bo
         gap = max(deviation(results[f"L{L}-{how}"]["curves"][0]) for how in ("float64", "float32"))
         alpha = (L + 2) // 3
         verdicts.append((f"L = {L}, rho = 0: training follows theory, alpha = {alpha}, in float64 and float32: losses "
-                         f"within {100 * gap:.1f} % at every step (limit 10 %)", gap < SPEC_7))  # fmt: skip
+                         f"within {100 * gap:.1f} % at every step (limit 10 %)", gap < LIMIT))  # fmt: skip
     falling = ", ".join(f"{rho:g}" for rho in sorted(settings["rho"], reverse=True) if rho)
     far, ordered = _approach(results[f"L{regular}-float64"]["curves"])
     verdicts.append((f"L = {regular}: training gets closer to that of rho = 0 as rho falls: at rho = {falling} the "
@@ -310,7 +310,7 @@ def _verdicts_s1(settings: dict, results: dict[str, dict]) -> list[tuple[str, bo
             off = max(abs(f / (1 - c) ** 2 - 1) for f in factors)
             verdicts.append((f"{name}, eta = {c:g} / alpha: a step multiplies the loss by {mean:.4f}, in theory by "
                              f"{(1 - c) ** 2:.4f}; each run within {100 * off:.1f} % (limit 10 %)",
-                             off < SPEC_7))  # fmt: skip
+                             off < LIMIT))  # fmt: skip
     return verdicts
 
 

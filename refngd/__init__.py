@@ -1,7 +1,7 @@
 """Natural gradient descent with exact and approximate Fisher matrices, in plain NumPy or CuPy.
 
-Karakida & Osawa (2020), "K&O" in all docstrings, and Huh (2020): `deep_linear`, `linear_training`, `modes`. See
-README.md for ten lines that use each, and the notation.
+Karakida & Osawa (2020), "K&O" in all docstrings, and Huh (2020): `deep_linear`, `linear_training`, `modes`.
+README.md has ten lines that use each, refngd/README.md the notation, and refngd/THEORY.md the mathematics.
 """
 
 from . import deep_linear, linear_training, modes

@@ -155,19 +155,21 @@ def is_clear(U: Array, t: Array, B: Array, rho: float) -> bool:
 def refined(inverse_map: LinearMap, B: Array, product: LinearMap) -> Array | None:
     """X (.., n, k) with product(X) = B (.., n, k), from an approximate inverse, by iterative refinement.
 
-    Each correction is smaller than the last by about the same factor. It ends when the next one would be below
-    rounding, and with None where corrections do not halve: then the inverse is not one of `product`.
+    Each correction is smaller than the last by about the same factor, until rounding in `product` stops that. It ends
+    when the next one would be below rounding, or where corrections no longer halve; if they have not come below half of
+    the digits by then, with None: the inverse is not one of `product`.
     """
     X = inverse_map(B)
-    u, size = float(np.finfo(X.dtype).eps) / 2, _norms(X)
+    eps, size = float(np.finfo(X.dtype).eps), _norms(X)
     last = size
     while True:
         D = inverse_map(B - product(X))
         change = _norms(D)
-        if not (2 * change <= last).all():  # not >, or this passes nan
+        shrinks = 2 * change <= last  # not >, or this passes nan
+        if not (shrinks | (last <= eps**0.5 * size)).all():
             return None
         X = X + D
-        if (change * change <= u * last * size).all():
+        if (~shrinks | (2 * change * change <= eps * last * size)).all():
             return X
         last = change
 

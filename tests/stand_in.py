@@ -42,7 +42,7 @@ FUNCTIONS = [
     "where",
     "zeros",
 ]
-LINALG = ["cond", "eigh", "eigvalsh", "inv", "norm", "solve", "svd"]
+LINALG = ["cond", "eigh", "eigvalsh", "inv", "norm", "qr", "solve", "svd"]
 METHODS = [
     "all",
     "any",

@@ -1,10 +1,12 @@
 """What the tests share: small problems on the device under test, tolerances, and literal oracles on the host."""
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
 
 import refngd as rn
+from refngd import definitions
 
 DEVICE = "cpu"  # set by conftest from --device
 
@@ -20,6 +22,11 @@ FISHERS = {
     "KFAC-separate": rn.KFAC(bias="separate"),
     "KFAC-gram": rn.KFAC(last="gram"),
 }
+DEFINED = {  # the same for `definitions`, the oracle
+    "KFAC-separate": definitions.Fisher("KFAC", bias="separate"),
+    "KFAC-gram": definitions.Fisher("KFAC", last="gram"),
+}
+DEFINED = {name: DEFINED.get(name, definitions.Fisher(name)) for name in FISHERS}
 ACTIVATIONS = [rn.relu, rn.tanh, rn.erf, rn.linear, rn.shifted_relu(0.6)]
 
 
@@ -66,11 +73,18 @@ def problem(widths, activation=rn.tanh, sigma_b=0.0, N=4, seed=0, dtype=np.float
     return Problem(net, W, x, e, net.signals(W, x), net.signals(W, x_test))
 
 
+def literal(s):
+    """Signals as `definitions` takes them: on the host, in float64."""
+    h, delta = ([np.asarray(a, float) for a in host(arrays)] for arrays in (list(s.h), list(s.delta)))
+    return definitions.Signals(np.asarray(host(s.f), float), h, delta, s.bias)
+
+
 def relative(actual, desired):
     """||actual - desired|| / ||desired|| on the host."""
     actual, desired = np.asarray(host(actual)), np.asarray(host(desired))
     assert actual.shape == desired.shape
-    return float(np.linalg.norm(actual - desired) / np.linalg.norm(desired))
+    size = abs(desired).max() or 1  # squares of tiny numbers vanish
+    return float(np.linalg.norm((actual - desired) / size) / np.linalg.norm(desired / size))
 
 
 def assert_close(actual, desired, kappa=1.0, dtype=np.float64):
@@ -84,3 +98,20 @@ def condition(G):
     w = abs(np.linalg.eigvalsh(G))
     w = w[w > 1e-12 * w.max()]
     return w.max() / w.min()
+
+
+def assert_same(fisher, p, rho=0.0, q=1, kappa=None, dtype=np.float64):
+    """direction and coefficient are those of `definitions` for the problem p, within its condition number.
+
+    fisher: a name of FISHERS, or a pair of the library's object and its description for the definitions.
+    """
+    fisher, defined = (FISHERS[fisher], DEFINED[fisher]) if isinstance(fisher, str) else fisher
+    s = literal(p.s)
+    K = definitions.preconditioned(s, defined, rho, q) / len(s.f)
+    kappa = condition(definitions.matrix(s, defined, rho)) if kappa is None else kappa
+    with warnings.catch_warnings():  # what the library warns of is tested elsewhere
+        warnings.filterwarnings("ignore", "rho = .* lies among the negative eigenvalues|.*share of the residual")
+        actual = rn.flatten(fisher.direction(p.s, p.e, rho, q)), fisher.coefficient(p.test, p.s, rho, q)
+    for a, b in zip(actual, (K @ host(p.e).ravel(), definitions.jacobian(literal(p.test)) @ K), strict=True):
+        assert a.dtype == dtype
+        assert_close(a, b, kappa, dtype)

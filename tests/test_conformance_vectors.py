@@ -180,7 +180,7 @@ WIDE = {"sigma_w": 2**0.5, "sigma_b": 0.5**0.5, "parameterization": "ntk"}
 
 
 def test_golden_kernels_at_infinite_width():
-    """SPEC 13, 1 and 2."""
+    """THEORY 13, 1 and 2."""
     k = oracle("kernels", {"x": UNIT[:1], "x_test": UNIT[1:]}, activation="relu", depth=3, **WIDE)
     layers = [k[f"A_{l}"][0][0] * k[f"B_{l + 1}"][0][0] for l in range(3)]
     golden = (0.37708092925126, 0.97053480791767, 1.75128263485490)
@@ -200,7 +200,7 @@ def test_golden_kernels_at_infinite_width():
 
 
 def test_golden_isotropy_constants():
-    """SPEC 13, 3."""
+    """THEORY 13, 3."""
     net = {"activation": "tanh", "sigma_w": 1.5, "sigma_b": 0.0, "parameterization": "ntk", "n": 2}
     Sigma = [[2, 0.5, 0], [0.5, 1.5, -0.3], [0, -0.3, 1]]
     assert close(
@@ -213,14 +213,14 @@ def test_golden_isotropy_constants():
 
 
 def test_golden_cross_entropy():
-    """SPEC 13, 4."""
+    """THEORY 13, 4."""
     got = oracle("cross_entropy", {"f": [[1.0, 2.0, 3.0]], "y": [[1.0, 0.0, 0.0]]}, loss_rho=0.1)["velocity"][0]
     golden = (0.50517571874405, -0.06276119900086, -0.44241451974319)
     assert all(close(a, b) for a, b in zip(got, golden, strict=True))
 
 
 def tiny_net():
-    """SPEC 13, 5."""
+    """THEORY 13, 5."""
     widths, root = (3, 5, 5, 1), mp.sqrt(2)
     inputs = {
         f"W_{l}": [
@@ -237,7 +237,7 @@ def tiny_net():
 
 
 def test_golden_tiny_net():
-    """SPEC 13, 5: outputs, loss, and outputs after one step of exact natural gradient."""
+    """THEORY 13, 5: outputs, loss, and outputs after one step of exact natural gradient."""
     with mp.workdps(40):
         inputs, attrs = tiny_net(), {"activation": "tanh", **WIDE, "fisher": "Exact", "rho": 0.0, "q": 1}
         f = [row[0] for x in ("x", "x_test") for row in oracle("forward", {**inputs, "x": inputs[x]}, **attrs)["f"]]
@@ -251,7 +251,7 @@ def test_golden_tiny_net():
 
 
 def test_golden_deep_linear():
-    """SPEC 13, 6."""
+    """THEORY 13, 6."""
     dims = (3, 4, 4, 2)
     with mp.workdps(40):
         inputs = {
@@ -272,7 +272,7 @@ def test_golden_deep_linear():
 
 
 def test_golden_half_times():
-    """SPEC 9: half-max times of Huh (17) from s0 = s*/100, or 0."""
+    """THEORY 9: half-max times of Huh (17) from s0 = s*/100, or 0."""
     for p, s0, golden in (
         (0.0, 0.0, 0.6931471806),
         (0.5, 0.0, 1.7627471740),

@@ -17,7 +17,7 @@ def test_digits_are_the_published_ones():
     assert (x.min(), x.max()) == (0, 16)
     x, labels = datasets.digits((0, 7))
     assert np.bincount(labels).tolist() == [178, 179]
-    assert np.linalg.matrix_rank(x) == 51  # SPEC 10
+    assert np.linalg.matrix_rank(x) == 51  # THEORY 10
     assert hashlib.sha256(datasets.shipped("digits.csv.gz").read_bytes()).hexdigest() == datasets.DIGITS_SHA256
     assert datasets.DIGITS_SHA256 in (datasets.shipped("README.md")).read_text()
 

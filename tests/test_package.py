@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 import refngd as rn
+from bench import structure
 
 ROOT = Path(__file__).parent.parent
 
@@ -49,3 +50,17 @@ def test_every_file_that_the_readmes_name_exists():
     for readme in (path for path in ROOT.rglob("README.md") if not {".venv", "build"} & set(path.parts)):
         for target in re.findall(r"\]\(([^)#:]+)\)", readme.read_text()):
             assert (readme.parent / target).exists(), f"{readme}: {target}"
+
+
+def test_the_picture_of_the_readme_shows_what_each_approximation_keeps(tmp_path):
+    """Entries of G that are not zero, for (4, 5, 4, 1) with bias: P = 25 + 24 + 5, units of 5, 6 and 5 parameters."""
+    G = structure.matrices()
+    kept = {name: np.count_nonzero(matrix) for name, matrix in G.items()}
+    layers, units, P = 25**2 + 24**2 + 5**2, 5 * 5**2 + 4 * 6**2 + 5**2, 54
+    assert kept["exact"] == P * P
+    assert kept["block tri-diagonal"] == P * P - 2 * 25 * 5
+    assert kept["block-diagonal"] == kept["K-FAC"] == layers
+    assert kept["unit-wise"] == kept["quasi-diagonal"] == units
+    assert kept["diagonal"] == kept["gradient descent"] == P
+    structure.main(["--out", str(tmp_path / "structure.png")])
+    assert (tmp_path / "structure.png").stat().st_size > 10_000

@@ -1,4 +1,4 @@
-"""SPEC 13.3, 13.5 and 13.6: numbers found independently."""
+"""THEORY 13.3, 13.5 and 13.6: numbers found independently."""
 
 from math import cos, sin, sqrt
 

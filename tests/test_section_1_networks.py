@@ -1,4 +1,4 @@
-"""SPEC 1: signals, Jacobian, and the order of everything."""
+"""THEORY 1: signals, Jacobian, and the order of everything."""
 
 import pickle
 
@@ -37,7 +37,7 @@ def literal_forward(net, W, x):
 
 
 def difference_jacobian(net, W, x, h=1e-5):
-    """d f / d theta by central differences, (N*C, P) in the order of SPEC 1."""
+    """d f / d theta by central differences, (N*C, P) in the order of THEORY 1."""
     theta = host(rn.flatten(W))
     columns = []
     for p in range(len(theta)):

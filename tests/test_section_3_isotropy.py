@@ -1,4 +1,4 @@
-"""SPEC 3: Theta_bar = alpha I, and J direction = alpha e exactly at finite width, row by row of the table."""
+"""THEORY 3: Theta_bar = alpha I, and J direction = alpha e exactly at finite width, row by row of the table."""
 
 import re
 
@@ -64,7 +64,7 @@ def test_singular_sigma_with_one_in_its_range_is_the_true_pseudo_inverse():
     p, fisher = problem((8, 20, 20, 2), rn.tanh), rn.Layerwise(Sigma)
     assert fisher.alpha(p.net, 4) == pytest.approx(1, rel=1e-14)
     assert_isotropic(fisher, p, 1, gram_condition(p))
-    # SPEC 3: Theta_bar(x', x) = sum_l Theta_l(x', x) Theta_l^{-1} (w_l I + v_l Z)
+    # THEORY 3: Theta_bar(x', x) = sum_l Theta_l(x', x) Theta_l^{-1} (w_l I + v_l Z)
     w, v = np.linalg.pinv(Sigma) @ np.ones(3), np.array([1, 1, -2]) / 6**0.5
     inverse = [np.linalg.inv(T) for T in host(rn.empirical_kernels(p.s, p.s).Theta)]
     Z = -np.linalg.solve(
@@ -76,11 +76,32 @@ def test_singular_sigma_with_one_in_its_range_is_the_true_pseudo_inverse():
 
 
 @pytest.mark.parametrize(
-    "Sigma", [[[1, 0], [0, 0]], [[1, -1], [-1, 1]], np.zeros((3, 3))], ids=["one layer", "difference", "zero"]
+    ("Sigma", "alpha"),
+    [
+        (np.diag([1.0, 0, 1]), 2),
+        (np.diag([0.0, 0, 1]), 1),
+        ([[2, 1, 0], [1, 2, 0], [0, 0, 0]], 2 / 3),
+        ([[1, 1, 0], [1, 1, 0], [0, 0, 0]], 1),
+        (np.zeros((3, 3)), 0),
+        ([[1, -1, 0], [-1, 1, 0], [0, 0, 1]], None),
+        ([[1, 2, 3], [2, 4, 6], [3, 6, 9]], None),
+    ],
+    ids=str,
 )
-def test_sigma_without_one_in_its_range_is_refused(Sigma):
-    with pytest.raises(ValueError, match="Sigma is singular and 1 is not in its range"):
-        rn.Layerwise(Sigma)
+def test_sigma_without_one_in_its_range_has_the_pseudo_inverse_of_g(Sigma, alpha):
+    """A layer whose row of Sigma is zero is not trained, and drops out of 1^T Sigma^+ 1."""
+    p, fisher = problem((8, 20, 20, 2), rn.tanh), rn.Layerwise(Sigma)
+    for rho in (0.0, 0.1):
+        inverse = host(rn.inverse_power(fisher.matrix(p.s, rho), rcond=1e-12))
+        direction, desired = rn.flatten(fisher.direction(p.s, p.e, rho)), inverse @ p.J.T @ host(p.e).ravel() / 4
+        assert np.linalg.norm(host(direction) - desired) <= 1e-11 * np.linalg.norm(desired)
+        coefficient, desired = host(fisher.coefficient(p.test, p.s, rho)), p.J_test @ inverse @ p.J.T / 4
+        assert np.linalg.norm(coefficient - desired) <= 1e-11 * np.linalg.norm(desired)
+    assert fisher.alpha(p.net, 4) == (alpha if alpha is None else pytest.approx(alpha, rel=1e-14))
+    if alpha:
+        assert_isotropic(fisher, p, alpha, gram_condition(p))
+    elif alpha is None:
+        assert rn.isotropy(fisher.coefficient(p.s, p.s)).deviation > 1e-3
 
 
 @pytest.mark.parametrize("L", [3, 4, 5, 6, 7])

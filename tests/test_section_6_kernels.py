@@ -1,4 +1,4 @@
-"""SPEC 6: the kernels at infinite width against independent quadrature and wide networks, and predictions from them."""
+"""THEORY 6: kernels at infinite width against independent quadrature and wide networks, and predictions from them."""
 
 import math
 from itertools import pairwise
@@ -117,7 +117,7 @@ def test_a_series_that_does_not_converge_is_refused():
 
 
 def test_relu_kernels_have_the_golden_values():
-    """SPEC 13.1 and 13.2."""
+    """THEORY 13.1 and 13.2."""
     np.testing.assert_allclose(dual(rn.relu, 0.3, 1.0, 1.0), (0.2413721419177438, 0.2984933420103392), rtol=1e-15)
     np.testing.assert_allclose(dual(rn.erf, 0.3, 1.0, 1.0), (0.12818843369795, 0.43316488957426), rtol=3e-14)
     net, x = rn.Network((4, 9, 9, 1), rn.relu, 2**0.5, 0.5**0.5), on(np.array([[1.0, 0, 0, 0], [0.3, 0.91**0.5, 0, 0]]))

@@ -1,10 +1,10 @@
-"""SPEC 7, the cross-entropy: whitened signals hand every approximation the Fisher matrix of section D."""
+"""THEORY 7, the cross-entropy: whitened signals hand every approximation the Fisher matrix of section D."""
 
 from itertools import islice
 
 import numpy as np
 import pytest
-from support import FISHERS, assert_close, condition, generator, host, on, problem, relative
+from support import FISHERS, assert_close, generator, host, on, problem, relative
 
 import refngd as rn
 from refngd import datasets
@@ -55,7 +55,7 @@ def test_large_logits_neither_overflow_nor_lose_the_loss():
 
 
 def test_velocity_has_the_golden_values():
-    """SPEC 13.4."""
+    """THEORY 13.4."""
     golden = (0.50517571874405, -0.06276119900086, -0.44241451974319)
     velocity = rn.CrossEntropy(0.1).velocity(on(np.array([[1.0, 2, 3]])), on(np.array([[1.0, 0, 0]])))
     np.testing.assert_allclose(host(velocity)[0], golden, rtol=0, atol=5e-15)
@@ -79,53 +79,6 @@ def root_of(p, loss):
     """The symmetric root of the block-diagonal Hessian."""
     w, V = np.linalg.eigh(block_hessian(host(p.s.f), loss.rho))
     return (V * np.sqrt(np.where(w > 1e-14, w, 0))) @ V.T
-
-
-@pytest.mark.parametrize("loss", LOSSES, ids=str)
-@pytest.mark.parametrize("name", FISHERS)
-def test_fisher_matrix_is_the_definition(name, loss):
-    """(S.158), (S.159), (S.164): blocks of J^T (Lambda + rho~) J / N, and K-FAC's factors with it in B*."""
-    p, y = classification((3, 4, 4, C))
-    s, _ = loss.whiten(p.s, y)
-    F = p.J.T @ block_hessian(host(p.s.f), loss.rho) @ p.J / N
-    index = [(l, i, j) for l, (M, k) in enumerate(p.net.shapes) for i in range(M) for j in range(k)]
-    l, i = (np.array([a[k] for a in index]) for k in (0, 1))
-    same = {
-        "Exact": l[:, None] >= 0 * l,
-        "BlockDiagonal": l[:, None] == l,
-        "BlockTridiagonal": abs(l[:, None] - l) <= 1,
-        "Unitwise": (l[:, None] == l) & (i[:, None] == i),
-        "Entrywise": np.eye(len(l), dtype=bool),
-    }
-    G = host(FISHERS[name].matrix(s))
-    if name in same:
-        assert_close(G, F * same[name])
-    elif name == "QuasiDiagonal":
-        assert_close(np.diag(G), np.diag(F))
-    elif name == "Identity":
-        assert_close(G, np.eye(len(F)))
-    else:
-        h, delta = host(p.s.h[1]), host(p.s.delta[1])  # a hidden layer; "separate" has its bias apart
-        B = sum(d.T @ H @ d for d, H in zip(delta, literal_hessian(host(p.s.f), loss.rho)[0], strict=True)) / N
-        size = [M * k for M, k in p.net.shapes]
-        block = G[size[0] : size[0] + size[1], size[0] : size[0] + size[1]].reshape(4, 5, 4, 5)
-        assert_close(block[:, :4, :, :4], np.einsum("ik,jm->ijkm", B, h[:, :4].T @ h[:, :4] / N))
-        last = G[size[0] + size[1] :, size[0] + size[1] :].reshape(C, 5, C, 5)[:, :4, :, :4]
-        B_L = np.eye(C) / N if name != "KFAC-gram" else sum(literal_hessian(host(p.s.f), loss.rho)[0]) / N
-        h = host(p.s.h[2])[:, :4]
-        assert_close(last, np.einsum("ik,jm->ijkm", B_L, h.T @ h / N))
-
-
-@pytest.mark.parametrize("rho", [0.0, 10.0])
-@pytest.mark.parametrize("loss", LOSSES, ids=str)
-@pytest.mark.parametrize("name", FISHERS)
-def test_factored_direction_is_that_of_the_dense_matrix(name, loss, rho):
-    p, y = classification()
-    s, e = loss.whiten(p.s, y)
-    G = host(FISHERS[name].matrix(s, rho))
-    gradient = p.J.T @ host(loss.residual(p.s.f, y)).ravel() / N
-    desired = host(rn.inverse_power(on(G), rcond=1e-11)) @ gradient
-    assert relative(rn.flatten(FISHERS[name].direction(s, e, rho)), desired) < 30 * 2**-52 * condition(G)
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=str)
@@ -192,7 +145,8 @@ def test_confident_predictions_leave_the_hessian_semidefinite(logit, dtype):
 def test_undamped_training_goes_on_until_the_loss_is_nothing(fisher, dtype):
     p, y = classification((6, 256, 256, C), dtype=dtype)
     eta = 1.0 if isinstance(fisher, rn.Identity) else 0.5 / fisher.alpha(p.net, N)
-    losses = [step.loss for step in rn.train(p.net, p.W, p.x, y, fisher, eta, 100, loss=rn.cross_entropy)]
+    steps = 100 if isinstance(fisher, rn.Identity) else 50  # margins then grow by 1/2 a step, beyond what is linear
+    losses = [step.loss for step in rn.train(p.net, p.W, p.x, y, fisher, eta, steps, loss=rn.cross_entropy)]
     assert losses[-1] < (0.1 if isinstance(fisher, rn.Identity) else 1e-5) * losses[0]
 
 

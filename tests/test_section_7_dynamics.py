@@ -1,4 +1,4 @@
-"""SPEC 7, the MSE part: theory of the training in function space and of the parameters, against training."""
+"""THEORY 7, the MSE part: theory of the training in function space and of the parameters, against training."""
 
 import itertools
 import math
@@ -190,7 +190,7 @@ def test_loss_gradient_is_the_pull_back_of_the_residual():
     ids=["tanh", "relu"],
 )
 def test_finite_networks_approach_the_theory_as_they_widen(activation, expected):
-    """SPEC 7: N = 12, 5 steps, eta alpha = 1/2, block-diagonal; within a factor 3 of the errors found there."""
+    """THEORY 7: N = 12, 5 steps, eta alpha = 1/2, block-diagonal; within a factor 3 of the errors found there."""
     for M, error in zip((128, 512, 2048), expected, strict=True):
         measured = []
         for seed in range(3):

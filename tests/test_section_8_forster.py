@@ -1,4 +1,4 @@
-"""SPEC 8: fewer inputs than samples. The Forster transform, K-FAC before and after it, and layers kept fixed."""
+"""THEORY 8: fewer inputs than samples. The Forster transform, K-FAC before and after it, and layers kept fixed."""
 
 from itertools import pairwise
 
@@ -120,7 +120,7 @@ def hat(X):
 
 
 def kfac_theta_bar(first, L, C, bias, last):
-    """SPEC 3 with N diag(first) for N I in the weights of layer 1: a sum over layers, weights and biases apart."""
+    """THEORY 3 with N diag(first) for N I in the weights of layer 1: a sum over layers, weights and biases apart."""
     N = len(first)
     weights = [N * np.diag(first)] + [N * np.eye(N)] * (L - 1)
     if last == "gram":

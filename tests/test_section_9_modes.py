@@ -1,4 +1,4 @@
-"""SPEC 9 and 13.7, singular modes: Huh's rules for the layers, what they conserve, the solution for any exponent."""
+"""THEORY 9 and 13.7, singular modes: Huh's rules for the layers, what they conserve, the solution for any exponent."""
 
 import functools
 import math
@@ -369,7 +369,7 @@ def test_solution_is_the_closed_forms(p, s_star):
 
 
 def G(x, p):
-    """The antiderivative of x^{-p} / (1 - x) by SPEC 9, by partial fractions at p = 1, 2; for x > 1 by y = 1 / x."""
+    """The antiderivative of x^{-p} / (1 - x) by THEORY 9, by partial fractions at p = 1, 2; for x > 1 by y = 1 / x."""
     if x > 1:
         return G(1 / x, 1 - p)
     if p in (1, 2):
@@ -492,7 +492,7 @@ def test_half_max_times():
 
 
 def test_time_scales_as_a_power_of_the_target_only_at_fixed_s0_over_s_star():
-    """Huh 4.2, SPEC 11: at a fixed s0 SGD's times to half the target scale with other powers, by the escape from s0."""
+    """Huh 4.2, THEORY 11: at a fixed s0 the times to half the target scale otherwise, by the escape from s0."""
     s_star = np.array([1.0, 10.0])
     for p in (0.5, 1, 2):
         fixed_ratio, fixed_s0 = (modes.time_to(0.5, s_star, s0, p) for s0 in (1e-6 * s_star, 1e-6))
@@ -549,7 +549,7 @@ def test_sqrt_ngd_leaves_zero_as_a_power_of_time(d):
 
 
 def test_zero_is_a_second_solution_below_p_1_and_a_tiny_seed_selects_the_other():
-    """SPEC 9: the velocity at 0 is 0, so layers at 0 stay; from 1e-9 each they follow the solution from s0 = 0."""
+    """THEORY 9: the velocity at 0 is 0, so layers at 0 stay; from 1e-9 each they follow the solution from s0 = 0."""
     assert (flow(np.zeros(2), 1.0, 5.0, 2) == 0).all()
     t = np.array([0.5, 2.0, 5.0])
     seeded = flow(np.full(2, 1e-9), 1.0, t, 2).prod(1)

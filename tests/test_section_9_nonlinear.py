@@ -1,4 +1,4 @@
-"""SPEC 9, Kronecker powers: Huh's block rules (19), (21) for nonlinear networks, (B (x) A)^{-1/q}, by K-FAC (S.I.3)."""
+"""THEORY 9, Kronecker powers. Huh's block rules (19), (21) for nonlinear nets, (B (x) A)^{-1/q}, by K-FAC (S.I.3)."""
 
 import itertools
 
@@ -7,6 +7,7 @@ import pytest
 from support import assert_close, condition, generator, host, on, relative
 
 import refngd as rn
+from refngd import definitions
 
 C, N, RCOND = 3, 7, 1e-10
 POWERS = [1, 2, 3, np.inf]
@@ -20,29 +21,9 @@ def literal_power(K, q):
 
 
 def literal_step(net, W, x, y, loss, q):
-    """(B_l (x) A_l)^{-1/q} vec(grad_l), dense; A and B as means over samples, with no care and no signals.
-
-    B_l is the mean of (d f / d u_l)^T H_n (d f / d u_l), with H_n the Hessian of a sample's loss in its outputs: exact
-    Gauss-Newton factors of the batch, nothing sampled.
-    """
-    h, pre = [x], []
-    for w in W:
-        pre.append(h[-1] @ w.T)
-        h.append(np.maximum(pre[-1], 0))
-    f, steps = pre[-1], []
-    p = np.exp(f) / np.exp(f).sum(1, keepdims=True)
-    g = f - y if loss is rn.mse else p - y
-    H = [np.eye(C) if loss is rn.mse else np.diag(p_n) - np.outer(p_n, p_n) for p_n in p]
-    for l, w in enumerate(W):
-        J = [np.eye(C)] * len(x)
-        for m in range(len(W) - 1, l, -1):
-            J = [J_n @ W[m] @ np.diag(1.0 * (u > 0)) for J_n, u in zip(J, pre[m - 1], strict=True)]
-        A = h[l].T @ h[l] / len(x)
-        B = sum(J_n.T @ H_n @ J_n for J_n, H_n in zip(J, H, strict=True)) / len(x)
-        gradient = sum(np.outer(J_n.T @ g_n, h_n) for J_n, g_n, h_n in zip(J, g, h[l], strict=True)) / len(x)
-        whole = np.eye(w.size) if q == np.inf else literal_power(np.kron(B, A), q)
-        steps.append((whole @ gradient.ravel()).reshape(w.shape))
-    return steps
+    """K-FAC with every B*_l the mean of delta_l^T H_n delta_l, from the explicit roots of both factors."""
+    s, kind = definitions.signals(net, W, x), "mse" if loss is rn.mse else "cross-entropy"
+    return definitions.direction(*definitions.whiten(s, y, kind), definitions.Fisher("KFAC", last="gram"), q=q)
 
 
 def relu_problem(gain=1.0, widths=(5, 6, 4, C), n=N, dtype=np.float64, seed=0):

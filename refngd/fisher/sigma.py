@@ -33,11 +33,12 @@ from ..kernels import ntk
 from ..network import Network, Signals
 from ..spectral import (
     apply_power,
+    cutoff,
     damped,
+    eigen,
     eigen_root,
     finite,
     gain,
-    inverse_power,
     is_clear,
     lost_share,
     power_of_gram,
@@ -72,8 +73,8 @@ class Layerwise(Fisher):
         return self._Sigma
 
     def require(self, L, bias, q=1):
-        _, Sigma = _blocks(self.Sigma(L))
-        if not _is_identity(Sigma) and q not in (1, math.inf):
+        alone = all(Sigma.shape == (1, 1) and Sigma[0, 0] == 1 for _, Sigma in _parts(self.Sigma(L)))
+        if not alone and q not in (1, math.inf):
             raise ValueError(f"q is {q:g}; expected 1 or inf, unless Sigma just merges layers into blocks")
 
     def _matrix(self, s, rho):
@@ -136,12 +137,14 @@ class Layerwise(Fisher):
 
         Blocks whose row of Sigma is zero are not trained, and drop out.
         """
-        groups, Sigma = _blocks(self.Sigma(len(net.shapes) - frozen))
-        trained = [g for g in range(len(groups)) if Sigma[g].any()]
-        Sigma = Sigma[np.ix_(trained, trained)]
-        full = [has_full_rank(net, [frozen + l for l in groups[g]], n) for g in trained]
-        w, *_ = np.linalg.lstsq(Sigma[:, full], np.ones(len(trained)), rcond=None)
-        return float(w.sum()) if np.allclose(Sigma[:, full] @ w, 1, rtol=0, atol=1e-8) else None
+        alpha = 0.0
+        for groups, Sigma in _parts(self.Sigma(len(net.shapes) - frozen)):
+            full = [has_full_rank(net, [frozen + l for l in group], n) for group in groups]
+            w, *_ = np.linalg.lstsq(Sigma[:, full], np.ones(len(groups)), rcond=None)
+            if Sigma.any() and not np.allclose(Sigma[:, full] @ w, 1, rtol=0, atol=1e-8):
+                return None
+            alpha += float(w.sum())
+        return alpha
 
 
 class Exact(Layerwise):
@@ -292,8 +295,9 @@ def _columns(s: Signals) -> Iterator[Array]:
 
 def _solve(Sigma: np.ndarray, blocks: list, rho: float, q: float) -> list[Array]:
     """lambda_l (NC, k) of blocks coupled by Sigma."""
-    if _is_identity(Sigma):
-        return [block.power(rho, q) for block in blocks]
+    if len(blocks) == 1 and Sigma[0, 0] in (0, 1):
+        (block,) = blocks
+        return [block.power(rho, q) if Sigma[0, 0] else block.finish(block.E * (1 / rho if rho else 0.0))]
     if rho == 0 and np.linalg.matrix_rank(Sigma) == len(Sigma):
         solutions = [block.regular_solution() for block in blocks]
         if all(v is not None for v in solutions):
@@ -319,11 +323,38 @@ def _coupled(Sigma: np.ndarray, blocks: list, rho: float) -> list[Array]:
         Theta_X = [block.product(x) for block, x in zip(blocks, X.reshape(L, n, k), strict=True)]
         return times_Sigma(xp.concatenate(Theta_X)) + rho * X
 
-    inverse = inverse_roots @ inverse_power(roots.T @ times_Sigma(roots), rho) @ roots.T
+    basis = _range_basis(Sigma, roots)
+    w, V = eigen(basis.T @ roots.T @ times_Sigma(roots @ basis))  # H on its range
+    live = abs(w) > cutoff(len(w), w.dtype) * abs(w).max()
+    power = live / xp.where(live, w + rho, 1)
+    aside = 0.0 if rho == 0 or _has_one_in_range(Sigma) else 1 / rho  # of what has a share outside that range
+
+    def inverse(X: Array) -> Array:  # factor by factor, since the large entries of inverse_roots act on small ones
+        right = roots.T @ X
+        inside = basis.T @ right
+        d = basis @ (V @ (power[:, None] * (V.T @ inside))) + aside * (right - basis @ inside)
+        return inverse_roots @ d
+
     B = xp.concatenate([block.E for block in blocks])
-    lam = refined(lambda X: inverse @ X, B, product) if blocks[0].refine else None
-    lam = (inverse @ B if lam is None else lam).reshape(L, n, k)
+    lam = refined(inverse, B, product) if blocks[0].refine else None
+    lam = (inverse(B) if lam is None else lam).reshape(L, n, k)
     return [block.finish(v) for block, v in zip(blocks, lam, strict=True)]
+
+
+def _range_basis(Sigma: np.ndarray, roots: Array) -> Array:
+    """An orthonormal basis (r, k) of the range of H = roots^T (Sigma (x) I) roots, from roots (L n, r) and not from H.
+
+    A right-hand side in that range would be left with a share outside it by rounding, which a small rho amplifies.
+    """
+    xp, (w, Q) = array_module(roots), np.linalg.eigh(Sigma)
+    live = abs(w) > 1e-13 * len(w) * abs(w).max()
+    if live.all():
+        return xp.eye(roots.shape[1], dtype=roots.dtype)
+    Q = xp.asarray(Q[:, live], dtype=roots.dtype)  # (L, p)
+    L, n = len(Q), len(roots) // len(Q)
+    mixed = xp.tensordot(Q.T, roots.reshape(L, n, -1), 1).reshape(-1, roots.shape[1])  # (Q^T (x) I) roots (p n, r)
+    U, t, _ = root_svd(mixed.T)
+    return U[:, t > 0]
 
 
 def _block_diagonal(blocks: list[Array]) -> Array:
@@ -338,21 +369,24 @@ def _block_diagonal(blocks: list[Array]) -> Array:
 # -------------------------------------------------------------------------------------------------------------- Sigma
 
 
-def _blocks(Sigma: np.ndarray) -> tuple[list[list[int]], np.ndarray]:
-    """The groups of layers with equal rows of Sigma, and the matrix that couples the groups."""
-    _, first, group = np.unique(Sigma, axis=0, return_index=True, return_inverse=True)
-    groups = [np.flatnonzero(group.ravel() == g).tolist() for g in range(len(first))]
-    return groups, Sigma[np.ix_(first, first)]
-
-
 def _parts(Sigma: np.ndarray) -> list[tuple[list[list[int]], np.ndarray]]:
-    """The groups that have to be solved together, and their Sigma: all, or each alone if nothing couples them."""
-    groups, Sigma = _blocks(Sigma)
-    return [([group], np.eye(1)) for group in groups] if _is_identity(Sigma) else [(groups, Sigma)]
+    """The blocks that have to be solved together, those that a chain of entries of Sigma connects, and their Sigma."""
+    blocks = _equal_rows(Sigma)
+    Sigma = Sigma[np.ix_(*2 * [[block[0] for block in blocks]])]  # a row for each block
+    linked = np.eye(len(Sigma)) + (Sigma != 0)
+    parts = _equal_rows(np.linalg.matrix_power(linked, len(Sigma)) > 0)
+    return [([blocks[l] for l in part], Sigma[np.ix_(part, part)]) for part in parts]
 
 
-def _is_identity(Sigma: np.ndarray) -> bool:
-    return bool((Sigma == np.eye(len(Sigma))).all())
+def _equal_rows(matrix: np.ndarray) -> list[list[int]]:
+    """The groups of indices of equal rows."""
+    _, group = np.unique(matrix, axis=0, return_inverse=True)
+    return [np.flatnonzero(group.ravel() == g).tolist() for g in range(group.max() + 1)]
+
+
+def _has_one_in_range(Sigma: np.ndarray) -> bool:
+    w, *_ = np.linalg.lstsq(Sigma, np.ones(len(Sigma)), rcond=None)
+    return np.allclose(Sigma @ w, 1, rtol=0, atol=1e-8)
 
 
 def _checked_Sigma(Sigma: ArrayLike) -> np.ndarray:

@@ -11,7 +11,7 @@ A network is one function of one sample, `outputs`; all derivatives are torch.fu
 
 Each block of G but those of coupled layers is R^T R / N + rho I with an explicit root R: its power goes through the
 singular values of R, since the eigenvalues of G would square the condition number. With a loss whose output Hessian is
-H_n = R_n^2, R_n J and R_n^{-1} g take the place of J and e (SPEC 7).
+H_n = R_n^2, R_n J and R_n^{-1} g take the place of J and e (THEORY 7).
 
 Not here, since there is nothing to differentiate in them: infinite width (kernels, kernel_coefficient,
 order_parameters, gamma), alpha, forster, and the closed forms of Huh (17) (mode_solution, mode_time, mode_exponents).
@@ -246,7 +246,7 @@ def kfac_block(attrs: dict, s: Signals, l: int) -> Tensor:
 
 
 def quasi_diagonal(J: Tensor, s: Signals, rho: float) -> Tensor:
-    """QD (M, k, k) of the units of a layer, SPEC 5: QD_ij = A_0i A_0j / A_00 with A = F_unit + rho I, 0 the bias."""
+    """QD (M, k, k) of the units of a layer, THEORY 5: QD_ij = A_0i A_0j / A_00 with A = F_unit + rho I, 0 the bias."""
     J = J.flatten(0, 1).movedim(1, 0)  # (M, NC, k)
     A = J.mT @ J / s.N + rho * torch.eye(J.shape[2]).to(J)
     diagonal = torch.diag_embed(A.diagonal(dim1=1, dim2=2))
@@ -331,7 +331,7 @@ def step(inputs: dict[str, Tensor], attrs: dict, s: Signals, y: Tensor) -> list[
 def factored(J: Tensor, N: int, rho: float) -> tuple[Tensor, Tensor]:
     """R (M, k, k) and X (M, k, NC) with QD = R^T R and J = R^T X, for units J (M, k, NC) with their bias, 0, last.
 
-    The elimination of the bias, SPEC 5, in terms of r_i = J_i - beta_i J_0, beta_i = A_0i / A_00, does not cancel:
+    The elimination of the bias, THEORY 5, in terms of r_i = J_i - beta_i J_0, beta_i = A_0i / A_00, does not cancel:
     R = [diag(sqrt(D)) 0; sqrt(A_00) (beta 1)],   D_i = A_ii - A_0i^2 / A_00 = ||r_i||^2 / N + rho (1 + beta_i^2)
     """
     bias, J = J[:, -1:], J[:, :-1]

@@ -1,4 +1,4 @@
-"""Predictions, training, cross-entropy, isotropy constants and the Forster transform: SPEC 3, 7, 8."""
+"""Predictions, training, cross-entropy, isotropy constants and the Forster transform: THEORY 3, 7, 8."""
 
 from mpmath import mp
 

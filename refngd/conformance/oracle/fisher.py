@@ -1,4 +1,4 @@
-"""Every approximation as the explicit P x P matrix G of SPEC 2 to 5, and what follows from it.
+"""Every approximation as the explicit P x P matrix G of THEORY 2 to 5, and what follows from it.
 
     direction = G^{-1/q} J^T e / N,    Theta_bar column k = J' G^{-1/q} J^T e_k / N
 
@@ -98,7 +98,7 @@ def entries(a, s, H):
 
 
 def quasi_diagonal(a, s, F):
-    """Ollivier's, SPEC 5, with the damping already in A_00: QD_ij = A_0i A_0j / A_00, index 0 being the bias."""
+    """Ollivier's, THEORY 5, with the damping already in A_00: QD_ij = A_0i A_0j / A_00, index 0 being the bias."""
     shapes = shapes_of(s.index)
 
     def bias_of(p):
@@ -223,7 +223,7 @@ def rows_of(delta):
 
 
 def gram_matrices(s, delta):
-    """A_{l-1} (N, N), B_l (NC, NC), Theta_l (NC, NC) of every layer, SPEC 2."""
+    """A_{l-1} (N, N), B_l (NC, NC), Theta_l (NC, NC) of every layer, THEORY 2."""
     N, C = s.size
     A = [la.matmul(h, la.transpose(h)) for h in s.h]
     B = [la.matmul(rows_of(d), la.transpose(rows_of(d))) for d in delta]

@@ -1,4 +1,4 @@
-"""Infinite width: order parameters, A_l, B_l, Theta_l and Theta_bar, by quadrature: SPEC 6.
+"""Infinite width: order parameters, A_l, B_l, Theta_l and Theta_bar, by quadrature: THEORY 6.
 
 E[phi(u)^2] and the like are one-dimensional integrals. For two variables, piecewise linear phi take Price's theorem,
 d/dc E[phi(u) phi(v)] = E[phi'(u) phi'(v)] and its derivative, the density at the kink, integrated over the covariance

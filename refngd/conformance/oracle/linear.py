@@ -1,4 +1,4 @@
-"""Deep linear networks, SPEC 9, from the differentiated map: J of w_bar S, H_+ = J^T J, K = J J^T; g, H by differences.
+"""Deep linear networks, THEORY 9, from the differentiated map: J of w_bar S, H_+ = J^T J, K = J J^T; g, H: differences.
 
 S is the symmetric root of Sigma_x. Vectors of the map are input-major, n_in columns of n_out entries, as samples are.
 """
@@ -105,7 +105,7 @@ def blocks(w, block):
 
 
 def update(w, inputs, attrs):
-    """u, flat: (H_+ + rho I)^{-1/q} g; block by block times d^{-1/q}, Huh (19); factors and clipping of SPEC 9, 10."""
+    """u, flat: (H_+ + rho I)^{-1/q} g; block by block times d^{-1/q}, Huh (19); factors and clipping: THEORY 9."""
     rho, q = mp.mpf(attrs.get("rho", 0)), mp.mpf(attrs.get("q", 1))
     J, g = map_jacobian(w, la.root(covariance(inputs))), gradient(w, inputs)
     u = []

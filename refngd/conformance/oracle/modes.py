@@ -1,4 +1,4 @@
-"""Singular modes, SPEC 9: velocities and invariants from their formulas, Huh (17) by quadrature and inversion.
+"""Singular modes, THEORY 9: velocities and invariants from their formulas, Huh (17) by quadrature and inversion.
 
 With x = s_bar / s_star and z = ln(x / (1 - x)), (17) is dT = x^{1-p} dz for T = eta_bar s_star^p t: an integrand
 without singularities. For s0 > s_star, y = s_star / s_bar has dT = y^p dz in z = ln(y / (1 - y)).

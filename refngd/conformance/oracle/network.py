@@ -1,4 +1,4 @@
-"""Networks, SPEC 1, in scalar loops; derivatives are difference quotients of the forward pass.
+"""Networks, THEORY 1, in scalar loops; derivatives are difference quotients of the forward pass.
 
 The quotients are central, with a step of 10^-dps at 2 dps + 20 digits: their error is about 10^-(dps + 20). Where a
 unit sits exactly on the kink of a piecewise linear phi it is held constant, since phi'(kink) = 0 by convention.

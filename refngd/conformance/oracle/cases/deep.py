@@ -1,4 +1,4 @@
-"""Deep linear networks and their singular modes: Huh, SPEC 9."""
+"""Deep linear networks and their singular modes: Huh, THEORY 9."""
 
 from .problems import Book, draw
 
@@ -445,7 +445,7 @@ def mode_time():
         book.add(
             "stress",
             f"p = {p}, half-max from s0 = {s0}",
-            "Huh (17), SPEC 9",
+            "Huh (17), THEORY 9",
             ["not exact in float32"],
             "overflow; a series that does not converge",
             {"fraction": 0.5, "s_star": 2.0, "s0": s0},

@@ -1,4 +1,4 @@
-"""Every approximation over depth, outputs, bias, loss, damping and power: SPEC 2 to 5, 7."""
+"""Every approximation over depth, outputs, bias, loss, damping and power: THEORY 2 to 5, 7."""
 
 from .problems import Book, draw, network, one_hot, targets
 
@@ -45,13 +45,13 @@ FISHERS = {
     ),
     "Entrywise": (
         {"fisher": "Entrywise"},
-        "SPEC 5",
+        "THEORY 5",
         "diagonal of F, sum over outputs of squares",
         "the square of the summed gradient instead of the sum of squares",
     ),
     "QuasiDiagonal": (
         {"fisher": "QuasiDiagonal"},
-        "SPEC 5 (Ollivier)",
+        "THEORY 5 (Ollivier)",
         "bias row kept, QD_ij = A_0i A_0j / A_00, A = F_unit + rho I",
         "the bias row without damping; beta from the wrong row",
     ),
@@ -652,7 +652,7 @@ def fisher_matrix():
     book.add(
         "boundary",
         "QuasiDiagonal: dead units",
-        "SPEC 5 (Ollivier)",
+        "THEORY 5 (Ollivier)",
         ["A_00 = 0: the products are 0"],
         "0/0 of a dead unit",
         dead(inputs),

@@ -1,4 +1,4 @@
-"""Forward and backward pass, Jacobian, and the products with it: SPEC 1."""
+"""Forward and backward pass, Jacobian, and the products with it: THEORY 1."""
 
 from .problems import Book, draw, network
 

@@ -1,4 +1,4 @@
-"""Isotropy, dynamics, losses, kernels at infinite width, powers, the Forster transform: SPEC 3, 6, 7, 8."""
+"""Isotropy, dynamics, losses, kernels at infinite width, powers, the Forster transform: THEORY 3, 6, 7, 8."""
 
 from .directions import FISHERS, SIGMA, problem
 from .problems import Book, draw, one_hot
@@ -141,7 +141,7 @@ def prediction():
     book.add(
         "discriminating",
         "Exact: q = 2, t = 4",
-        "K&O (10), SPEC 7",
+        "K&O (10), THEORY 7",
         ["Theta_bar = Theta^{1/2}"],
         "q as 1/q",
         inputs,
@@ -536,7 +536,7 @@ def inverse_power():
         book.add(
             "limit" if q == INF else "discriminating",
             f"positive definite, rho = {rho}, q = {q}",
-            "SPEC 1, power",
+            "THEORY 1, power",
             ["(K + rho I)^{-1/q}"],
             "q as 1/q; rho after the power; the inverse of the power of entries",
             {"K": K},
@@ -546,7 +546,7 @@ def inverse_power():
     book.add(
         "boundary",
         "rank one, pseudo-inverse",
-        "SPEC 1, pseudo-inverse",
+        "THEORY 1, pseudo-inverse",
         ["eigenvalues that are zero stay zero"],
         "1/0, or 1/rounding",
         {"K": low},
@@ -555,7 +555,7 @@ def inverse_power():
     book.add(
         "boundary",
         "rank one, q = 2",
-        "SPEC 1, power",
+        "THEORY 1, power",
         ["eigenvalues that are zero stay zero"],
         "1/0, or 1/rounding",
         {"K": low},
@@ -564,7 +564,7 @@ def inverse_power():
     book.add(
         "boundary",
         "zero matrix",
-        "SPEC 1, pseudo-inverse",
+        "THEORY 1, pseudo-inverse",
         ["0^+ = 0"],
         "0/0 in a relative cut-off",
         {"K": [[0.0, 0.0], [0.0, 0.0]]},
@@ -574,7 +574,7 @@ def inverse_power():
     book.add(
         "discriminating",
         "indefinite, q = 1",
-        "SPEC 1, pseudo-inverse",
+        "THEORY 1, pseudo-inverse",
         ["indefinite K at q = 1"],
         "Cholesky on an indefinite matrix; the modulus of eigenvalues",
         {"K": wild},
@@ -583,7 +583,7 @@ def inverse_power():
     book.add(
         "stress",
         "Hilbert-like",
-        "SPEC 12",
+        "THEORY 12",
         [],
         "cut-offs that bite too early",
         {"K": [[round(2**20 / (i + j + 1)) / 2**20 for j in range(4)] for i in range(4)]},
@@ -592,7 +592,7 @@ def inverse_power():
     book.add(
         "must-fail",
         "indefinite, q = 2",
-        "SPEC 1, power",
+        "THEORY 1, power",
         [],
         "nan in silence",
         {"K": wild},
@@ -602,7 +602,7 @@ def inverse_power():
     book.add(
         "must-fail",
         "K not symmetric",
-        "SPEC 1, power",
+        "THEORY 1, power",
         [],
         "half of K used",
         {"K": [[1.0, 2.0], [0.0, 1.0]]},
@@ -610,7 +610,7 @@ def inverse_power():
         "K is not symmetric",
     )
     book.add(
-        "must-fail", "q < 1", "SPEC 1, power", [], "q meant as 1/q", {"K": K}, {"rho": 0.0, "q": 0.5}, "q is below 1"
+        "must-fail", "q < 1", "THEORY 1, power", [], "q meant as 1/q", {"K": K}, {"rho": 0.0, "q": 0.5}, "q is below 1"
     )
     return book
 

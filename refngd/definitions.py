@@ -1,0 +1,508 @@
+"""Both papers, literally: read this first, port this first. Plain NumPy, no checks of arguments, J always formed.
+
+K&O is Karakida & Osawa (2020), Huh is Huh (2020). All is one formula. An approximation G of the Fisher matrix is made
+of blocks, and every block b has an explicit root R_b:
+
+    G_b       = R_b^T R_b / N + rho I                        R_b: J, or its columns of one layer, one unit, one entry
+    K_b       = G_b^{-1/q} R_b^T                             `power_of_root`: one SVD, which squares nothing
+    step      = K e / N,   Theta_bar(x', x) = J(x') K / N    K (P, NC), `preconditioned`, has the K_b one below another
+
+K-FAC has two roots, delta_l and h_{l-1}, and multiplies their K sample by sample. Deep linear networks have J again.
+
+    N samples, C outputs, L layers of widths M_0, .., M_L = C; k = M_{l-1}, + 1 with a bias; P parameters
+    x (N, M_0);  f, y, e (N, C);  W_l (M_l, k);  h_{l-1} (N, k);  delta_l (N, C, M_l);  J (NC, P);  Theta (N'C, NC)
+
+Samples are rows; (n, c) is row n C + c. theta has the layers in order, each W_l row by row, the bias last in a row.
+Lists count from 0: W[l], h[l] and delta[l] are W_{l+1}, its inputs h_l, and its backward signals delta_{l+1}.
+"""
+
+import math
+from collections.abc import Callable
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+import scipy.special
+
+Array = np.ndarray
+
+# --------------------------------------------------------------------------------------------------- networks, K&O (1)
+
+
+class Activation(NamedTuple):
+    """phi and phi', entry by entry."""
+
+    phi: Callable
+    derivative: Callable
+
+
+def shifted_relu(shift: float) -> Activation:
+    """max(u, -shift), with derivative 0 at the kink."""
+    return Activation(lambda u: np.maximum(u, -shift), lambda u: (u > -shift).astype(u.dtype))
+
+
+def tanh_derivative(u: Array) -> Array:
+    """1 - tanh(u)^2, which would cancel where units saturate: 4 t / (1 + t)^2 with t = e^{-2|u|}."""
+    t = np.exp(-2 * abs(u))
+    return 4 * t / (1 + t) ** 2
+
+
+relu = shifted_relu(0.0)
+linear = Activation(lambda u: u, np.ones_like)
+tanh = Activation(np.tanh, tanh_derivative)
+erf = Activation(scipy.special.erf, lambda u: 2 / math.sqrt(math.pi) * np.exp(-u * u))
+
+
+class Net(NamedTuple):
+    """Settings; the widths are those of W. parameterization: "ntk" or "standard". Biases exist if sigma_b > 0."""
+
+    activation: Activation
+    sigma_w: float = 1.0
+    sigma_b: float = 0.0
+    parameterization: str = "ntk"
+
+
+class Signals(NamedTuple):
+    """What a forward and a backward pass leave of the trained layers. bias: the last column of every h, 0 if none."""
+
+    f: Array
+    h: list[Array]
+    delta: list[Array]
+    bias: float = 0.0
+
+
+def scales(net: Net, M: int) -> tuple[float, float]:
+    """h = [scale phi(u) ; bias] for phi(u) (N, M)."""
+    if net.parameterization == "standard":
+        return 1.0, float(net.sigma_b > 0)
+    return net.sigma_w / math.sqrt(M), net.sigma_b
+
+
+def signals(net: Net, W: list[Array], x: Array, frozen: int = 0) -> Signals:
+    """u_l = h_{l-1} W_l^T, f = u_L, and delta_l = d f / d u_l, (S.65). The first `frozen` layers are not trained."""
+    phi, h, u = x, [], []  # u[l - 1] is u_l
+    for w in W:
+        scale, bias = scales(net, phi.shape[1])
+        column = np.full((len(x), int(bias > 0)), bias, x.dtype)
+        h.append(np.concatenate([scale * phi, column], axis=1))  # (N, k)
+        u.append(h[-1] @ w.T)  # (N, M_l)
+        phi = net.activation.phi(u[-1])
+    (N, C), L = u[-1].shape, len(W)
+    delta = [np.broadcast_to(np.eye(C, dtype=x.dtype), (N, C, C))] * L
+    for l in range(L - 1, 0, -1):
+        M = len(W[l - 1])
+        scale, _ = scales(net, M)
+        slope = scale * net.activation.derivative(u[l - 1])  # (N, M)
+        delta[l - 1] = (delta[l] @ W[l][:, :M]) * slope[:, None]  # (N, C, M)
+    return Signals(u[-1], h[frozen:], delta[frozen:], bias)
+
+
+def shapes(s: Signals) -> list[tuple[int, int]]:
+    """(M_l, k) of every W_l."""
+    return [(delta.shape[2], h.shape[1]) for h, delta in zip(s.h, s.delta, strict=True)]
+
+
+def jacobians(s: Signals) -> list[Array]:
+    """J_l (NC, M_l, k), d f_c(x_n) / d W_l[i,j] = delta_l[n,c,i] h_{l-1}[n,j]: K&O (6)."""
+    J = [np.einsum("nci,nj->ncij", delta, h) for h, delta in zip(s.h, s.delta, strict=True)]
+    return [J_l.reshape(-1, *J_l.shape[2:]) for J_l in J]
+
+
+def jacobian(s: Signals) -> Array:
+    """J (NC, P)."""
+    return np.concatenate([J_l.reshape(len(J_l), -1) for J_l in jacobians(s)], axis=1)
+
+
+def flatten(dW: list[Array]) -> Array:
+    """theta (P,)."""
+    return np.concatenate([dw.ravel() for dw in dW])
+
+
+def unflatten(theta: Array, like: list[tuple[int, int]]) -> list[Array]:
+    """The list of matrices of these shapes of which theta (P,) is the flattening."""
+    parts = np.split(theta, np.cumsum([M * k for M, k in like])[:-1])
+    return [part.reshape(shape) for part, shape in zip(parts, like, strict=True)]
+
+
+def push(s: Signals, dW: list[Array]) -> Array:
+    """J dtheta (N, C)."""
+    return (jacobian(s) @ flatten(dW)).reshape(s.f.shape)
+
+
+def pull(s: Signals, v: Array) -> list[Array]:
+    """J^T v, a list like W, for v (N, C)."""
+    return unflatten(jacobian(s).T @ v.ravel(), shapes(s))
+
+
+def ntk(test: Signals, train: Signals) -> Array:
+    """Theta(x', x) = J(x') J(x)^T / N (N'C, NC), N the number of training samples: K&O (5)."""
+    return jacobian(test) @ jacobian(train).T / len(train.f)
+
+
+# ----------------------------------------------------------------------------------------------------------- powers
+
+
+def svd(R: Array) -> tuple[Array, Array, Array]:
+    """The thin U s V^T of R (.., n, p), with s = 0 where it is 0 to rounding: up to max(n, p) eps times the largest."""
+    U, s, Vt = np.linalg.svd(R, full_matrices=False)
+    cut = max(R.shape[-2:]) * np.finfo(s.dtype).eps * s.max(-1, keepdims=True, initial=0)
+    return U, np.where(s > cut, s, 0), Vt
+
+
+def gain(s: Array, N: float, rho: float, q: float) -> Array:
+    """s (s^2/N + rho)^{-1/q}, and 0 at s = 0, which is the pseudo-inverse; s is not squared, so nothing overflows."""
+    t = np.where(s > 0, np.hypot(s / math.sqrt(N), math.sqrt(rho)), 1)
+    return s / t * t ** (1 - 2 / q)
+
+
+def power_of_root(R: Array, N: float, rho: float, q: float) -> Array:
+    """K = (R^T R / N + rho I)^{-1/q} R^T (.., p, n) for R (.., n, p) and q in [1, inf]."""
+    U, s, Vt = svd(R)
+    return (Vt.mT * gain(s, N, rho, q)[..., None, :]) @ U.mT
+
+
+def eigen(G: Array) -> tuple[Array, Array]:
+    """w and V of a symmetric G = V w V^T (n, n), with w = 0 where it is 0 to rounding: up to n eps of the largest."""
+    w, V = np.linalg.eigh(G)
+    return np.where(abs(w) > len(w) * np.finfo(w.dtype).eps * abs(w).max(initial=0), w, 0), V
+
+
+def inverse_power(G: Array, rho: float = 0.0, q: float = 1) -> Array:
+    """(G + rho I)^{-1/q} of a symmetric G (n, n), which may be indefinite if q = 1; the pseudo-inverse if singular."""
+    w, V = eigen(G + rho * np.eye(len(G), dtype=G.dtype))
+    return (V * np.where(w != 0, np.where(w != 0, w, 1) ** (-1 / q), 0)) @ V.T
+
+
+# ----------------------------------------------------------------------------------------------------- losses, K&O (3)
+
+
+def softmax(f: Array) -> tuple[Array, Array]:
+    """p (N, C), and 1 - p as the sum of the others, which does not cancel."""
+    p = np.exp(f - f.max(1, keepdims=True))
+    p = p / p.sum(1, keepdims=True)
+    return p, p @ (1 - np.eye(p.shape[1], dtype=p.dtype))
+
+
+def loss_value(f: Array, y: Array, loss: str = "mse") -> float:
+    """||f - y||^2 / (2N), or for "cross-entropy" and one-hot y the mean of -log p_y, p = softmax(f)."""
+    if loss == "mse":
+        return ((f - y) ** 2).sum() / (2 * len(f))
+    return np.logaddexp.reduce(f - (f * y).sum(1, keepdims=True), axis=1).mean()
+
+
+def residual(f: Array, y: Array, loss: str = "mse") -> Array:
+    """g (N, C), the derivative of the loss of a sample: f - y, or p - y = p (1 - y) - (1 - p) y."""
+    if loss == "mse":
+        return f - y
+    p, rest = softmax(f)
+    return p * (1 - y) - rest * y
+
+
+def hessian_root(f: Array) -> Array:
+    """R (N, C (C-1)/2, C) of rows sqrt(p_a p_b) (1_a - 1_b), a < b: R^T R = Lambda = diag(p) - p p^T, (S.158)."""
+    (p, _), I = softmax(f), np.eye(f.shape[1], dtype=f.dtype)
+    a, b = np.triu_indices(len(I), 1)
+    return np.sqrt(p[:, a] * p[:, b])[:, :, None] * (I[a] - I[b])
+
+
+def whiten(s: Signals, y: Array, loss: str = "mse", loss_rho: float = 0.0) -> tuple[Signals, Array]:
+    """H^{1/2} delta and e = H^{-1/2} g, H = Lambda + loss_rho I: J^T H J / N is then as if H were I, (S.159)."""
+    g = residual(s.f, y, loss)
+    if loss == "mse":
+        return s, g
+    N, C = g.shape
+    damping = np.broadcast_to(math.sqrt(loss_rho) * np.eye(C, dtype=g.dtype), (N, C, C))
+    R = np.concatenate([hessian_root(s.f), damping], axis=1)  # H = R^T R
+    polar = power_of_root(R, 1, 0.0, 2)  # H^{-1/2} R^T
+    e = power_of_root(R, 1, 0.0, 1) @ (polar.mT @ g[:, :, None])  # H^{-1} R^T R H^{-1/2} g
+    return Signals(s.f, s.h, [polar @ R @ delta for delta in s.delta], s.bias), e[:, :, 0]
+
+
+# ------------------------------------------------------------------------------------------------ approximations of F
+
+
+class Fisher(NamedTuple):
+    """name: Identity, Exact, BlockDiagonal, BlockTridiagonal, Layerwise, Unitwise, Entrywise, QuasiDiagonal, KFAC.
+
+    Sigma (L, L) belongs to Layerwise; bias ("augmented" or "separate") and last ("identity" or "gram") to KFAC.
+    """
+
+    name: str
+    Sigma: Array | None = None
+    bias: str = "augmented"
+    last: str = "identity"
+
+
+def preconditioned(s: Signals, fisher: Fisher, rho: float = 0.0, q: float = 1) -> Array:
+    """K = G^{-1/q} J^T (P, NC)."""
+    N, name, J = len(s.f), fisher.name, jacobians(s)
+    if name == "Identity" or math.isinf(q):
+        return (1 + rho) ** (-1 / q) * jacobian(s).T
+    if name in ("BlockTridiagonal", "Layerwise"):
+        return coupled(s, coupling(fisher, len(J)), rho, q)
+    if name == "KFAC":
+        K = [kfac(s, fisher, l, rho, q) for l in range(len(J))]
+    elif name == "QuasiDiagonal" and s.bias:
+        K = [quasi_diagonal(J_l.transpose(1, 2, 0), N, rho, q) for J_l in J]
+    else:
+        roots = {
+            "Exact": [jacobian(s)],
+            "BlockDiagonal": [J_l.reshape(s.f.size, -1) for J_l in J],
+            "Unitwise": [J_l.transpose(1, 0, 2) for J_l in J],  # (M, NC, k)
+        }
+        entries = [J_l.reshape(s.f.size, -1).T[:, :, None] for J_l in J]  # (M k, NC, 1)
+        K = [power_of_root(R, N, rho, q) for R in roots.get(name, entries)]
+    return np.concatenate([K_b.reshape(-1, s.f.size) for K_b in K])
+
+
+def kfac(s: Signals, fisher: Fisher, l: int, rho: float, q: float) -> Array:
+    """The rows (M, k, N, C) of K: (B* + rho I)^{-1/q} delta^T times (A* + rho I)^{-1/q} h^T, sample by sample."""
+    (N, C), h, separate = s.f.shape, s.h[l], s.bias and fisher.bias == "separate"
+    delta = s.delta[l].reshape(N * C, -1)
+    left = power_of_root(delta, N, rho, q)  # (M, NC)
+    if l == len(s.h) - 1 and fisher.last == "identity":
+        left = (1 / N + rho) ** (-1 / q) * delta.T
+    right = power_of_root(h[:, :-1] if separate else h, N, rho, q)  # (k, N)
+    K = np.einsum("inc,jn->ijnc", left.reshape(-1, N, C), right)
+    if not separate:
+        return K
+    bias = power_of_root(s.bias * delta, N * N, rho, q)  # (M, NC), with the matrix (S.123)
+    return np.concatenate([K, bias.reshape(-1, 1, N, C)], axis=1)
+
+
+def quasi_diagonal(J: Array, N: int, rho: float, q: float) -> Array:
+    """The rows (M, k, NC) of K from J (M, k, NC) with bias: G^{-1/q} T^T X, where G = T^T T and J = T^T X.
+
+    Elimination of the bias, beta_i = A_0i / A_00, leaves r_i = J_i - beta_i J_0 and D_i = A_ii - A_0i^2 / A_00; then
+    T = [D^{1/2}  0 ; A_00^{1/2} (beta  1)] and X = [r / D^{1/2} ; J_0 / A_00^{1/2}]. Neither cancels if written with
+    the part of J_i = o_i + b_i J_0 that is orthogonal to J_0: r_i = o_i + b_i (rho / A_00) J_0 and
+    D_i = |o_i|^2 / N + rho (1 + b_i beta_i).
+    """
+
+    def dot(a: Array, b: Array) -> Array:
+        return (a * b).sum(2, keepdims=True)  # (M, k, 1)
+
+    J_i, J_0 = J[:, :-1], J[:, -1:]  # the bias is last
+    F_00 = dot(J_0, J_0)
+    A_00 = np.where(F_00 + rho > 0, F_00 / N + rho, 1)  # 1: the unit is dead, J = 0
+    b = dot(J_i, J_0) / np.where(F_00 > 0, F_00, 1)
+    o = J_i - b * J_0
+    o = np.where(np.sqrt(dot(o, o)) > J.shape[2] * np.finfo(J.dtype).eps * np.sqrt(dot(J_i, J_i)), o, 0)  # or rounding
+    beta, r = b * (F_00 / N / A_00), o + b * (rho / A_00) * J_0
+    D = dot(o, o) / N + rho * (1 + b * beta)
+    diagonal = np.sqrt(np.concatenate([D, A_00], axis=1))  # (M, k, 1)
+    T = diagonal * np.eye(J.shape[1], dtype=J.dtype)  # (M, k, k)
+    T[:, -1, :-1] = (diagonal[:, -1:] * beta)[:, :, 0]
+    return power_of_root(T, 1, 0.0, q) @ (np.concatenate([r, J_0], axis=1) / np.where(diagonal > 0, diagonal, 1))
+
+
+def coupling(fisher: Fisher, L: int) -> Array:
+    """Sigma (L, L) of K&O (15)."""
+    l = np.arange(L)
+    return fisher.Sigma if fisher.name == "Layerwise" else (abs(l[:, None] - l) <= 1).astype(float)
+
+
+def coupled(s: Signals, Sigma: Array, rho: float, q: float) -> Array:
+    """K = G^{-1/q} J^T (P, NC), G = S^T (Sigma (x) I) S / N + rho I, S = blockdiag(J_l), K&O (15); q = 1 if indefinite.
+
+    Sigma = T^T D T with signs D, so G = R^T D R / N + rho I has the root R = (T (x) I) S, and J^T = R^T z if T^T z = 1.
+    """
+    N, JT = len(s.f), jacobian(s).T
+    w, E = eigen(Sigma.astype(JT.dtype))
+    w, E = w[w != 0], E[:, w != 0]  # (L, r), r = rank(Sigma)
+    ones = E.sum(0)  # E^T 1
+    T = np.sqrt(abs(w))[:, None] * E.T
+    R = np.concatenate([np.kron(T[:, [l]], J_l.reshape(s.f.size, -1)) for l, J_l in enumerate(jacobians(s))], axis=1)
+    U, a, Vt = svd(R)  # R (r NC, P)
+    U, a, Vt = U[:, a > 0], a[a > 0], Vt[a > 0]
+    root = U, a, np.repeat(np.sign(w), s.f.size), N, rho, q
+    if np.allclose(E @ ones, 1):
+        z = np.kron((ones / np.sqrt(abs(w)))[:, None], np.eye(s.f.size, dtype=JT.dtype))  # (r NC, NC)
+        return Vt.T @ signed_power(*root, a[:, None] * (U.T @ z))
+    K = Vt.T @ signed_power(*root, Vt @ JT)  # what lies outside the range of V has the eigenvalue rho
+    return K + rho ** (-1 / q) * (JT - Vt.T @ (Vt @ JT)) if rho > 0 else K
+
+
+def signed_power(U: Array, a: Array, D: Array, N: int, rho: float, q: float, X: Array) -> Array:
+    """(a U^T D U a / N + rho I)^{-1/q} X for X (r, n), U (n, r), a (r,) > 0 and signs D (n,).
+
+    It is t Q t with t^2 = a^2/N + rho, and Q = (a/t) U^T D U (a/t) / N + rho / t^2 is I unless a sign is negative. The
+    pseudo-inverse is P t^{-1} Q^+ t^{-1} P, where P = I - Y Y^T takes away Z / t, Z being the null space of Q.
+    """
+    t = np.hypot(a / math.sqrt(N), math.sqrt(rho))[:, None]  # (r, 1)
+    if (D > 0).all():
+        return X * t ** (-2 / q)
+    c = a[:, None] / t
+    Q = c * ((U.T * D) @ U) * c.T / N + np.diag(rho / t[:, 0] ** 2)
+    w, Z = eigen(Q)
+    Y, _ = np.linalg.qr(Z[:, w == 0] / t)  # of no columns, as a rule
+    X = inverse_power(Q) @ ((X - Y @ (Y.T @ X)) / t) / t
+    return X - Y @ (Y.T @ X)
+
+
+def matrix(s: Signals, fisher: Fisher, rho: float = 0.0) -> Array:
+    """G (P, P): what the approximation keeps of F = J^T J / N, K&O (8), with its damping. Steps do without it."""
+    J = jacobian(s)
+    index = [(l, i, j == k - 1) for l, (M, k) in enumerate(shapes(s)) for i in range(M) for j in range(k)]
+    layer, i, is_bias = np.array(index).T  # of every parameter
+    same_layer, same_unit = layer[:, None] == layer, (layer[:, None] == layer) & (i[:, None] == i)
+    I = np.eye(len(index), dtype=J.dtype)
+    F = I if fisher.name == "Identity" else J.T @ J / len(s.f)
+    A = F + rho * I
+    if fisher.name == "KFAC":
+        blocks = [kfac_block(s, fisher, l, rho) for l in range(len(s.h))]
+        return np.block([[B if A is B else np.zeros((len(A), len(B)), A.dtype) for B in blocks] for A in blocks])
+    if fisher.name == "QuasiDiagonal" and s.bias:  # of a unit A_ii, A_0i, and A_0i A_0j / A_00, 0 being the bias
+        zero = np.flatnonzero(is_bias)[np.cumsum(is_bias) - is_bias]  # the bias that belongs to a parameter
+        A_0, A_00 = A[zero, np.arange(len(A))], A[zero, zero]
+        return np.where(I, A, same_unit * np.outer(A_0, A_0) / np.where(A_00 > 0, A_00, 1))
+    if fisher.name in ("BlockTridiagonal", "Layerwise"):
+        return F * coupling(fisher, len(s.h)).astype(F.dtype)[layer][:, layer] + rho * I
+    return A * {"Exact": 1, "BlockDiagonal": same_layer, "Unitwise": same_unit}.get(fisher.name, I)
+
+
+def kfac_block(s: Signals, fisher: Fisher, l: int, rho: float) -> Array:
+    """(B* + rho I) (x) (A* + rho I), K&O (20), (S.95); a separate bias has b^2 B* / N + rho I instead, (S.123)."""
+    N, h, delta = len(s.f), s.h[l], s.delta[l].reshape(s.f.size, -1)
+    A, B = h.T @ h / N, delta.T @ delta / N
+    I_A, I_B = np.eye(len(A), dtype=A.dtype), np.eye(len(B), dtype=B.dtype)
+    bias_block = s.bias**2 * B / N + rho * I_B
+    if l == len(s.h) - 1 and fisher.last == "identity":
+        B = I_B / N
+    G = np.einsum("ik,jm->ijkm", B + rho * I_B, A + rho * I_A)
+    if s.bias and fisher.bias == "separate":
+        G[:, -1], G[..., -1] = 0, 0
+        G[:, -1, :, -1] = bias_block
+    return G.reshape(A.shape[0] * B.shape[0], -1)
+
+
+# -------------------------------------------------------------------------------- steps and predictions, K&O (9), (10)
+
+
+def direction(s: Signals, e: Array, fisher: Fisher, rho: float = 0.0, q: float = 1) -> list[Array]:
+    """The step K e / N = G^{-1/q} J^T e / N, a list like W."""
+    return unflatten(preconditioned(s, fisher, rho, q) @ e.ravel() / len(e), shapes(s))
+
+
+def coefficient(test: Signals, train: Signals, fisher: Fisher, rho: float = 0.0, q: float = 1) -> Array:
+    """Theta_bar(x', x) = J(x') K / N (N'C, NC), K&O (11)."""
+    return jacobian(test) @ preconditioned(train, fisher, rho, q) / len(train.f)
+
+
+def training(net, W, x, y, fisher, eta, steps, rho=0.0, q=1, loss="mse", loss_rho=0.0, frozen=0):
+    """W after `steps` of W <- W - eta direction, and the losses (steps + 1,) on the way."""
+    losses = [loss_value(signals(net, W, x).f, y, loss)]
+    for _ in range(steps):
+        s, e = whiten(signals(net, W, x, frozen), y, loss, loss_rho)
+        dW = direction(s, e, fisher, rho, q)
+        W = W[:frozen] + [w - eta * dw for w, dw in zip(W[frozen:], dW, strict=True)]
+        losses.append(loss_value(signals(net, W, x).f, y, loss))
+    return W, losses
+
+
+def prediction(test, train, y, fisher, eta, t, rho=0.0, q=1):
+    """f_t of the training and of the test samples: t steps f <- f - eta Theta_bar (f - y) of the linearised network."""
+    own, cross = (coefficient(s, train, fisher, rho, q) for s in (train, test))
+    error = (y - train.f).ravel()
+    total = 0 * error  # eta sum_{s<t} (y - f_s)
+    if math.isinf(t):
+        total = inverse_power(own) @ error
+    else:
+        for _ in range(t):
+            total, error = total + eta * error, error - eta * own @ error
+    return train.f + (own @ total).reshape(train.f.shape), test.f + (cross @ total).reshape(test.f.shape)
+
+
+# -------------------------------------------------------------------------------------------- deep linear networks, Huh
+
+
+def covariance_root(Sigma_x: Array) -> Array:
+    """The symmetric S (n_in, n_in) with Sigma_x = S S^T; S = I if the inputs are white."""
+    w, V = eigen(Sigma_x)
+    return (V * np.sqrt(w)) @ V.T
+
+
+def products(w: list[Array], S: Array) -> tuple[list[Array], list[Array]]:
+    """L_i = w_d .. w_{i+1} (n_out, n_i) and R_i = w_{i-1} .. w_1 S (n_{i-1}, n_in); L[0], R[0] belong to w[0] = w_1."""
+    d = len(w)
+    L, R = [np.eye(len(w[-1]), dtype=S.dtype)] * d, [S] * d
+    for i in range(d - 1, 0, -1):
+        L[i - 1] = L[i] @ w[i]
+    for i in range(1, d):
+        R[i] = w[i - 1] @ R[i - 1]
+    return L, R
+
+
+def displacement(w: list[Array], w_star: Array, S: Array) -> Array:
+    """E = (w_bar - w_star) S (n_out, n_in), w_bar = w_d .. w_1."""
+    L, _ = products(w, S)
+    return (L[0] @ w[0] - w_star) @ S
+
+
+def linear_loss(w: list[Array], w_star: Array, S: Array) -> float:
+    """||E||^2 / 2, Huh (1)."""
+    return (displacement(w, w_star, S) ** 2).sum() / 2
+
+
+def linear_push(w: list[Array], dw: list[Array], S: Array) -> Array:
+    """sum_i L_i dw_i R_i (n_out, n_in): the change of w_bar S as w changes by dw, to first order."""
+    return sum(L @ dw_i @ R for L, R, dw_i in zip(*products(w, S), dw, strict=True))
+
+
+def linear_pull(w: list[Array], Lambda: Array, S: Array) -> list[Array]:
+    """L_i^T Lambda R_i^T, its transpose, a list like w: of E it is the gradient, Huh (4)."""
+    return [L.T @ Lambda @ R.T for L, R in zip(*products(w, S), strict=True)]
+
+
+def hessian_product(w: list[Array], dw: list[Array], w_star: Array, S: Array) -> list[Array]:
+    """H dw, Huh (2): H_+ dw, (3), and the change of L_i and R_i in the gradient, one factor w_m at a time, m != i."""
+    E = displacement(w, w_star, S)
+    hv = linear_pull(w, linear_push(w, dw, S), S)
+    for m in range(len(w)):
+        changed = linear_pull([*w[:m], dw[m], *w[m + 1 :]], E, S)
+        hv = [hv_i + (i != m) * g_i for i, (hv_i, g_i) in enumerate(zip(hv, changed, strict=True))]
+    return hv
+
+
+def linear_jacobian(w: list[Array], S: Array) -> Array:
+    """J (n_in n_out, P) of w_bar S, row n n_out + c; K = J J^T = sum_i R_i^T R_i (x) L_i L_i^T."""
+    J = [np.einsum("ca,bn->ncab", L, R) for L, R in zip(*products(w, S), strict=True)]
+    return np.concatenate([J_i.reshape(-1, w_i.size) for J_i, w_i in zip(J, w, strict=True)], axis=1)
+
+
+def block_update(L: Array, R: Array, E: Array, rho: float, q: float) -> Array:
+    """(J_i^T J_i + rho I)^{-1/q} J_i^T E (n_i, n_{i-1}) from the singular values, products, of J_i = R_i^T (x) L_i."""
+    (U, a, Vt), (X, b, Yt) = svd(L), svd(R.T)
+    return Vt.T @ (gain(np.outer(a, b), 1, rho, q) * (U.T @ E @ X)) @ Yt
+
+
+def update(w, w_star, S, q=1, block=False, rho=0.0, clip=math.inf, regularised=False) -> list[Array]:
+    """u of w' = -eta u, a list like w: (H_+ + rho I)^{-1/q} J^T E, Huh (9), (12).
+
+    q = inf is SGD, 1 NGD, 2 sqrt-NGD. block: d^{-1/q} times the same of every layer by itself, (19).
+    regularised: times (1 + rho)^{1/q}, (S.I.15). clip: the largest norm of u, all layers together.
+    """
+    E, d = displacement(w, w_star, S), len(w)
+    if block:
+        u = [d ** (-1 / q) * block_update(L, R, E, rho, q) for L, R in zip(*products(w, S), strict=True)]
+    else:
+        theta = power_of_root(linear_jacobian(w, S), 1, rho, q) @ E.T.ravel()
+        u = unflatten(theta, [w_i.shape for w_i in w])
+    if regularised:
+        u = [(1 + rho) ** (1 / q) * u_i for u_i in u]
+    size = float(np.linalg.norm(flatten(u)))
+    return [u_i * (clip / size) if size > clip else u_i for u_i in u]
+
+
+def descent(w, w_star, S, eta, steps, **rule):
+    """w after `steps` of w <- w - eta u, and the losses (steps + 1,) on the way."""
+    losses = [linear_loss(w, w_star, S)]
+    for _ in range(steps):
+        w = [w_i - eta * u_i for w_i, u_i in zip(w, update(w, w_star, S, **rule), strict=True)]
+        losses.append(linear_loss(w, w_star, S))
+    return w, losses
+
+
+def conserved(w: list[Array]) -> list[Array]:
+    """c_i = w_i w_i^T - w_{i+1}^T w_{i+1}, Huh (15): constant in time under every full rule."""
+    return [a @ a.T - b.T @ b for a, b in pairwise(w)]
