@@ -85,8 +85,9 @@ def analytic_kernels(net: Network, test: Array, train: Array) -> Kernels:
     Raises and warns as `analytic_ntk`.
     """
     xp, L = array_module(train), len(net.shapes)
+    _check_inputs(net, test, train, 2 * L)
     A, B = ([xp.empty((len(test), len(train)), train.dtype) for _ in range(L)] for _ in "AB")
-    for block in _blocks(net, test, train, 2 * L):
+    for block in _blocks(net, test, train, True):
         Q, Xi = _recursion(net, block)
         B_l = {L: xp.ones_like(Q[0])}
         for l in range(L - 1, 0, -1):
@@ -111,9 +112,10 @@ def analytic_ntk(net: Network, test: Array, train: Array, n: int | None = None) 
     MemoryError; FloatingPointError, with the layer, where a kernel leaves the range of the dtype; ArithmeticError where
     the activation has no `dual` to rounding. Warns of pairs of training samples that make the kernel singular.
     """
+    _check_inputs(net, test, train, 1)
     n = len(train) if n is None else checked_whole("n", n, 1)
     Theta = array_module(train).empty((len(test), len(train)), train.dtype)
-    for block in _blocks(net, test, train, 1):
+    for block in _blocks(net, test, train, False):
         (T, *Qs), Xi = _recursion(net, block)
         for Q, Xi_l in zip(Qs, Xi, strict=True):  # Horner's rule for sum_l Q_l B_l
             T *= net.sigma_w**2 * Xi_l
@@ -148,14 +150,13 @@ def _mirror(kernel: Array) -> None:
 # ------------------------------------------------------------------------------------------ blocks of pairs of samples
 
 
-def _blocks(net: Network, test: Array, train: Array, count: int) -> Iterator["_Block"]:
-    """Blocks of rows that stay in cache, on and above the diagonal where `test is train`; `count` kernels are wanted.
+def _blocks(net: Network, test: Array, train: Array, B_too: bool) -> Iterator["_Block"]:
+    """Blocks of rows that stay in cache, on and above the diagonal where `test is train`.
 
-    They are cut from larger matrix products, which are faster.
+    They are cut from larger matrix products, which are faster. B_too: whether the B_l have to be in range.
     """
-    _check_inputs(net, test, train, count)
-    columns = _Samples.of(net, train, count > 1)
-    rows = columns if test is train else _Samples.of(net, test, count > 1)
+    columns = _Samples.of(net, train, B_too)
+    rows = columns if test is train else _Samples.of(net, test, B_too)
     watch = _Watch(net, columns)
     for panel in batches(len(test), 1, limit=512):
         start = panel.start if test is train else 0
