@@ -217,10 +217,11 @@ class _Block:
         xp = array_module(norm)
         rho = xp.clip(self.product[i, j] / (norm1[i, 0] * scale) / (norm[j, 0] * scale), -1, 1)
         square, gap = (1 - rho) * (1 + rho), 1 - rho
-        if self.symmetric:
-            other = i + self.i.start != j + self.j.start  # a sample and itself are parallel
-            square, gap = square * other, gap * other
-        close = xp.flatnonzero((square < 2.0**-6) & (gap != 0))
+        close = square < 2.0**-6
+        if self.symmetric:  # a sample is parallel to itself
+            other = i + self.i.start != j + self.j.start
+            square, gap, close = square * other, gap * other, close & other
+        close = xp.flatnonzero(close)
         for part in batches(len(close), self.net.widths[0], limit=2**22):
             k = close[part]
             x1, x, opposite = self.test.x[i[k]] / norm1[i[k]], self.train.x[j[k]] / norm[j[k]], rho[k] < 0
@@ -232,7 +233,7 @@ class _Block:
         """The same of phi(u_l), if its `gap` says more than its kernel."""
         a, b = self.features(l)
         gap = self.net.activation.gap(r, c, _at(a, i), _at(b, j))
-        return None if gap is None else (1 - gap, gap * (2 - gap), gap)
+        return None if gap is None else (1 - gap[0], gap[1], gap[0])
 
     def look_at(self, T: Array) -> None:
         """T = N Theta (n', n): the watch looks for pairs that make Theta singular."""
@@ -259,7 +260,9 @@ class _Watch:
             k = int(singular.argmax())
             kind, sign = ("duplicates", "") if float(r[k]) > 0 else ("opposite", ", up to their sign")
             pair = f"samples {int(i[k])} and {int(j[k])} are {kind}, or nearly so"
-            self._warn(f"{pair}: the kernels are singular, and their pseudo-inverse averages the targets of such samples{sign}")
+            self._warn(
+                f"{pair}: the kernels are singular, and their pseudo-inverse averages the targets of such samples{sign}"
+            )
         self.opposite += int(((r < 0) & (c < self.rounding) & (i < j)).sum())
         M_0, *hidden = self.net.widths[:-1]
         if self.opposite > M_0 and len(hidden) == 1 and not self.net.sigma_b and self.net.activation == relu:
