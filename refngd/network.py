@@ -187,10 +187,13 @@ class Network:
         h[:, M:] = self._bias
         with np.errstate(all="ignore"):  # reported below, with the layer's name
             u_next = h @ w.T
-        if not xp.isfinite(u_next).all():  # here, since phi may hide it: relu(-inf) = 0, tanh(inf) = 1
+        size = float(abs(u_next).max())
+        if not math.isfinite(size):  # here, since phi may hide it: relu(-inf) = 0, tanh(inf) = 1
             if not xp.isfinite(w).all():
                 raise ValueError(f"W[{l}] has non-finite entries; expected finite numbers")
             raise FloatingPointError(f"u_{l + 1} overflows: rescale x or the weights")
+        if size < float(np.finfo(u.dtype).tiny) and bool(h.any()) and bool(w.any()):
+            raise FloatingPointError(f"u_{l + 1} underflows: rescale x or the weights")
         return h, u_next
 
     @property
@@ -201,18 +204,18 @@ class Network:
         return self.sigma_w / math.sqrt(M) if self.parameterization == "ntk" else 1.0
 
     def _backward(self, W: list[Array], u: list[Array]) -> list[Array]:
+        """delta_L, .., delta_1 from the last to the first, in the order of the layers."""
         xp = array_module(u[0])
-        N, C = u[-1].shape
-        delta = [xp.broadcast_to(xp.eye(C, dtype=u[0].dtype), (N, C, C))]
-        for w, u_l in zip(W[:0:-1], u[-2:0:-1], strict=True):
-            M = u_l.shape[1]
+        (N, C), L = u[-1].shape, len(W)
+        delta = [xp.broadcast_to(xp.eye(C, dtype=u[0].dtype), (N, C, C))] * L
+        for l in range(L - 1, 0, -1):  # delta[l - 1] is delta_l
+            M = u[l].shape[1]
             with np.errstate(all="ignore"):  # reported below
-                back = (delta[0].reshape(N * C, -1) @ w[:, :M]).reshape(N, C, M)
-                back *= (self._scale(M) * self.activation.derivative(u_l))[:, None]
-            delta.insert(0, back)
-        for l, delta_l in enumerate(delta, 1):
-            if not xp.isfinite(delta_l).all():
+                back = (delta[l].reshape(N * C, -1) @ W[l][:, :M]).reshape(N, C, M)
+                back *= (self._scale(M) * self.activation.derivative(u[l]))[:, None]
+            if not xp.isfinite(back).all():
                 raise FloatingPointError(f"delta_{l} overflows: rescale the weights")
+            delta[l - 1] = back
         return delta
 
     def check(self, W: list[Array], x: Array) -> None:

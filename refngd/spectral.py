@@ -52,15 +52,24 @@ def power_of_root(R: Array, n: float, rho: float, q: float, rcond: float | None 
 
 
 def root_svd(R: Array, rcond: float | None = None) -> tuple[Array, Array, Array]:
-    """U (.., r, k), t (.., k) and V t (.., m, k) of R = U t V^T (.., r, m), k = min(r, m); a t that is negligible is 0.
+    """U (.., r, k), t (.., k) and V t (.., m, k) of R = U t V^T (.., r, m); a t that counts as zero is 0.
 
-    Where R is wide, U and t are those of the transposed triangle, and V t = R^T U.
+    k = min(r, m). Where R is wide, U and t are those of the transposed triangle, and V t = R^T U.
     """
-    xp, wide = array_module(R), R.shape[-2] < R.shape[-1]
+    if R.shape[-2] < R.shape[-1]:
+        U, t, _ = thin_svd(triangle([R]).mT, rcond)
+        return U, t, R.mT @ U
+    U, t, Vt = thin_svd(R, rcond)
+    return U, t, Vt.mT * t[..., None, :]
+
+
+def thin_svd(R: Array, rcond: float | None = None) -> tuple[Array, Array, Array]:
+    """U (.., r, k), t (.., k) and V^T (.., k, m) of R = U t V^T (.., r, m); a t that counts as zero is 0."""
+    xp = array_module(R)
     with raising(xp):
-        U, t, Vt = xp.linalg.svd(finite(triangle([R]).mT if wide else R), full_matrices=False)
+        U, t, Vt = xp.linalg.svd(finite(R), full_matrices=False)
     live = t > cutoff(t.shape[-1], t.dtype, rcond) * t.max(-1, keepdims=True)  # not >=: R may be all zeros
-    return U, xp.where(live, t, 0), R.mT @ U if wide else Vt.mT * t[..., None, :]
+    return U, xp.where(live, t, 0), Vt
 
 
 def triangle(columns: Iterable[Array]) -> Array:

@@ -12,6 +12,7 @@ import numpy as np
 import scipy.special
 
 FUNCTIONS = [
+    "argsort",
     "arange",
     "arcsin",
     "arctan2",

@@ -50,7 +50,9 @@ class Broken:
 
 
 def read(folder: str | Path | None = None) -> tuple[list[Case], list[Broken]]:
-    """All cases of the files in the manifest of `folder` (default: those that ship), and the files that are broken.
+    """The cases of the files in the manifest of `folder` (default: those that ship), and the files that are broken.
+
+    Superseded cases, which ask for what turned out to be wrong, are left out.
 
     Raises ValueError if the manifest itself cannot be used.
     """
@@ -110,7 +112,7 @@ def _cases(path: Path, entry: dict) -> list[Case]:
         raise ValueError(f"{path.name} does not follow the format: {error!r}") from error
     if len(cases) != entry["cases"]:
         raise ValueError(f"{path.name} has {len(cases)} cases; the manifest says {entry['cases']}")
-    return cases
+    return [case for case in cases if case.kind != "superseded"]
 
 
 def _case(raw: dict, operation: str) -> Case:

@@ -32,6 +32,7 @@ from ..jacobian import jacobian, pull, push, shaped
 from ..kernels import ntk
 from ..network import Network, Signals
 from ..spectral import (
+    LinearMap,
     apply_power,
     cutoff,
     damped,
@@ -45,6 +46,7 @@ from ..spectral import (
     refined,
     refined_inverse,
     root_svd,
+    thin_svd,
     triangle,
 )
 from .base import Fisher, fisher_information, has_full_rank, warn_of_loss
@@ -112,25 +114,14 @@ class Layerwise(Fisher):
             for group, block, X in zip(groups, blocks, _solve(Sigma, blocks, rho / c / c, q), strict=True):
                 yield group, block, finite(c ** (1 - 2 / q) * X)
 
-    def kernel_multipliers(self, Theta: list[Array], rho: float = 0.0, q: float = 1) -> list[Array]:
-        """The matrices (n, n) of e -> lambda_l of every layer, from the kernels Theta_l (n, n) of the training samples.
-
-        Theta: one matrix a trained layer.
-        rho, q: as in `direction`.
-        """
-        power = [Theta[0]] * len(Theta)
+    def _kernel_coefficient(self, cross, train, rho, q):
+        Theta, Theta_bar = train.Theta, 0
+        cross_Theta = Theta if cross is train else cross.Theta
         for groups, Sigma in _parts(self.Sigma(len(Theta))):
             blocks = [_Kernel(sum(Theta[l] for l in group), self.rcond) for group in groups]
             for group, lam in zip(groups, _solve(Sigma, blocks, rho, q), strict=True):
-                for l in group:
-                    power[l] = lam
-        return power
-
-    def _kernel_coefficient(self, cross, train, rho, q):
-        Theta = train.Theta
-        power = self.kernel_multipliers(Theta, rho, q)
-        Theta = Theta if cross is train else cross.Theta
-        return sum(T @ lam for T, lam in zip(Theta, power, strict=True))
+                Theta_bar = Theta_bar + sum(cross_Theta[l] for l in group) @ lam
+        return Theta_bar
 
     def _alpha(self, net: Network, n: int, frozen: int) -> float | None:
         """The sum of w with Sigma w = 1, where the Theta_l of the blocks that w needs are regular: (16), Theorem 4.1.
@@ -309,31 +300,20 @@ def _solve(Sigma: np.ndarray, blocks: list, rho: float, q: float) -> list[Array]
 def _coupled(Sigma: np.ndarray, blocks: list, rho: float) -> list[Array]:
     """lambda_l (NC, k) on the range of S^T, refined if the blocks ask for it."""
     xp, E = array_module(blocks[0].E), blocks[0].E
-    (n, k), L, coupling = E.shape, len(blocks), xp.asarray(Sigma, dtype=E.dtype)
+    (n, k), L = E.shape, len(blocks)
     factors = [block.factors(rho) for block in blocks]
     if rho:
         _warn_if_resonant(Sigma, [t * blocks[0].c for _, t in factors], rho * blocks[0].c ** 2, n)
     roots = _block_diagonal([U * t for U, t in factors])  # (L n, r)
     inverse_roots = _block_diagonal([U * gain(t, 0.0, 2) for U, t in factors])  # U t^{-1}
+    solve_H = _signed_inverse(Sigma, roots, rho)
 
-    def times_Sigma(X: Array) -> Array:  # (Sigma (x) I) X (L n, k)
-        return xp.tensordot(coupling, X.reshape(L, n, -1), 1).reshape(X.shape)
+    def inverse(X: Array) -> Array:  # factor by factor, since the large entries of inverse_roots act on small ones
+        return inverse_roots @ solve_H(roots.T @ X)
 
     def product(X: Array) -> Array:
         Theta_X = [block.product(x) for block, x in zip(blocks, X.reshape(L, n, k), strict=True)]
-        return times_Sigma(xp.concatenate(Theta_X)) + rho * X
-
-    basis = _range_basis(Sigma, roots)
-    w, V = eigen(basis.T @ roots.T @ times_Sigma(roots @ basis))  # H on its range
-    live = abs(w) > cutoff(len(w), w.dtype) * abs(w).max()
-    power = live / xp.where(live, w + rho, 1)
-    aside = 0.0 if rho == 0 or _has_one_in_range(Sigma) else 1 / rho  # of what has a share outside that range
-
-    def inverse(X: Array) -> Array:  # factor by factor, since the large entries of inverse_roots act on small ones
-        right = roots.T @ X
-        inside = basis.T @ right
-        d = basis @ (V @ (power[:, None] * (V.T @ inside))) + aside * (right - basis @ inside)
-        return inverse_roots @ d
+        return _mix(Sigma, xp.concatenate(Theta_X)) + rho * X
 
     B = xp.concatenate([block.E for block in blocks])
     lam = refined(inverse, B, product) if blocks[0].refine else None
@@ -341,20 +321,33 @@ def _coupled(Sigma: np.ndarray, blocks: list, rho: float) -> list[Array]:
     return [block.finish(v) for block, v in zip(blocks, lam, strict=True)]
 
 
-def _range_basis(Sigma: np.ndarray, roots: Array) -> Array:
-    """An orthonormal basis (r, k) of the range of H = roots^T (Sigma (x) I) roots, from roots (L n, r) and not from H.
+def _signed_inverse(Sigma: np.ndarray, roots: Array, rho: float) -> LinearMap:
+    """X (r, k) -> (H + rho I)^{-1} X of H = roots^T (Sigma (x) I) roots, without the squares of `roots` (L n, r).
 
-    A right-hand side in that range would be left with a share outside it by rounding, which a small rho amplifies.
+    With Sigma = T^T D T, D of signs, and (T (x) I) roots = U a W^T, H is W a Q a W^T, Q = U^T (D (x) I) U, and with
+    t^2 = a^2 + rho its inverse on the range of W is W t^{-1} Q_t^{-1} t^{-1} W^T, Q_t = (a/t) Q (a/t) + rho / t^2. The
+    pseudo-inverse at rho = 0 is that of Q between projections that take away the null space of t Q t.
     """
-    xp, (w, Q) = array_module(roots), np.linalg.eigh(Sigma)
+    xp, (w, E) = array_module(roots), np.linalg.eigh(Sigma)
     live = abs(w) > 1e-13 * len(w) * abs(w).max()
-    if live.all():
-        return xp.eye(roots.shape[1], dtype=roots.dtype)
-    Q = xp.asarray(Q[:, live], dtype=roots.dtype)  # (L, p)
-    L, n = len(Q), len(roots) // len(Q)
-    mixed = xp.tensordot(Q.T, roots.reshape(L, n, -1), 1).reshape(-1, roots.shape[1])  # (Q^T (x) I) roots (p n, r)
-    U, t, _ = root_svd(mixed.T)
-    return U[:, t > 0]
+    U, a, Wt = thin_svd(_mix((abs(w[live]) ** 0.5 * E[:, live]).T, roots))
+    U, a, Wt = U[:, a > 0], a[a > 0], Wt[a > 0]
+    signs = xp.asarray(np.repeat(np.sign(w[live]), len(U) // live.sum()), dtype=U.dtype)
+    t = (a * a + rho) ** 0.5
+    c, t = U * (a / t), t[:, None]
+    q, Z = eigen((c.T * signs) @ c + xp.diag(rho / t[:, 0] ** 2))
+    regular = abs(q) > cutoff(len(q), q.dtype) * abs(q).max()
+    power = (regular / xp.where(regular, q, 1))[:, None]
+    null, _ = xp.linalg.qr(Z[:, ~regular] / t)
+    aside = 0.0 if rho == 0 or _has_one_in_range(Sigma) else 1 / rho  # for what has a share outside the range of W
+
+    def solve(X: Array) -> Array:
+        inside = Wt @ X
+        right = inside - null @ (null.T @ inside)
+        y = Z @ (power * (Z.T @ (right / t))) / t
+        return Wt.T @ (y - null @ (null.T @ y)) + aside * (X - Wt.T @ inside)
+
+    return solve
 
 
 def _block_diagonal(blocks: list[Array]) -> Array:
@@ -364,6 +357,13 @@ def _block_diagonal(blocks: list[Array]) -> Array:
         matrix[i : i + b.shape[0], j : j + b.shape[1]] = b
         i, j = i + b.shape[0], j + b.shape[1]
     return matrix
+
+
+def _mix(T: np.ndarray, X: Array) -> Array:
+    """(T (x) I) X (p n, k) for T (p, L) and X (L n, k)."""
+    xp = array_module(X)
+    mixed = xp.tensordot(xp.asarray(T, dtype=X.dtype), X.reshape(T.shape[1], -1, X.shape[1]), 1)
+    return mixed.reshape(-1, X.shape[1])
 
 
 # -------------------------------------------------------------------------------------------------------------- Sigma

@@ -84,12 +84,14 @@ class _Layer:
         self.rho, self.q, self.refine, self.rcond, self.lost = rho, q, refine, rcond, 0.0
         N, k = h.shape
         self.root = (triangle([h]).T if k > N else h) / math.sqrt(N)  # (N, min(k, N)), K = root root^T
+        self.is_regular = q == 1 and rcond is None and k >= N and self._is_safe()
+
+    def _is_safe(self) -> bool:
+        """Whether all systems are regular to half of the digits: if K is (eigenvalues interlace), or by a large rho."""
         self.K = self.root @ self.root.T
-        # Systems are regular to half of the digits if K is (eigenvalues interlace), or if rho is large enough
-        root_eps = float(np.finfo(h.dtype).eps) ** 0.5
+        root_eps = float(np.finfo(self.K.dtype).eps) ** 0.5
         size = float(((self.delta * self.delta).sum(1).max(1) * self.K.diagonal()).max())
-        safe = q == 1 and rcond is None and k >= N
-        self.is_regular = safe and (rho > root_eps * size or inverse(self.K)[1] * root_eps < 1)
+        return self.rho > root_eps * size or inverse(self.K)[1] * root_eps < 1
 
     def multipliers(self, E: Array) -> Iterator[tuple[Array, Array]]:
         """Some units at a time, and their mu (u, N, k) for right-hand sides E (N, C, k); R^T mu / N is the step."""

@@ -275,8 +275,9 @@ def rule_of(attrs: dict) -> deep_linear.Rule:
 
 
 def _multipliers(fisher: rn.Fisher, Theta: list[np.ndarray], e: np.ndarray, attrs: dict) -> list[np.ndarray]:
-    """lambda_l (N, C) of the layer-wise approximations, from the kernels alone."""
-    power = power_of(attrs)
-    if not isinstance(fisher, rn.Layerwise) or math.isinf(power["q"]):
+    """lambda_l (N, C) where blocks are layers or all of them, from the kernels alone."""
+    rho, q = power_of(attrs).values()
+    if not isinstance(fisher, rn.Exact) or isinstance(fisher, rn.BlockTridiagonal) or math.isinf(q):
         return []
-    return [(lam @ e.ravel()).reshape(e.shape) for lam in fisher.kernel_multipliers(Theta, **power)]
+    merged = [sum(Theta)] * len(Theta) if type(fisher) is rn.Exact else Theta
+    return [(rn.inverse_power(T, rho, q) @ e.ravel()).reshape(e.shape) for T in merged]
