@@ -9,7 +9,7 @@ from .arrays import Array, array_module
 
 
 class Activation(duals.Averages):
-    """phi and phi' act entry by entry on arrays of any shape and keep dtype and device; the averages are as in `duals`."""
+    """phi and phi' act entry by entry on arrays of any shape and keep dtype and device; averages are as in `duals`."""
 
     @abstractmethod
     def phi(self, u: Array) -> Array:

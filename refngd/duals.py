@@ -280,8 +280,9 @@ def _corner(T: Array, p: Array, n: Array) -> tuple[Array, Array]:
         K = 2/pi / (1 + T^2) int_0^T exp(-(p^2 + n^2 + p^2 / h^2 + n^2 h^2) / 8) (T^2 - h^2) / (1 + h^2)^2 dh
 
     The same from r to 1 has 1 / T for T, and exchanges p and n. The exponent is largest at h = (p / n)^{1/2}: this has
-    to lie beyond T, or p and n T to be small. Gauss's rule in the root of y = log(T / h) then serves every size of p and
-    n, between T and where the terms are below rounding; there (T / h)^2 - 1 = g with g (alpha - beta / (1 + g)) = `end`.
+    to lie beyond T, or p and n T to be small. Gauss's rule in the root of y = log(T / h), between T and where the terms
+    are below rounding, then serves all sizes of p and n. The latter is where g = (T / h)^2 - 1 has
+    g (alpha - beta / (1 + g)) = `end`, with alpha and beta the parts of the exponent at h = T.
     """
     xp, eps = array_module(T), float(np.finfo(T.dtype).eps)
     end = 1 - math.log(eps)
@@ -334,9 +335,9 @@ def _shifted_gap(s: float, r: Array, c: Array, x: Array, y: Array) -> tuple[Arra
 
 
 def _shifted_spread(s: float, x: Array, y: Array) -> tuple[Array, Array]:
-    """E[(phi(b z) - phi(a z))^2] and E[phi(b z)^2 - phi(a z)^2], whichever is the smaller, which is called a: then k > m.
+    """E[(phi(b z) - phi(a z))^2] and E[phi(b z)^2 - phi(a z)^2]; here a is the smaller of the two, and so k > m.
 
-    Both are linear where z > -m (s > 0) or z > k (s < 0), and one of them in between.
+    Both are linear where z > -m (s > 0) or z > k (s < 0), and only one of them from there to -k or m.
     """
     xp = array_module(x[0])
     a, b, m, k, Q_k, Q_m, e_k, e_m = (f(x[i], y[i]) for i in range(4) for f in (xp.minimum, xp.maximum))

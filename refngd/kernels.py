@@ -15,6 +15,7 @@ covariance Q_l of the pre-activations u_l (S.175), and outputs decouple, so that
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,9 @@ from .activations import relu
 from .arrays import Array, array_module, batches, require_memory, to_device
 from .checks import checked_whole
 from .network import Network, Signals
-from .spectral import gram
+from .spectral import finite, gram
+
+CLOSE = 2.0**-6  # below it, 1 - r^2 of the rounded r tells too little of the angle: errors of 8 units and more
 
 
 @dataclass(frozen=True)
@@ -46,13 +49,20 @@ class Kernels:
 def empirical_kernels(test: Signals, train: Signals) -> Kernels:
     """A and B between two sets of samples at finite width; `empirical_kernels(train, train)` on the training set.
 
-    Raises FloatingPointError if a training Gram matrix over- or underflows.
+    Raises FloatingPointError, with the layer, if one overflows, or on the training set all of it underflows.
     """
     rows, columns = ([d.reshape(-1, d.shape[2]) for d in s.delta] for s in (test, train))
-    if test is train:
-        return Kernels([gram(h, 1) for h in train.h], [gram(d, 1) for d in columns], train.bias)
-    A = [h1 @ h.T for h1, h in zip(test.h, train.h, strict=True)]
-    return Kernels(A, [d1 @ d.T for d1, d in zip(rows, columns, strict=True)], train.bias)
+    pairs, deltas = zip(test.h, train.h, strict=True), zip(rows, columns, strict=True)
+    A = [_product(f"A_{l}", h1, h, test is train) for l, (h1, h) in enumerate(pairs)]
+    return Kernels(A, [_product(f"B_{l}", d1, d, test is train) for l, (d1, d) in enumerate(deltas, 1)], train.bias)
+
+
+def _product(what: str, X1: Array, X: Array, same: bool) -> Array:
+    try:
+        with np.errstate(all="ignore"):  # reported below
+            return gram(X, 1) if same else finite(X1 @ X.T)
+    except FloatingPointError as error:
+        raise FloatingPointError(f"{what}: {error}") from error
 
 
 def ntk(test: Signals, train: Signals, n: int | None = None) -> Array:
@@ -92,7 +102,7 @@ def analytic_kernels(net: Network, test: Array, train: Array) -> Kernels:
         B_l = {L: xp.ones_like(Q[0])}
         for l in range(L - 1, 0, -1):
             B_l[l] = net.sigma_w**2 * Xi[l - 1] * B_l[l + 1]
-        block.look_at(sum(Q_l * B_l[l] for l, Q_l in enumerate(Q, 1)))
+        block.warn_of_singular(sum(Q_l * B_l[l] for l, Q_l in enumerate(Q, 1)))
         for l in range(1, L + 1):
             A[l - 1][block.i, block.j], B[l - 1][block.i, block.j] = Q[l - 1], B_l[l]
     for kernel in [*A, *B] if test is train else []:
@@ -120,7 +130,7 @@ def analytic_ntk(net: Network, test: Array, train: Array, n: int | None = None) 
         for Q, Xi_l in zip(Qs, Xi, strict=True):  # Horner's rule for sum_l Q_l B_l
             T *= net.sigma_w**2 * Xi_l
             T += Q
-        block.look_at(T)
+        block.warn_of_singular(T)
         Theta[block.i, block.j] = T / n
     if test is train:
         _mirror(Theta)
@@ -157,87 +167,96 @@ def _blocks(net: Network, test: Array, train: Array, B_too: bool) -> Iterator["_
     """
     columns = _Samples.of(net, train, B_too)
     rows = columns if test is train else _Samples.of(net, test, B_too)
-    watch = _Watch(net, columns)
+    watch = _Watch(net, columns) if test is train else None
     for panel in batches(len(test), 1, limit=512):
         start = panel.start if test is train else 0
         product = (test[panel] * (net.sigma_w**2 / net.widths[0])) @ train[start:].T
         for part in batches(len(product), len(train), limit=2**16):
             i = slice(panel.start + part.start, panel.start + part.stop)
             j = slice(i.start if test is train else 0, len(train))
-            yield _Block(net, rows, columns, i, j, product[part, j.start - start :], watch)
+            yield _Block(net, i, j, rows[i], columns[j], product[part, j.start - start :], watch)
 
 
+@dataclass
 class _Block:
-    """Pairs of test samples, the slice `i`, with training samples, `j`; product: sigma_w^2 X' X^T / M_0 (n', n)."""
+    """Pairs of test samples, the slice `i` of all, with training samples, the slice `j`.
 
-    def __init__(
-        self, net: Network, test: "_Samples", train: "_Samples", i: slice, j: slice, product: Array, watch: "_Watch"
-    ) -> None:
-        self.net, self.symmetric, self.i, self.j, self.product = net, test is train, i, j, product
-        self.test, self.train, self.watch = test[i], train[j], watch
-        self.before = self._inputs  # gives the angles between the phi_{l-1}, of which the u_l are made
-        self.near = None  # the pairs that are nearly parallel or opposite, with the cosine and sine of their angle
+    product: sigma_w^2 X' X^T / M_0 (n', n).
+    watch: looks at the pairs of the training set, if these are such.
+    last: the cosines and sines of the layer before (n', n).
+    near: indices (n,) of the pairs nearly parallel or opposite at the first layer, and their cosines and sines.
+    """
+
+    net: Network
+    i: slice
+    j: slice
+    test: "_Samples"
+    train: "_Samples"
+    product: Array
+    watch: "_Watch | None"
+    last: tuple[Array, Array] | None = None
+    near: tuple[Array, Array, Array, Array] | None = None
 
     def features(self, l: int) -> tuple[Array, Array]:
         return self.test.features[l - 1], self.train.features[l - 1]
 
     def correlation(self, l: int, Q: Array) -> tuple[Array, Array]:
-        """r = Q_l(x', x) / sqrt(q_l(x') q_l(x)) and sqrt(1 - r^2), the latter without cancellation near r = 1 and -1."""
+        """r = Q_l(x', x) / (q_l(x') q_l(x))^{1/2}, and (1 - r^2)^{1/2} as precisely as the angle between the samples."""
         xp, (a, b) = array_module(Q), self.features(l)
         r = Q / (a[:, :1] * b[:, 0])
         square = 1 - r * r
-        near = xp.flatnonzero(square < 2.0**-6)
+        near = xp.flatnonzero(square < CLOSE)
         i, j = near // r.shape[1], near % r.shape[1]
         if len(near):
             r[i, j], square[i, j] = self._near(l, i, j, r[i, j])
-        c = xp.sqrt(square)
+        self.last = r, xp.sqrt(square)
         if l == 1:
-            self.near = i, j, r[i, j], c[i, j]
-        self.before = lambda i, j: self._activations(l, r[i, j], c[i, j], i, j)
-        return r, c
+            self.near = i, j, r[i, j], self.last[1][i, j]
+        return self.last
 
     def _near(self, l: int, i: Array, j: Array, r: Array) -> tuple[Array, Array]:
-        """r and 1 - r^2 of the pairs (i, j) (n,) at layer l. With rho the cosine between the phi_{l-1}, u_l has
+        """r and 1 - r^2 (n,) of pairs (i, j) (n,). With the cosine rho between the phi_{l-1}, nothing cancels in
 
             r       = w w' rho + v v'
             1 - r^2 = (w w')^2 (1 - rho^2) + (w v' - w' v)^2 + 2 w w' v v' (1 - rho)
 
-        where w = sigma_w E[phi^2]^{1/2} / q^{1/2} and v = sigma_b / q^{1/2}: nothing cancels."""
-        xp, between = array_module(r), self.before(i, j)
+        where w = sigma_w (E[phi_{l-1}^2] / q_l)^{1/2} and v = sigma_b / q_l^{1/2} are the `weights`.
+        """
+        between = self._inputs(i, j) if l == 1 else self.net.activation.gap(*self._pairs(l - 1, i, j))
         if between is None:
-            r = xp.clip(r, -1, 1)
+            r = array_module(r).clip(r, -1, 1)
             return r, (1 - r) * (1 + r)
-        rho, square, gap = between
+        gap, square = between
         (w1, v1), (w, v) = (_at(x.weights[l - 1], k).T for x, k in ((self.test, i), (self.train, j)))
-        return w1 * w * rho + v1 * v, (w1 * w) ** 2 * square + (w1 * v - w * v1) ** 2 + 2 * w1 * w * v1 * v * gap
+        r = w1 * w * (1 - gap) + v1 * v
+        return r, (w1 * w) ** 2 * square + (w1 * v - w * v1) ** 2 + 2 * w1 * w * v1 * v * gap
 
-    def _inputs(self, i: Array, j: Array) -> tuple[Array, Array, Array]:
-        """rho, 1 - rho^2 and 1 - rho of the inputs; of nearly parallel ones from the chord between their directions."""
-        scale, (norm1, norm) = self.net.sigma_w / self.net.widths[0] ** 0.5, (self.test.norm, self.train.norm)
-        xp = array_module(norm)
-        rho = xp.clip(self.product[i, j] / (norm1[i, 0] * scale) / (norm[j, 0] * scale), -1, 1)
-        square, gap = (1 - rho) * (1 + rho), 1 - rho
-        close = square < 2.0**-6
-        if self.symmetric:  # a sample is parallel to itself
+    def _inputs(self, i: Array, j: Array) -> tuple[Array, Array]:
+        """1 - rho and 1 - rho^2 of the inputs; of nearly parallel ones from the chord between their directions."""
+        xp, norm1, norm = array_module(self.product), self.test.norm[i], self.train.norm[j]
+        scale = self.net.sigma_w / self.net.widths[0] ** 0.5
+        rho = xp.clip(self.product[i, j] / (norm1[:, 0] * scale) / (norm[:, 0] * scale), -1, 1)
+        gap, square = 1 - rho, (1 - rho) * (1 + rho)
+        close = square < CLOSE
+        if self.watch:  # a sample is parallel to itself
             other = i + self.i.start != j + self.j.start
-            square, gap, close = square * other, gap * other, close & other
+            gap, square, close = gap * other, square * other, close & other
         close = xp.flatnonzero(close)
         for part in batches(len(close), self.net.widths[0], limit=2**22):
             k = close[part]
-            x1, x, opposite = self.test.x[i[k]] / norm1[i[k]], self.train.x[j[k]] / norm[j[k]], rho[k] < 0
+            x1, x, opposite = self.test.x[i[k]] / norm1[k], self.train.x[j[k]] / norm[k], rho[k] < 0
             chord = ((x1 - xp.where(opposite[:, None], -x, x)) ** 2).sum(1)
-            square[k], gap[k] = chord * (1 - chord / 4), xp.where(opposite, 2 - chord / 2, chord / 2)
-        return 1 - gap, square, gap
+            gap[k], square[k] = xp.where(opposite, 2 - chord / 2, chord / 2), chord * (1 - chord / 4)
+        return gap, square
 
-    def _activations(self, l: int, r: Array, c: Array, i: Array, j: Array) -> tuple[Array, Array, Array] | None:
-        """The same of phi(u_l), if its `gap` says more than its kernel."""
-        a, b = self.features(l)
-        gap = self.net.activation.gap(r, c, _at(a, i), _at(b, j))
-        return None if gap is None else (1 - gap[0], gap[1], gap[0])
+    def _pairs(self, l: int, i: Array, j: Array) -> tuple[Array, ...]:
+        """The arguments of `gap` for the pairs (i, j)."""
+        (r, c), (a, b) = self.last, self.features(l)
+        return r[i, j], c[i, j], _at(a, i), _at(b, j)
 
-    def look_at(self, T: Array) -> None:
-        """T = N Theta (n', n): the watch looks for pairs that make Theta singular."""
-        if self.symmetric and self.near is not None:
+    def warn_of_singular(self, T: Array) -> None:
+        """T = N Theta (n', n)."""
+        if self.watch and self.near:
             i, j, r, c = self.near
             self.watch.look(T[i, j], r, c, i + self.i.start, j + self.j.start)
 
@@ -250,24 +269,27 @@ class _Watch:
         self.rounding = 16 * len(net.shapes) * float(np.finfo(samples.x.dtype).eps)
 
     def look(self, T: Array, r: Array, c: Array, i: Array, j: Array) -> None:
-        """T: N Theta (n,) of pairs (i, j) (n,); r, c: the cosine and sine of their angle. A 2 x 2 minor of Theta may vanish.
+        """T: N Theta (n,) of the pairs (i, j) (n,); r, c: the cosine and sine of the angle between inputs.
 
-        With opposite pairs, K&O's Lemma B.1 fails for ReLU without bias too: if L = 2, f(x) - f(-x) is linear in x.
+        Theta is singular where one of its 2 x 2 minors is: duplicates; x and -x under an odd phi without bias. Opposite
+        pairs may also be too many together: of ReLU without bias and L = 2, f(x) - f(-x) is linear in x.
         """
         size = (_at(self.size, i) * _at(self.size, j))[:, 0]
         singular = (abs(T) >= (1 - self.rounding) * size) & (i < j)
         if singular.any():
             k = int(singular.argmax())
             kind, sign = ("duplicates", "") if float(r[k]) > 0 else ("opposite", ", up to their sign")
-            pair = f"samples {int(i[k])} and {int(j[k])} are {kind}, or nearly so"
             self._warn(
-                f"{pair}: the kernels are singular, and their pseudo-inverse averages the targets of such samples{sign}"
+                f"samples {int(i[k])} and {int(j[k])} are {kind}, or nearly so: the kernels are singular, and their "
+                f"pseudo-inverse averages the targets of such samples{sign}"
             )
         self.opposite += int(((r < 0) & (c < self.rounding) & (i < j)).sum())
-        M_0, *hidden = self.net.widths[:-1]
-        if self.opposite > M_0 and len(hidden) == 1 and not self.net.sigma_b and self.net.activation == relu:
-            pairs = f"more than {M_0} pairs of opposite samples of {M_0} inputs"
-            self._warn(f"{pairs}: the kernels are singular, since the odd part of a ReLU network with L = 2 is linear")
+        M_0, L = self.net.widths[0], len(self.net.shapes)
+        if self.opposite > M_0 and L == 2 and not self.net.sigma_b and self.net.activation == relu:
+            self._warn(
+                f"more than {M_0} samples, of {M_0} inputs, come with their opposite: the kernels are singular, since "
+                "the odd part of a ReLU network with L = 2 and no bias is linear"
+            )
 
     def _warn(self, what: str) -> None:
         if not self.silent:
@@ -297,34 +319,21 @@ class _Samples:
 
     @classmethod
     def of(cls, net: Network, x: Array, B_too: bool) -> "_Samples":
-        """Raises ValueError for a zero input without bias, FloatingPointError if q_l, Theta_l, or B_l if `B_too`, leave
+        """Raises ValueError for a zero input without bias, FloatingPointError for q_l, Theta, or B_l if `B_too`, out of
         the range of the dtype of x."""
-        xp, norm, L = array_module(x), _norms(x), len(net.shapes)
+        xp, norm = array_module(x), _norms(x)
         if not (norm.all() or net.sigma_b):
             raise ValueError(f"sample {int(norm.argmin())} of the inputs is zero; expected inputs of positive norm")
         agree = np.ptp(norm) <= 4 * float(np.finfo(x.dtype).eps) * norm.max()
         distinct = norm.mean(keepdims=True) if agree else norm
         each = [_moments(net, v, x.dtype, f" for sample {i}") for i, v in enumerate(distinct.tolist())]
         m, q, slopes = (np.array(v).T for v in zip(*each, strict=True))  # (L, n), (L, n), (L-1, n)
-        B, Theta = np.ones_like(q[0]), q[-1].copy()
-        for l in range(L - 1, 0, -1):
-            B = net.sigma_w**2 * slopes[l - 1] * B
-            Theta += q[l - 1] * B
-            for value in (B.min(), B.max()) if B_too else ():
-                require_range(value, f"B_{l}(x, x)", x.dtype)
-        require_range(Theta.max(), "Theta(x, x)", x.dtype)
+        size = np.sqrt(_diagonal(net, q, slopes, x.dtype, B_too))
         weights = np.stack([net.sigma_w * np.sqrt(m / q), net.sigma_b / np.sqrt(q)], axis=2)
-
-        def to(a):
-            return xp.asarray(a, dtype=x.dtype)
-
-        return cls(
-            x,
-            to(np.where(norm, norm, 1)[:, None]),
-            [to(net.activation.features(np.sqrt(q_l))) for q_l in q[:-1]],
-            [to(w) for w in weights],
-            to(np.sqrt(Theta)[:, None]),
-        )
+        features = [net.activation.features(np.sqrt(q_l)) for q_l in q[:-1]]
+        norm, size = np.where(norm, norm, 1)[:, None], size[:, None]
+        to = partial(xp.asarray, dtype=x.dtype)
+        return cls(x, to(norm), [to(a) for a in features], [to(a) for a in weights], to(size))
 
     def __getitem__(self, rows: slice) -> "_Samples":
         features, weights = ([_at(a, rows) for a in arrays] for arrays in (self.features, self.weights))
@@ -337,7 +346,7 @@ def _at(a: Array, rows: Array | slice) -> Array:
 
 
 def _norms(x: Array) -> np.ndarray:
-    """||x|| (n,) in float64 on the host, where neither the squares of large x overflow nor those of small x underflow."""
+    """||x|| (n,) in float64 on the host; squares of large x do not overflow, and of small x not underflow."""
     xp, largest = array_module(x), abs(x).max(1)
     scale = xp.ones_like(largest)
     if not 1e-5 < float(largest.min()) <= float(largest.max()) < 1e5:
@@ -348,23 +357,36 @@ def _norms(x: Array) -> np.ndarray:
 
 
 def _moments(net: Network, norm: float, dtype: Any, of: str) -> tuple[list[float], list[float], list[float]]:
-    """E[phi(u_{l-1})^2] and q_l for l = 1..L, and E[phi'(u_l)^2] for l < L, for an input of that norm; phi(u_0) is x."""
+    """E[phi(u_{l-1})^2] and q_l for l = 1..L, and E[phi'(u_l)^2] for l < L, of an input of that norm; phi(u_0) is x."""
     m, q, slopes, L = [norm * norm / net.widths[0]], [], [], len(net.shapes)
     for l in range(1, L + 1):
         q.append(net.sigma_w**2 * m[-1] + net.sigma_b**2)
-        require_range(q[-1], f"q_{l}, the variance of layer {l}{of},", dtype)
+        _require_range(q[-1], f"q_{l}, the variance of layer {l}{of},", dtype)
         if l < L:
             m.append(net.activation.mean_square(q[-1]))
             slopes.append(net.activation.mean_square_derivative(q[-1]))
     return m, q, slopes
 
 
-def require_range(value: float, what: str, dtype: Any) -> None:
+def _diagonal(net: Network, q: np.ndarray, slopes: np.ndarray, dtype: Any, B_too: bool) -> np.ndarray:
+    """N Theta(x, x) = sum_l q_l B_l(x, x) (n,)."""
+    B, Theta = np.ones_like(q[0]), q[-1].copy()
+    for l in range(len(slopes), 0, -1):
+        with np.errstate(over="ignore"):  # reported below
+            B = net.sigma_w**2 * slopes[l - 1] * B
+            Theta += q[l - 1] * B
+        if B_too:
+            _require_range(B.min(), f"B_{l}(x, x)", dtype)
+        _require_range(Theta.max(), f"Theta_{l}(x, x)", dtype)
+    return Theta
+
+
+def _require_range(value: float, what: str, dtype: Any) -> None:
     """Raise FloatingPointError unless there is room for rounding errors of `value` > 0, and for its inverse."""
     least = float(np.finfo(dtype).tiny / np.finfo(dtype).eps)
     if not least <= value <= 1 / least:
         raise FloatingPointError(
-            f"{what} is {value:.3g}, which leaves the range of {np.dtype(dtype)}: rescale the inputs, sigma_w or sigma_b"
+            f"{what} is {value:.3g} and leaves the range of {np.dtype(dtype)}: rescale the inputs, sigma_w or sigma_b"
         )
 
 

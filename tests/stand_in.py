@@ -145,24 +145,7 @@ for _name in METHODS:
     setattr(ndarray, _name, _on_device(getattr(np.ndarray, _name)))
 for _name in ATTRIBUTES:
     setattr(ndarray, _name, property(lambda self, _name=_name: _outside(getattr(self._host, _name))))
-for _name in [
-    "add",
-    "sub",
-    "mul",
-    "truediv",
-    "floordiv",
-    "mod",
-    "pow",
-    "matmul",
-    "and",
-    "or",
-    "eq",
-    "ne",
-    "lt",
-    "le",
-    "gt",
-    "ge",
-]:
+for _name in "add sub mul truediv floordiv mod pow matmul and or eq ne lt le gt ge".split():
     setattr(ndarray, f"__{_name}__", _on_device(getattr(np.ndarray, f"__{_name}__")))
 for _name in ["add", "sub", "mul", "truediv", "pow", "matmul", "and", "or"]:
     setattr(ndarray, f"__r{_name}__", _on_device(getattr(np.ndarray, f"__r{_name}__")))
