@@ -334,9 +334,12 @@ def signed_power(U: Array, a: Array, D: Array, N: int, rho: float, q: float, X: 
         return X * t ** (-2 / q)
     c = a[:, None] / t
     Q = c * ((U.T * D) @ U) * c.T / N + np.diag(rho / t[:, 0] ** 2)
-    w, Z = eigen(Q)
-    Y, _ = np.linalg.qr(Z[:, w == 0] / t)  # of no columns, as a rule
-    X = inverse_power(Q) @ ((X - Y @ (Y.T @ X)) / t) / t
+    w, Z = np.linalg.eigh(Q)
+    null = abs(w) <= len(w) * np.finfo(w.dtype).eps * (
+        a.max() / t.min()
+    )  # U has errors of eps a / t
+    Y, _ = np.linalg.qr(Z[:, null] / t)  # of no columns, as a rule
+    X = Z @ (np.where(null, 0, 1 / np.where(null, 1, w))[:, None] * (Z.T @ ((X - Y @ (Y.T @ X)) / t))) / t
     return X - Y @ (Y.T @ X)
 
 

@@ -60,22 +60,23 @@ class Signals:
         return self.layers(range(checked_frozen(frozen, len(self.h)), len(self.h)))
 
     def scaled(self, least: float = 0.0) -> tuple["Signals", float]:
-        """The signals of J / c, and c: a power of two that makes the larger of J's entries and `least` about 1.
+        """The signals of J / c, and c: a power of two, 1 but where squares of J or of `least` could leave the range.
 
-        Their products neither over- nor underflow where those of J would, and have the same digits. Raises
-        FloatingPointError where J leaves the range of its dtype.
+        With c the larger of the entries of J and `least` is about 1, and all digits are as before. Raises
+        FloatingPointError where J itself leaves the range of its dtype.
         """
         xp, L, info = array_module(self.f), len(self.h), np.finfo(self.f.dtype)
         sizes = to_device(xp.stack([abs(X).max() for X in (*self.h, *self.delta)]), "cpu").astype(float)
-        exponents = np.maximum(np.frexp(sizes)[1], info.minexp).tolist()  # sizes are below 2^exponents
-        h, delta = exponents[:L], exponents[L:]
-        alive = (sizes[:L] * (sizes[L:] > 0) > 0).tolist()
-        top = max([a + b for a, b, live in zip(h, delta, alive, strict=True) if live], default=0)
+        sizes = np.append(np.where(sizes > 0, sizes, 1), least or 1.0)
+        exponents = np.maximum(np.frexp(sizes)[1], info.minexp)  # sizes are below 2^exponents
+        if abs(exponents).max() < info.maxexp // 8:
+            return self, 1.0
+        h, delta, root = exponents[:L], exponents[L : 2 * L], exponents[2 * L]
+        top = max(*(h + delta).tolist(), int(root)) if least else max((h + delta).tolist())
         if not info.minexp < top < info.maxexp:
             raise FloatingPointError(f"the Jacobian leaves the range of {self.f.dtype}: rescale x or the weights")
-        top = max(top, math.frexp(least)[1]) if least else top
-        scaled_h = [X * 2.0**-a for X, a in zip(self.h, h, strict=True)]
-        scaled_delta = [X * 2.0 ** (a - top) for X, a in zip(self.delta, h, strict=True)]
+        scaled_h = [X * 2.0 ** float(-a) for X, a in zip(self.h, h, strict=True)]
+        scaled_delta = [X * 2.0 ** float(a - top) for X, a in zip(self.delta, h, strict=True)]
         return replace(self, h=scaled_h, delta=scaled_delta), 2.0**top
 
 

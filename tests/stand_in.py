@@ -23,6 +23,7 @@ FUNCTIONS = [
     "concatenate",
     "cumprod",
     "diag",
+    "einsum",
     "empty",
     "empty_like",
     "exp",

@@ -4,9 +4,10 @@ import re
 
 import numpy as np
 import pytest
-from support import FISHERS, assert_close, condition, generator, host, on, problem
+from support import FISHERS, assert_close, condition, generator, host, literal, on, problem
 
 import refngd as rn
+from refngd import definitions
 
 SIGMA = [[2, 0.5, 0], [0.5, 1.5, -0.3], [0, -0.3, 1]]
 GRAM = rn.KFAC(last="gram")
@@ -263,3 +264,56 @@ def test_isotropy_reports_mean_deviation_and_condition():
         assert (report.alpha, report.deviation, report.condition) == pytest.approx(expected)
         assert report.eigenvalues.tolist() == pytest.approx(diagonal)
         assert type(report.eigenvalues) is np.ndarray
+
+
+@pytest.mark.parametrize(
+    ("fisher", "net", "n", "spectrum"),
+    [
+        (rn.BlockDiagonal(), rn.Network((20, 1, 50, 1)), 6, {1.0, 3.0}),
+        (rn.BlockTridiagonal(), rn.Network((20, 50, 1, 50, 1)), 4, {0.0, 1.0, 2.0}),
+        (rn.BlockDiagonal(), rn.Network((1, 50, 50, 1)), 5, {0.0, 3.0}),
+        (rn.Exact(), rn.Network((2, 2, 1), rn.tanh, sigma_b=0.5), 7, {1.0}),
+        (rn.Exact(), rn.Network((2, 2, 1), rn.tanh, sigma_b=0.5), 10, {0.0, 1.0}),
+    ],
+    ids=str,
+)
+def test_alpha_knows_what_narrow_layers_lose(fisher, net, n, spectrum):
+    for seed in range(400):  # until all samples are alive, of which a layer of one unit decides
+        rng = generator(seed)
+        s = net.signals(on(net.init(rng)), on(rng.standard_normal((n, net.widths[0]))))
+        measured = rn.isotropy(fisher.coefficient(s, s)).eigenvalues
+        if set(measured.round(6) + 0.0) == spectrum:
+            break
+    else:
+        pytest.fail(f"no seed has the eigenvalues {spectrum}")
+    assert fisher.alpha(net, n) == (min(spectrum) if len(spectrum) == 1 else None)
+
+
+def random_isotropy_problem(seed):
+    """A network that may be too narrow, a number of samples, and an approximation, with layers coupled at random."""
+    rng = generator(seed)
+    L, C, bias = int(rng.integers(1, 5)), int(rng.integers(1, 4)), bool(rng.integers(2))
+    activation = (rn.tanh, rn.erf, rn.linear)[rng.integers(3)]
+    widths = [int(M) for M in rng.integers(2, 8, L)]
+    if rng.integers(3) == 0:
+        widths[rng.integers(L)] = 1
+    Sigma = np.tril(rng.integers(-1, 2, (L, L)) + np.diag(rng.integers(0, 3, L)))
+    Sigma = (Sigma + np.tril(Sigma, -1).T).astype(float)
+    name = ("Exact", "BlockDiagonal", "BlockTridiagonal", "Layerwise")[rng.integers(4)]
+    fisher = rn.Layerwise(Sigma) if name == "Layerwise" else getattr(rn, name)()
+    net = rn.Network((*widths, C), activation, 1.0, 0.7 * bias)
+    return net, int(rng.integers(1, 9)), fisher, definitions.Fisher(name, Sigma), rng
+
+
+@pytest.mark.parametrize("seed", range(300))
+def test_alpha_is_the_measured_spectrum_of_any_linear_or_smooth_network(seed):
+    net, n, fisher, defined, rng = random_isotropy_problem(seed)
+    s = literal(net.signals(on(net.init(rng)), on(rng.standard_normal((n, net.widths[0])))))
+    Theta_bar, alpha = definitions.coefficient(s, s, defined), fisher.alpha(net, n)
+    measured = Theta_bar.trace() / len(Theta_bar)
+    is_isotropic = abs(Theta_bar - measured * np.eye(len(Theta_bar))).max() < 1e-2  # G can be ill-conditioned
+    if alpha is not None:
+        assert is_isotropic
+        assert measured == pytest.approx(alpha, abs=1e-2)
+    elif isinstance(fisher, rn.BlockDiagonal | rn.Exact) and not isinstance(fisher, rn.BlockTridiagonal):
+        assert not is_isotropic  # where layers are coupled, narrow ones can do together what one alone cannot

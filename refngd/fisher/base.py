@@ -19,7 +19,7 @@ import warnings
 from abc import ABC, abstractmethod
 from itertools import pairwise
 
-from ..activations import linear
+from ..activations import linear, relu
 from ..arrays import Array, array_module, kind, require_memory
 from ..checks import checked_damping, checked_frozen, checked_rcond, checked_whole
 from ..jacobian import jacobian, pull, push
@@ -108,8 +108,9 @@ class Fisher(ABC):
     def alpha(self, net: Network, n: int, frozen: int = 0) -> float | None:
         """The isotropy constant (12) for n training samples at rho = 0, q = 1, or None where there is none.
 
-        It presumes generic weights, and inputs in general position in every layer: samples alive (and for K-FAC with
-        activation patterns of their own) and no rank lost but where a layer is too narrow, which gives None.
+        It presumes generic weights and inputs, on which it depends with linear and smooth activations only by the
+        widths. Piecewise linear ones need samples that are alive in every layer (for K-FAC, with activation patterns
+        of their own), which is next to certain in wide layers alone; and no two inputs x and -x of each other.
 
         n: the number of training samples.
         frozen: the first layers that are kept fixed; it is then the constant for `Signals.above(frozen)`.
@@ -182,11 +183,31 @@ def unit_slices(s: Signals) -> list[slice]:
 
 
 def has_full_rank(net: Network, layers: list[int], n: int) -> bool:
-    """Whether the widths let the sum of Theta_l (NC, NC) over `layers`, l from 0, be non-singular for n samples."""
-    l = layers[0]
-    (M, k), C = net.shapes[l], net.widths[-1]
-    inputs_span = net.activation != linear or min(net.widths[: l + 1]) + (net.sigma_b > 0) >= n
-    return M * k >= n * C and min(net.widths[l + 1 :]) >= C and inputs_span
+    """Whether J of these `layers`, l from 0, has n C independent rows for generic weights and n generic inputs.
+
+    A layer does by itself if its n inputs h are independent, and every output reaches its units. Else the delta of a
+    smooth network differ from sample to sample, and the ranks of the layers, M times that of h, add up; those of a
+    piecewise linear one differ in which units live, so that only a share gamma of M counts, and a wide layer is needed.
+    """
+    C, L, rank = net.widths[-1], len(net.shapes), 0.0
+    for l in layers:
+        (M, k), rays = net.shapes[l], _rays(net, l)
+        if min(net.widths[l + 1 :]) < C:
+            continue
+        r = min(n, k, rays)
+        if net.activation == linear:
+            r = min(r, min(net.widths[: l + 1]) + (net.sigma_b > 0))
+        if r == n:
+            return True
+        rank += min(C * r if l == L - 1 else net.activation.gamma(1.0) * M * r, C * rays)
+    return net.activation != linear and rank >= n * C
+
+
+def _rays(net: Network, l: int) -> float:
+    """How many rays the inputs of layer l, from 0, lie on: ReLU without bias takes rays to rays, 1 unit to 1 or 2."""
+    if net.activation != relu or net.sigma_b > 0:
+        return math.inf
+    return 1 if 1 in net.widths[1 : l + 1] else 2 if net.widths[0] == 1 else math.inf
 
 
 def warn_of_loss(lost: float, e: Array) -> None:

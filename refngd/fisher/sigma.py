@@ -184,8 +184,8 @@ class _Jacobian:
 
     def __init__(self, s: Signals, E: Array, c: float, refine: bool, rcond: float | None) -> None:
         self.s, self.c, self.refine, self.rcond, self.lost = s, c, refine, rcond, 0.0
-        squares = sum((d * d).sum(2) * (h * h).sum(1, keepdims=True) for h, d in zip(s.h, s.delta, strict=True))
-        self.alive = (squares > 0).reshape(-1, 1)  # rows of J that are not zero: the others do not act
+        squares = (_squares(delta) * _squares(h[:, None]) for h, delta in zip(s.h, s.delta, strict=True))
+        self.alive = (sum(squares) > 0).reshape(-1, 1)  # rows of J that are not zero: the others do not act
         self.E = self.alive * E
         self.is_small = len(E) >= s.P
 
@@ -276,6 +276,11 @@ class _Kernel:
         return lam
 
 
+def _squares(X: Array) -> Array:
+    """The squared norms (N, c) of the rows of X (N, c, k)."""
+    return array_module(X).einsum("nci,nci->nc", X, X)
+
+
 def _columns(s: Signals) -> Iterator[Array]:
     """J (NC, P), the columns of some units at a time."""
     n = s.f.size
@@ -336,7 +341,7 @@ def _signed_inverse(Sigma: np.ndarray, roots: Array, rho: float) -> LinearMap:
     t = (a * a + rho) ** 0.5
     c, t = U * (a / t), t[:, None]
     q, Z = eigen((c.T * signs) @ c + xp.diag(rho / t[:, 0] ** 2))
-    regular = abs(q) > cutoff(len(q), q.dtype) * abs(q).max()
+    regular = abs(q) > cutoff(len(q), q.dtype) * float(a.max() / t.min())  # U has errors of eps max(a) / t
     power = (regular / xp.where(regular, q, 1))[:, None]
     null, _ = xp.linalg.qr(Z[:, ~regular] / t)
     aside = 0.0 if rho == 0 or _has_one_in_range(Sigma) else 1 / rho  # for what has a share outside the range of W
