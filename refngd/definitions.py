@@ -335,9 +335,7 @@ def signed_power(U: Array, a: Array, D: Array, N: int, rho: float, q: float, X: 
     c = a[:, None] / t
     Q = c * ((U.T * D) @ U) * c.T / N + np.diag(rho / t[:, 0] ** 2)
     w, Z = np.linalg.eigh(Q)
-    null = abs(w) <= len(w) * np.finfo(w.dtype).eps * (
-        a.max() / t.min()
-    )  # U has errors of eps a / t
+    null = abs(w) <= len(w) * np.finfo(w.dtype).eps * (a.max() / t.min())  # U has errors of eps a / t
     Y, _ = np.linalg.qr(Z[:, null] / t)  # of no columns, as a rule
     X = Z @ (np.where(null, 0, 1 / np.where(null, 1, w))[:, None] * (Z.T @ ((X - Y @ (Y.T @ X)) / t))) / t
     return X - Y @ (Y.T @ X)

@@ -201,7 +201,7 @@ class _Block:
         return self.test.features[l - 1], self.train.features[l - 1]
 
     def correlation(self, l: int, Q: Array) -> tuple[Array, Array]:
-        """r = Q_l(x', x) / (q_l(x') q_l(x))^{1/2}, and (1 - r^2)^{1/2} as precisely as the angle between the samples."""
+        """r = Q_l(x', x) / (q_l(x') q_l(x))^{1/2}, and (1 - r^2)^{1/2} as precisely as the angle between samples."""
         xp, (a, b) = array_module(Q), self.features(l)
         r = Q / (a[:, :1] * b[:, 0])
         square = 1 - r * r

@@ -146,13 +146,13 @@ for _name in METHODS:
     setattr(ndarray, _name, _on_device(getattr(np.ndarray, _name)))
 for _name in ATTRIBUTES:
     setattr(ndarray, _name, property(lambda self, _name=_name: _outside(getattr(self._host, _name))))
-for _name in "add sub mul truediv floordiv mod pow matmul and or eq ne lt le gt ge".split():
+for _name in ["add", "sub", "mul", "truediv", "pow", "matmul", "and", "or", "eq", "ne", "lt", "le", "gt", "ge"]:
     setattr(ndarray, f"__{_name}__", _on_device(getattr(np.ndarray, f"__{_name}__")))
 for _name in ["add", "sub", "mul", "truediv", "pow", "matmul", "and", "or"]:
     setattr(ndarray, f"__r{_name}__", _on_device(getattr(np.ndarray, f"__r{_name}__")))
 for _name in ["add", "sub", "mul", "truediv", "pow"]:
     setattr(ndarray, f"__i{_name}__", _in_place(getattr(np.ndarray, f"__i{_name}__")))
-for _name in ["neg", "abs", "invert"]:
+for _name in ["neg", "abs", "invert", "floordiv", "mod"]:
     setattr(ndarray, f"__{_name}__", _on_device(getattr(np.ndarray, f"__{_name}__")))
 
 
