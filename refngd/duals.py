@@ -17,7 +17,6 @@ from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
-from scipy.special import erf, ndtr
 
 from .arrays import Array, array_module, to_device
 
@@ -139,6 +138,8 @@ class ShiftedReLUAverages(Averages):
         if not self.s:
             return scale[:, None]
         k = np.minimum(abs(self.s) / scale, 100)  # where Q and e are 0, and squares do not overflow
+        from scipy.special import erf, ndtr
+
         Q = ndtr(-k)
         e = np.exp(-k * k / 2) / math.sqrt(2 * math.pi) - k * Q
         return np.stack([scale, k, Q, e, erf(k / math.sqrt(2))], axis=1)
