@@ -18,7 +18,7 @@ from ..losses import MSE, CrossEntropy
 from ..network import Network
 from ..preprocess import forster, unit_norm
 from ..training import Comparison, compare
-from .output import progress, subplots, write
+from .output import checked_count, finished, reserved, subplots, write
 
 FISHERS: dict[str, Callable[[], fisher.Fisher]] = {
     "Identity": fisher.Identity,
@@ -75,35 +75,48 @@ OPTIONS = {
 }
 
 
+ARGUMENTS = {"folder": "--data-dir"}  # of Python that have other names here
+
+
 def run(args: argparse.Namespace) -> None:
-    """`refngd run`: compare `args.fisher`, write run.json and the pictures into `args.out`, print the table."""
+    """`refngd run`: compare `args.fisher`, print the table, write run.json and the pictures into `args.out`.
+
+    Ctrl-C keeps the approximations that have run.
+    """
     net, W, data = _problem(args)
     names, notes = _defined(args, net)
     loss = MSE() if args.loss == "mse" else CrossEntropy(args.loss_rho)
-    args.out.mkdir(parents=True, exist_ok=True)
-    print(
-        f"{args.data}: N = {len(data.x)} to train, {len(data.x_test)} to test; widths {net.widths}, {net.activation},"
-        f" sigma_w^2 = {net.sigma_w**2:.4g}, sigma_b^2 = {net.sigma_b**2:.4g}, {net.parameterization}\n",
-        flush=True,
-    )
-    results = {}
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        for name in progress(names):
-            settings = (args.steps, args.factor, _rho(args, name), args.q, loss, args.frozen)
-            try:
-                results[name] = compare(net, W, data, FISHERS[name](), *settings)
-            except (ValueError, ArithmeticError) as error:
-                notes.append(f"{name} left out: {error}")
-    if not results:
-        raise ValueError("; ".join(notes))
-    notes += [f"warning: {message}" for message in dict.fromkeys(str(w.message) for w in caught)]
-    args.q = str(args.q)  # JSON has no inf
-    pictures = {"loss.png": partial(draw_loss, results), "spectra.png": partial(draw_spectra, results)}
-    written = write(args, results, {"widths": net.widths}, pictures)
-    print("\n".join([*table(results, args.steps), "", *notes]))
-    print("theory is that of the network linearised at t = 0; a loss of 1e-28 or so is zero up to rounding")
-    print(f"written to {args.out}: {written}")
+
+    def compared(name: str) -> Comparison | None:
+        settings = (args.steps, args.factor, _rho(args, name), args.q, loss, args.frozen)
+        try:
+            return compare(net, W, data, FISHERS[name](), *settings)
+        except (ValueError, ArithmeticError) as error:
+            notes.append(f"{name} left out: {error}")
+
+    with reserved(args.out, ("run.json", "loss.png", "spectra.png")) as staging:
+        print(
+            f"{args.data}: N = {len(data.x)} to train, {len(data.x_test)} to test; widths {net.widths}, "
+            f"{net.activation}, sigma_w^2 = {net.sigma_w**2:.4g}, sigma_b^2 = {net.sigma_b**2:.4g}, "
+            f"{net.parameterization}\n",
+            flush=True,
+        )
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            results, interrupt = finished(names, compared)
+        if not results:
+            raise ValueError("; ".join(notes))
+        notes += [f"warning: {message}" for message in dict.fromkeys(str(w.message) for w in caught)]
+        args.q = str(args.q)  # JSON has no inf
+        pictures = {"loss.png": partial(draw_loss, results), "spectra.png": partial(draw_spectra, results)}
+        try:
+            print("\n".join([*table(results, args.steps), "", *notes]), flush=True)
+        finally:  # the table is first, since disks are full more often than screens; the files come all the same
+            written = write(args, staging, results, {"widths": net.widths, "notes": notes}, pictures)
+        print("theory is that of the network linearised at t = 0; a loss of 1e-28 or so is zero up to rounding")
+        print(f"written to {args.out}: {written}", flush=True)
+    if interrupt:
+        raise interrupt
 
 
 def table(results: dict[str, Comparison], steps: int) -> Iterator[str]:
@@ -165,12 +178,13 @@ def _clipped(losses: list[float], top: float) -> list[float]:
 
 def _problem(args: argparse.Namespace) -> tuple[Network, list, datasets.Data]:
     """The network, its weights and the data of the arguments, on their device."""
-    checked_whole("--depth", args.depth, 1)
-    checked_whole("--steps", args.steps, 0)
+    for option, value, least in (("--depth", args.depth, 1), ("--width", args.width, 1), ("--steps", args.steps, 0)):
+        checked_count(option, value, least)
     checked_frozen(args.frozen, args.depth)
     checked_whole("--seed", args.seed, 0)
     checked_damping(args.rho or 0.0, args.q)
-    CrossEntropy(args.loss_rho)
+    if not (math.isfinite(args.loss_rho) and args.loss_rho >= 0):
+        raise ValueError(f"--loss-rho is {args.loss_rho}; expected a finite number >= 0")
     if not (math.isfinite(args.factor) and args.factor > 0):
         raise ValueError(f"--factor is {args.factor}; expected a finite number > 0")
     data_rng, weight_rng = np.random.default_rng(args.seed).spawn(2)
