@@ -38,7 +38,6 @@ FUNCTIONS = [
     "maximum",
     "ones",
     "ones_like",
-    "outer",
     "rint",
     "sqrt",
     "stack",

@@ -16,6 +16,7 @@ COMMANDS = {
         "train a deep linear network on a teacher's data by SGD, NGD, sqrt-NGD and their block-diagonal forms",
     ),
 }
+ARGUMENTS = {"singular_values": "--teacher"}  # that have another name here than in Python
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -23,7 +24,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = _parser()
     args = parser.parse_args(argv)
     command, _ = COMMANDS[args.command]
-    options = {option.lstrip("-").replace("-", "_"): option for option in command.OPTIONS} | command.ARGUMENTS
+    options = {option.lstrip("-").replace("-", "_"): option for option in command.OPTIONS} | ARGUMENTS
     with one_line(parser, f"refngd {args.command}", options):
         command.run(args)
 

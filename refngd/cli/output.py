@@ -9,7 +9,7 @@ import re
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -66,7 +66,7 @@ def progress(names: Iterable[str]) -> Iterable[str]:
 
 
 def finished(names: Iterable[str], compute: Callable[[str], Any]) -> tuple[dict[str, Any], KeyboardInterrupt | None]:
-    """{name: compute(name)} without what is None; Ctrl-C ends it early and is returned, if there is anything to keep."""
+    """{name: compute(name)}, without what is None, and Ctrl-C, if that ended it early and there is anything to keep."""
     results = {}
     try:
         for name in progress(names):
@@ -96,10 +96,10 @@ def reserved(folder: Path, names: Iterable[str] = ()) -> Iterator[Path]:
     What a killed run left is removed. Raises OSError where nothing can be written, ValueError where another run writes.
     """
     staging = folder / STAGING
-    with _about(f"cannot write into {folder}"):
-        staging.mkdir(parents=True, exist_ok=True)
-        lock = open(staging / LOCK, "w")
-    with lock:
+    with ExitStack() as stack:
+        with _about(f"cannot write into {folder}"):
+            staging.mkdir(parents=True, exist_ok=True)
+            lock = stack.enter_context(open(staging / LOCK, "w"))
         if not _locked(lock):
             raise ValueError(f"another run is writing into {folder}")
         try:
@@ -141,9 +141,7 @@ def save(path: Path, staging: Path, write: Callable[[Path], object]) -> None:
         os.replace(staging / path.name, path)
 
 
-def save_together(
-    record: Path, text: str, pictures: dict[Path, Callable[[Path], object] | None], staging: Path
-) -> str:
+def save_together(record: Path, text: str, pictures: dict[Path, Callable[[Path], object] | None], staging: Path) -> str:
     """Write the record of a run and its pictures, so that a picture of another run never lies beside it.
 
     record, text: the file of numbers and what it holds.

@@ -14,10 +14,10 @@ import numpy as np
 from .. import activations, datasets, fisher
 from ..arrays import to_device
 from ..checks import checked_damping, checked_frozen, checked_whole
+from ..experiments import Comparison, compare
 from ..losses import MSE, CrossEntropy
 from ..network import Network
 from ..preprocess import forster, unit_norm
-from ..training import Comparison, compare
 from .output import checked_count, finished, reserved, subplots, write
 
 FISHERS: dict[str, Callable[[], fisher.Fisher]] = {
@@ -73,9 +73,6 @@ OPTIONS = {
     "--device": dict(choices=("cpu", "gpu"), default="cpu", help="cpu (default) or gpu"),
     "--out": dict(type=Path, default=Path("refngd-run"), metavar="DIR", help="for run.json, pictures (refngd-run)"),
 }
-
-
-ARGUMENTS = {"folder": "--data-dir"}  # of Python that have other names here
 
 
 def run(args: argparse.Namespace) -> None:
@@ -198,6 +195,9 @@ def _problem(args: argparse.Namespace) -> tuple[Network, list, datasets.Data]:
     except ValueError as error:
         raise ValueError(f"{args.data}: {error}") from error
     if args.forster:
+        N, M_0 = data.x.shape
+        if N < M_0:
+            raise ValueError(f"--forster has -N {N} samples of {M_0} inputs; expected no fewer samples than inputs")
         A = forster(data.x)
         data = replace(data, x=unit_norm(data.x @ A), x_test=unit_norm(data.x_test @ A))
     widths = (data.x.shape[1], *[args.width] * (args.depth - 1), data.y.shape[1])
@@ -223,8 +223,8 @@ def _load(args: argparse.Namespace, rng: np.random.Generator) -> tuple:
         args.classes, args.inputs = args.classes or [0, 1], 784 if args.inputs is None else args.inputs
         if args.classes != list(range(len(args.classes))) or len(args.classes) < 2:
             raise ValueError(f"--classes is {args.classes}; expected 0 1, 0 1 2, .. for gaussian data")
-        checked_whole("-N", args.N, 1)
-        return datasets.gaussian(args.N + 1000, checked_whole("--inputs", args.inputs, 1), len(args.classes), rng)
+        n, M_0 = checked_count("-N", args.N, 1) + 1000, checked_count("--inputs", args.inputs, 1)
+        return datasets.gaussian(n, M_0, len(args.classes), rng)
     if args.data.endswith(".npz"):
         x, labels = datasets.load_npz(args.data)
         args.classes = args.classes or sorted(set(labels.tolist()))
