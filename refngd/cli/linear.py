@@ -31,6 +31,8 @@ OPTIONS = {
     "--out": dict(type=Path, default=Path("refngd-linear"), metavar="DIR", help="for the results (refngd-linear)"),
 }
 
+FILES = ("linear.json", "fig4.png", "fig5.png")
+
 
 def run(args: argparse.Namespace) -> None:
     """Train by `args.rules`, print the table, write linear.json, fig4.png and fig5.png into `args.out`.
@@ -45,7 +47,7 @@ def run(args: argparse.Namespace) -> None:
     settings = {name: setting(name, args.raw, args.eta, args.duration, args.rho, args.clip) for name in chosen}
     *w, teacher, w_star = to_device([*w, teacher, data.w_star], args.device)
     on_device = Statistics(w_star, data.S if data.S is None else to_device(data.S, args.device), data.const)
-    with reserved(args.out, ("linear.json", "fig4.png", "fig5.png")) as staging:
+    with reserved(args.out, [args.out / name for name in FILES]) as staging:
         print(
             f"{'raw' if args.raw else 'white'} inputs, width {args.width}, N = {args.N or args.width}, depth "
             f"{args.depth}; teacher of rank {len(args.teacher)}, noise {args.noise:g}: no test loss is below "

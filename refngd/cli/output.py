@@ -8,11 +8,12 @@ import platform
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any
 
 import numpy as np
@@ -25,11 +26,13 @@ except ImportError:  # Windows: there two runs that write into one folder are no
     fcntl = None
 
 MOST = 10**9  # of anything that an option counts
-STAGING, LOCK = ".unfinished", "lock"
+STAGING, LOCK = ".refngd-unfinished", "lock"
 
 
 @contextmanager
-def one_line(parser: argparse.ArgumentParser, prefix: str, names: dict[str, str]) -> Iterator[None]:
+def one_line(
+    parser: argparse.ArgumentParser, prefix: str, names: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[None]:
     """What a user can cause ends the program with one line: status 2 for an error, 130 for Ctrl-C.
 
     parser: it ends the program.
@@ -45,7 +48,7 @@ def one_line(parser: argparse.ArgumentParser, prefix: str, names: dict[str, str]
         parser.exit(2, f"{prefix}: error: nobody reads standard output\n")
     except (ValueError, ArithmeticError, MemoryError, OSError) as error:
         said = " ".join(str(error).split()) or type(error).__name__
-        typed = re.sub(r"(^|: )(\\w+)(?= (?:is|are|has) )", lambda m: m[1] + names.get(m[2], m[2]), said, count=1)
+        typed = re.sub(r"(^|: )(\w+)(?= (?:is|are|has) )", lambda m: m[1] + names.get(m[2], m[2]), said, count=1)
         parser.exit(2, f"{prefix}: error: {typed}\n")
 
 
@@ -87,11 +90,11 @@ def versions() -> dict[str, str]:
 
 
 @contextmanager
-def reserved(folder: Path, names: Iterable[str] = ()) -> Iterator[Path]:
+def reserved(folder: Path, files: Iterable[Path]) -> Iterator[Path]:
     """`folder` for this process alone: an empty folder inside it, to write files in before they move to their places.
 
     folder: made where it is missing.
-    names: the files that will move there.
+    files: what will be written, there or elsewhere.
 
     What a killed run left is removed. Raises OSError where nothing can be written, ValueError where another run writes.
     """
@@ -106,7 +109,7 @@ def reserved(folder: Path, names: Iterable[str] = ()) -> Iterator[Path]:
             for path in staging.iterdir():
                 if path.name != LOCK:
                     path.unlink()
-            for path in (folder / name for name in names):
+            for path in files:
                 if path.is_dir():
                     raise ValueError(f"{path} is a folder; expected none, or a file to replace")
             yield staging

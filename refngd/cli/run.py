@@ -74,6 +74,8 @@ OPTIONS = {
     "--out": dict(type=Path, default=Path("refngd-run"), metavar="DIR", help="for run.json, pictures (refngd-run)"),
 }
 
+FILES = ("run.json", "loss.png", "spectra.png")
+
 
 def run(args: argparse.Namespace) -> None:
     """`refngd run`: compare `args.fisher`, print the table, write run.json and the pictures into `args.out`.
@@ -91,7 +93,7 @@ def run(args: argparse.Namespace) -> None:
         except (ValueError, ArithmeticError) as error:
             notes.append(f"{name} left out: {error}")
 
-    with reserved(args.out, ("run.json", "loss.png", "spectra.png")) as staging:
+    with reserved(args.out, [args.out / name for name in FILES]) as staging:
         print(
             f"{args.data}: N = {len(data.x)} to train, {len(data.x_test)} to test; widths {net.widths}, "
             f"{net.activation}, sigma_w^2 = {net.sigma_w**2:.4g}, sigma_b^2 = {net.sigma_b**2:.4g}, "
