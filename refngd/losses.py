@@ -8,19 +8,20 @@ So `whiten` hands over delta' = R delta and e = R^{-T} g, with which they are J'
                           Lambda_n = diag(p_n) - p_n p_n^T
 """
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from .arrays import Array, array_module
-from .checks import checked_damping
-from .network import Signals
+from .checks import checked_array, checked_damping, checked_number
+from .network import Signals, checked_signals
 from .spectral import eigen_power
 
 
 class Loss(ABC):
-    """A loss of outputs f (N, C) and targets y (N, C)."""
+    """A loss of outputs f (N, C) and targets y (N, C). Raises ValueError unless these are finite and of one kind."""
 
     @property
     def is_regular(self) -> bool:
@@ -37,10 +38,12 @@ class Loss(ABC):
 
     def whiten(self, s: Signals, y: Array) -> tuple[Signals, Array]:
         """The signals and the residual e (N, C) to hand to a Fisher approximation."""
-        return s, self.residual(s.f, y)
+        return s, self.residual(checked_signals("s", s).f, y)
 
-    def check(self, y: Array) -> None:  # noqa: B027
-        """Raise ValueError unless y (N, C) can be a target."""
+    def check(self, y: Array, f: Array | None = None) -> None:
+        """Raise ValueError unless y (N, C) can be a target, and is as f (N, C) if that is given."""
+        shape = ("N", "C") if f is None else checked_array("f", f, ("N", "C")).shape
+        checked_array("y", y, shape, f)
 
 
 @dataclass(frozen=True)
@@ -48,10 +51,12 @@ class MSE(Loss):
     """||f - y||^2 / (2N), K&O (3)."""
 
     def value(self, f: Array, y: Array) -> float:
+        self.check(y, f)
         with np.errstate(over="ignore"):  # inf is for the caller to judge
             return float(((f - y) ** 2).sum()) / (2 * len(f))
 
     def residual(self, f: Array, y: Array) -> Array:
+        self.check(y, f)
         return f - y
 
 
@@ -74,16 +79,18 @@ class CrossEntropy(Loss):
         return self.rho > 0
 
     def value(self, f: Array, y: Array) -> float:
+        self.check(y, f)
         xp = array_module(f)
         f = f - f.max(1, keepdims=True)
         return float((xp.log(xp.exp(f).sum(1)) - (f * y).sum(1)).mean())
 
     def residual(self, f: Array, y: Array) -> Array:
+        self.check(y, f)
         others = softmax(f) * (1 - y)
         return others - y * others.sum(1, keepdims=True)  # p - y would cancel where p is near 1
 
     def whiten(self, s: Signals, y: Array) -> tuple[Signals, Array]:
-        xp = array_module(s.f)
+        xp = array_module(checked_signals("s", s).f)
         V, inverse_root = eigen_power(output_hessian(s.f), self.rho, 2, None)
         live = inverse_root > 0
         root = live / xp.where(live, inverse_root, 1)
@@ -93,11 +100,14 @@ class CrossEntropy(Loss):
 
     def velocity(self, f: Array, y: Array, alpha: float = 1.0) -> Array:
         """dp/dt (N, C) for eta = 1: alpha Lambda (Lambda + rho I)^{-1} (y - p), where Theta_bar = alpha I (S.168)."""
+        self.check(y, f)
+        alpha = checked_number("alpha", alpha, "a finite number", math.isfinite)
         Lambda = output_hessian(f)
         V, inverse = eigen_power(Lambda, self.rho, 1, None)
         return -alpha * (Lambda @ ((V * inverse) @ (V.mT @ self.residual(f, y)[:, :, None])))[:, :, 0]
 
-    def check(self, y: Array) -> None:
+    def check(self, y: Array, f: Array | None = None) -> None:
+        super().check(y, f)
         one_hot = y.shape[1] >= 2 and bool((((y == 0) | (y == 1)).all(1) & (y.sum(1) == 1)).all())
         if not one_hot:
             raise ValueError(f"y is not one-hot with C = {y.shape[1]}; expected one 1 in each row, else 0, and C >= 2")

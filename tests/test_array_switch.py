@@ -51,8 +51,8 @@ def results(to, dtype, sigma_b, name):
     out += next(rn.linearized_training([s, test], labels, fisher, 1e-3, 20.0, loss=rn.cross_entropy))
     for activation in (rn.relu, rn.tanh, rn.erf, rn.linear):
         wide = rn.Network((6, 9, 9, 2), activation, 2**0.5, sigma_b)
-        k = rn.analytic_kernels(wide, x_test, x)
-        out += [*k.A, *k.B, rn.analytic_ntk(wide, x, x), rn.Identity().kernel_coefficient(k, k)]
+        k, own = rn.analytic_kernels(wide, x_test, x), rn.analytic_kernels(wide, x, x)
+        out += [*k.A, *k.B, rn.analytic_ntk(wide, x, x), rn.Identity().kernel_coefficient(k, own)]
     report = rn.isotropy(Theta_bar)
     numbers = [report.alpha, report.deviation, report.condition, *report.eigenvalues.tolist()]
     numbers += [rn.optimal_rate(Theta_bar), rn.mse.value(s.f, y), datasets.accuracy(s.f, y)]

@@ -56,17 +56,15 @@ def test_weights_and_inputs(method):
         call(p.W[:1], p.x)
     with pytest.raises(ValueError, match="W has shapes"):
         call([w.T for w in p.W], p.x)
-    with pytest.raises(ValueError, match=r"x has shape \(4, 2\); expected an array of shape \(N, 3\)"):
+    with pytest.raises(ValueError, match=r"x is .* float64 \(4, 2\); expected an array of float32 or float64 \(N, 3\)"):
         call(p.W, p.x[:, :2])
-    with pytest.raises(ValueError, match=r"x has shape \(0, 3\); expected an array of shape \(N, 3\) with N >= 1"):
+    with pytest.raises(ValueError, match=r"x is .* float64 \(0, 3\); expected an array of float32 or float64 \(N, 3\)"):
         call(p.W, p.x[:0])
-    with pytest.raises(ValueError, match=r"x is a list; expected an array of shape"):
+    with pytest.raises(ValueError, match=r"x is a list; expected an array of float32 or float64 \(N, 3\)"):
         call(p.W, [[1.0, 2, 3]])
-    with pytest.raises(ValueError, match="x has dtype int64; expected float32 or float64"):
+    with pytest.raises(ValueError, match=r"x is .* int64 \(4, 3\); expected an array of float32 or float64"):
         call(p.W, on(np.ones((4, 3), int)))
-    with pytest.raises(
-        ValueError, match=r"W\[0\] is .* float64 but x is .* float32; expected one device and one dtype"
-    ):
+    with pytest.raises(ValueError, match=r"W\[0\] is .* float64 \(4, 4\); expected an array of .* float32 \(4, 4\)"):
         call(p.W, p.x.astype(np.float32))
     x = host(p.x).copy()
     x[1, 1] = np.nan
@@ -114,7 +112,7 @@ def test_fisher_arguments(name):
         for q in (0.5, 0, -1, np.nan):
             with pytest.raises(ValueError, match=rf"q is {q}; expected a number in \[1, inf\]"):
                 call(q=q)
-    with pytest.raises(ValueError, match=r"e is .* \(2, 4\); expected .* \(4, 2\) as f"):
+    with pytest.raises(ValueError, match=r"e is .* \(2, 4\); expected an array of .* \(4, 2\)"):
         fisher.direction(p.s, p.e.T)
     with pytest.raises(ValueError, match=r"e is .*float32.*; expected .*float64"):
         fisher.direction(p.s, p.e.astype(np.float32))
@@ -184,14 +182,11 @@ def test_dense_matrices_that_cannot_fit_are_refused_with_their_size_and_the_call
 
 def test_jacobian_helpers():
     p = problem((4, 5, 2))
-    with pytest.raises(ValueError, match=r"theta has shape \(3,\); expected \(30,\)"):
+    with pytest.raises(ValueError, match=r"theta is .* \(3,\); expected an array of float32 or float64 \(30,\)"):
         rn.unflatten(p.net, on(np.ones(3)))
-    with pytest.raises(ValueError, match=r"v is \(\(2, 4\), .float64.\); expected \(\(4, 2\), .float64.\)"):
+    with pytest.raises(ValueError, match=r"v is .* float64 \(2, 4\); expected an array of .* float64 \(4, 2\)"):
         rn.pull(p.s, p.e.T)
-    with pytest.raises(
-        ValueError,
-        match=r"dW is \[\(\(5, 4\), .float64.\)\]; expected \[\(\(5, 4\), .float64.\), \(\(2, 5\), .float64.\)\]",
-    ):
+    with pytest.raises(ValueError, match=r"dW has shapes \[\(5, 4\)\]; expected \[\(5, 4\), \(2, 5\)\]"):
         rn.push(p.s, p.W[:1])
 
 
@@ -204,13 +199,13 @@ def test_jacobian_helpers():
         ({"steps": 1.5}, "steps is 1.5; expected an integer >= 0"),
         ({"rho": -1.0}, "rho is -1.0; expected a finite number >= 0"),
         ({"q": 0.5}, r"q is 0.5; expected a number in \[1, inf\]"),
-        ({"y": np.ones((3, 1))}, r"y is .*\(3, 1\)\); expected .*\(4, 1\)\)"),
+        ({"y": np.ones((3, 1))}, r"y is .*\(3, 1\); expected .*\(4, 1\)"),
         ({"y": np.full((4, 1), np.inf)}, "y has non-finite entries"),
         ({"batch": 0}, "batch is 0; expected an integer >= 1"),
         ({"batch": 2.0}, "batch is 2.0; expected an integer >= 1"),
         ({"batch": 5}, "batch is 5; expected None or an integer <= N = 4"),
-        ({"batch": 2, "rng": -1}, "expected non-negative integer"),
-        ({"x": np.ones((4, 9))}, r"x has shape \(4, 9\); expected an array of shape \(N, 4\)"),
+        ({"batch": 2, "rng": -1}, "rng is -1; expected an integer >= 0, a seed, or a numpy.random.Generator"),
+        ({"x": np.ones((4, 9))}, r"x is .* \(4, 9\); expected an array of .* \(N, 4\)"),
     ],
 )
 def test_training_arguments_before_the_first_step(arguments, message):
@@ -229,7 +224,7 @@ def test_training_that_diverges_says_when_and_why():
 
 def test_dynamics_arguments():
     K, f = on(np.eye(2)), on(np.zeros((2, 1)))
-    with pytest.raises(ValueError, match=r"Theta_bar has shape \(2, 2\), f0 \(2, 1\) and y \(1, 2\); expected"):
+    with pytest.raises(ValueError, match=r"y is .* \(1, 2\); expected an array of .* \(2, 1\)"):
         rn.Dynamics(K, f, f.T, 0.1)
     with pytest.raises(ValueError, match="eta is -1; expected a finite number > 0"):
         rn.Dynamics(K, f, f, -1)
@@ -242,7 +237,7 @@ def test_dynamics_arguments():
         rn.optimal_rate(on(np.diag([-1.0, 2.0])))
     with pytest.raises(ValueError, match="y has non-finite entries"):
         rn.Dynamics(K, f, f * np.nan, 0.1)
-    with pytest.raises(ValueError, match=r"Theta_bar\(x', x\) is \(3, 2\) and f0 \(2, 1\); expected \(N'C, NC\)"):
+    with pytest.raises(ValueError, match=r"cross is .* \(3, 2\); expected an array of .* \(2, 2\)"):
         rn.Dynamics(K, f, f, 0.1).predict(on(np.ones((3, 2))), f, 1)
 
 
@@ -258,7 +253,7 @@ def test_data_sets(tmp_path):
         datasets.digits((3, 3))
     with pytest.raises(ValueError, match="N is 357; expected 1 <= N < 357"):
         datasets.split(*datasets.digits((0, 7)), 357, 0)
-    with pytest.raises(ValueError, match="n, M_0, classes are 0, 3, 2; expected"):
+    with pytest.raises(ValueError, match="n is 0; expected an integer >= 1"):
         datasets.gaussian(0, 3, 2, 0)
     with pytest.raises(ValueError, match="x has 2 rows of zeros"):
         unit_norm(on(np.array([[0.0, 0], [1, 1], [0, 0]])))
@@ -267,11 +262,11 @@ def test_data_sets(tmp_path):
 @pytest.mark.parametrize(
     ("x", "options", "message"),
     [
-        (np.ones((3, 4)), {}, r"x has shape \(3, 4\); expected N >= M_0 >= 1: with N <= M_0 K-FAC needs no transform"),
-        (np.ones((3, 0)), {}, r"x has shape \(3, 0\); expected N >= M_0 >= 1"),
-        (np.ones(3), {}, r"x is float64 \(3,\); expected float32 or float64 of shape \(N, M_0\)"),
-        (np.ones((3, 2), int), {}, r"x is int64 \(3, 2\); expected float32 or float64"),
-        ([[1.0]], {}, "x is a list; expected float32 or float64"),
+        (np.ones((3, 4)), {}, r"x is \(3, 4\); expected N >= M_0: with N <= M_0 K-FAC needs no transform"),
+        (np.ones((3, 0)), {}, r"x is .* \(3, 0\); expected an array of float32 or float64 \(N, M_0\)"),
+        (np.ones(3), {}, r"x is .* float64 \(3,\); expected an array of float32 or float64 \(N, M_0\)"),
+        (np.ones((3, 2), int), {}, r"x is .* int64 \(3, 2\); expected an array of float32 or float64"),
+        ([[1.0]], {}, "x is a list; expected an array of float32 or float64"),
         (np.full((3, 2), np.nan), {}, "x has non-finite entries; expected finite numbers"),
         (np.array([[1.0, 0], [0, 1], [0, 0]]), {}, "x has 1 rows of zeros"),
         (np.eye(2), {"steps": 0}, "steps is 0; expected an integer >= 1"),

@@ -19,12 +19,22 @@ import warnings
 from abc import ABC, abstractmethod
 from itertools import pairwise
 
+import numpy as np
+
 from ..activations import linear, relu
-from ..arrays import Array, array_module, kind, require_memory
-from ..checks import checked_damping, checked_frozen, checked_rcond, checked_whole
+from ..arrays import Array, array_module, require_memory
+from ..checks import (
+    checked_array,
+    checked_damping,
+    checked_flag,
+    checked_frozen,
+    checked_instance,
+    checked_rcond,
+    checked_whole,
+)
 from ..jacobian import jacobian, pull, push
 from ..kernels import Kernels, ntk
-from ..network import Network, Signals
+from ..network import Network, Signals, checked_signals
 from ..spectral import cutoff, finite
 
 
@@ -44,7 +54,7 @@ class Fisher(ABC):
     isotropic_for_any_loss = False  # whether alpha is that of the whitened signals of any loss with a regular Hessian
 
     def __init__(self, *, rcond: float | None = None, refine: bool = True) -> None:
-        self.rcond, self.refine = checked_rcond(rcond), refine
+        self.rcond, self.refine = checked_rcond(rcond), checked_flag("refine", refine)
 
     def matrix(self, s: Signals, rho: float = 0.0) -> Array:
         """Dense G (P, P): the definition. Raises MemoryError if it cannot fit; `direction` needs no such matrix.
@@ -52,12 +62,13 @@ class Fisher(ABC):
         s: the signals of the training samples.
         rho: the damping, absolute; of each factor in K-FAC.
         """
-        _check_signals(s, "s")
+        checked_signals("s", s)
         rho, _ = checked_damping(rho, 1)
         self.require(len(s.h), bool(s.bias))
         nbytes = 4 * s.P**2 * s.f.dtype.itemsize
         require_memory(array_module(s.f), nbytes, f"G ({s.P} x {s.P}) and its work space", "call direction(s, e)")
-        return finite(self._matrix(s, rho))
+        with np.errstate(all="ignore"):  # reported by `finite`
+            return finite(self._matrix(s, rho))
 
     def direction(self, s: Signals, e: Array, rho: float = 0.0, q: float = 1) -> list[Array]:
         """G^{-1/q} J^T e / N as a list like W, in factored form.
@@ -67,14 +78,13 @@ class Fisher(ABC):
         rho: the damping, absolute; 0 means the Moore-Penrose pseudo-inverse.
         q: the power of Huh in [1, inf]: 1 natural gradient, 2 its square root, inf gradient descent.
         """
-        _check_signals(s, "s")
+        checked_signals("s", s)
         rho, q = checked_damping(rho, q)
         self.require(len(s.h), bool(s.bias), q)
-        if getattr(e, "shape", None) != s.f.shape or kind(e) != kind(s.f):
-            raise ValueError(f"e is {kind(e)} {getattr(e, 'shape', None)}; expected {kind(s.f)} {s.f.shape} as f")
-        if not array_module(e).isfinite(e).all():
-            raise ValueError("e has non-finite entries; expected finite numbers")
-        return pull(s, e / len(e)) if math.isinf(q) else self._direction(s, e, rho, q)
+        checked_array("e", e, s.f.shape, s.f)
+        with np.errstate(all="ignore"):  # reported by `finite`
+            dW = pull(s, e / len(e)) if math.isinf(q) else self._direction(s, e, rho, q)
+            return [finite(dw) for dw in dW]
 
     def coefficient(self, test: Signals, train: Signals, rho: float = 0.0, q: float = 1) -> Array:
         """Theta_bar(x', x) (N'C, NC), K&O (11).
@@ -83,14 +93,14 @@ class Fisher(ABC):
         train: the signals of the training samples x.
         rho, q: as in `direction`.
         """
-        _check_signals(test, "test")
-        _check_signals(train, "train")
+        checked_signals("train", train)
+        if checked_signals("test", test).shapes != train.shapes:
+            raise ValueError(f"test belongs to weights {test.shapes}; expected {train.shapes} as train")
+        checked_array("test.f", test.f, ("N'", train.f.shape[1]), train.f)
         rho, q = checked_damping(rho, q)
         self.require(len(train.h), bool(train.bias), q)
-        kinds = [(kind(s.f), s.shapes) for s in (test, train)]
-        if kinds[0] != kinds[1]:
-            raise ValueError(f"test belongs to weights {kinds[0]}; expected {kinds[1]} as train")
-        return finite(ntk(test, train) if math.isinf(q) else self._coefficient(test, train, rho, q))
+        with np.errstate(all="ignore"):  # reported by `finite`
+            return finite(ntk(test, train) if math.isinf(q) else self._coefficient(test, train, rho, q))
 
     def kernel_coefficient(self, cross: Kernels, train: Kernels, rho: float = 0.0, q: float = 1) -> Array:
         """Theta_bar(x', x) (N'C, NC) from the kernels of both pairs, or (N', N) from those of infinite width.
@@ -102,8 +112,11 @@ class Fisher(ABC):
         rho, q: as in `direction`.
         """
         rho, q = checked_damping(rho, q)
+        _check_kernels("train", train, len(getattr(train, "A", ())), None)
+        _check_kernels("cross", cross, len(train.A), train)
         self.require(len(train.A), bool(train.bias), q)
-        return sum(cross.Theta) if math.isinf(q) else self._kernel_coefficient(cross, train, rho, q)
+        with np.errstate(all="ignore"):  # reported by `finite`
+            return finite(sum(cross.Theta) if math.isinf(q) else self._kernel_coefficient(cross, train, rho, q))
 
     def alpha(self, net: Network, n: int, frozen: int = 0) -> float | None:
         """The isotropy constant (12) for n training samples at rho = 0, q = 1, or None where there is none.
@@ -115,6 +128,7 @@ class Fisher(ABC):
         n: the number of training samples.
         frozen: the first layers that are kept fixed; it is then the constant for `Signals.above(frozen)`.
         """
+        checked_instance("net", net, Network, "a Network")
         n, frozen = checked_whole("n", n, 1), checked_frozen(frozen, len(net.shapes))
         self.require(len(net.shapes) - frozen, net.sigma_b > 0)
         return self._alpha(net, n, frozen)
@@ -166,12 +180,13 @@ class Identity(Fisher):
 
 def fisher_information(s: Signals) -> Array:
     """F = J^T J / N (P, P), K&O (8). Raises MemoryError if it cannot fit."""
-    nbytes = 2 * s.P**2 * s.f.dtype.itemsize
+    nbytes = 2 * checked_signals("s", s).P ** 2 * s.f.dtype.itemsize
     require_memory(array_module(s.f), nbytes, f"F ({s.P} x {s.P})", "call Exact().direction(s, e)")
     J = jacobian(s)
-    F = J.T @ J
+    with np.errstate(all="ignore"):  # reported by `finite`
+        F = J.T @ J
     F /= len(s.f)
-    return F
+    return finite(F)
 
 
 def unit_slices(s: Signals) -> list[slice]:
@@ -222,6 +237,15 @@ def warn_of_loss(lost: float, e: Array) -> None:
         )
 
 
-def _check_signals(s: Signals, name: str) -> None:
-    if not isinstance(s, Signals):
-        raise ValueError(f"{name} is a {type(s).__name__}; expected the Signals of Network.signals(W, x)")
+def _check_kernels(name: str, kernels: Kernels, L: int, train: Kernels | None) -> None:
+    """Raise ValueError unless A (N', N) and B (N'C, NC) of all L layers fit, N being that of `train` if given."""
+    checked_instance(name, kernels, Kernels, "the Kernels of empirical_kernels or analytic_kernels")
+    if not len(kernels.A) == len(kernels.B) == L > 0:
+        raise ValueError(f"{name} has {len(kernels.A)} A and {len(kernels.B)} B; expected {L} of both")
+    first, *_ = (kernels if train is None else train).A
+    N = checked_array("train.A[0]", first, ("N", "N")).shape[1]
+    C = (kernels if train is None else train).B[0].shape[1] // N
+    N1 = N if train is None else len(checked_array("cross.A[0]", kernels.A[0], ("N'", N), first))
+    for l, (A, B) in enumerate(zip(kernels.A, kernels.B, strict=True)):
+        checked_array(f"{name}.A[{l}]", A, (N1, N), first)
+        checked_array(f"{name}.B[{l}]", B, (N1 * C, N * C), first)
