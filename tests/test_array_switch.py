@@ -11,7 +11,7 @@ import stand_in
 from support import FISHERS, generator, host
 
 import refngd as rn
-from refngd import arrays, datasets, deep_linear, linear_training, preprocess
+from refngd import arrays, datasets, deep_linear, experiments, linear_training, preprocess
 from refngd.training import compare
 
 PACKAGE = Path(rn.__file__).parent
@@ -112,7 +112,7 @@ def linear_results(to, dtype, white):
         rule = deep_linear.Rule(q, block, np.float64(rho), np.float64(0.5), regularised=True)
         *_, last = linear_training.descend(w, data, rule, np.float64(0.1), 2)
         out += [*rule.update(w, data), *last.w]
-    run = linear_training.trajectory(w, data, w_star, deep_linear.Rule(2), 0.1, 5)
+    run = experiments.trajectory(w, data, w_star, deep_linear.Rule(2), 0.1, 5)
     numbers = [deep_linear.loss(w, data), deep_linear.norm(w), *run.loss, *run.excess, *run.modes[-1]]
     if dtype == np.float64:
         *_, state = linear_training.flow(w, data, deep_linear.Rule(2), [0.1, 0.2])
@@ -142,10 +142,10 @@ def test_owens_function_is_the_hosts(device):
 def test_mixing_host_and_device_is_an_error_that_names_the_argument(device):
     net = rn.Network((3, 4, 1))
     W, x = net.init(0), generator().standard_normal((2, 3))
-    with pytest.raises(ValueError, match=r"W\[0\] is numpy float64 but x is cupy float64; expected one device"):
+    with pytest.raises(ValueError, match=r"W\[0\] is numpy float64 \(4, 3\); expected an array of cupy float64"):
         net.signals(W, rn.to_device(x, "gpu"))
     s = net.signals(*rn.to_device([W, x], "gpu"))
-    with pytest.raises(ValueError, match=r"e is numpy float64 .*; expected cupy float64"):
+    with pytest.raises(ValueError, match=r"e is numpy float64 .*; expected an array of cupy float64"):
         rn.Exact().direction(s, np.ones((2, 1)))
 
 

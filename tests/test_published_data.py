@@ -230,14 +230,6 @@ def test_classes_that_are_not(mnist, tmp_path):
         (lambda batch: b"\x0b" + batch[1:], "has the label 11; expected 0..9"),
     ],
 )
-@pytest.mark.parametrize("pack", [False, True])
-def test_mnist_as_other_archives_name_its_files(mnist, tmp_path, pack):
-    write(tmp_path, {name.replace("-idx", ".idx"): content for name, content in mnist.items()}, pack)
-    x, labels = datasets.mnist("test", tmp_path)
-    assert (x == samples(30, 784, 30)[0]).all()
-    assert labels.tolist() == list(range(10)) * 3
-
-
 @pytest.mark.parametrize("packed", [False, True])
 def test_cifar10_files_that_are_not(cifar10, tmp_path, monkeypatch, damage, message, packed):
     cifar10["data_batch_4.bin"] = damage(cifar10["data_batch_4.bin"])
