@@ -114,7 +114,7 @@ def checked_rng(rng: int | np.random.Generator) -> np.random.Generator:
 def checked_dtype(dtype: DTypeLike) -> np.dtype:
     """`dtype` as a np.dtype, if it is float32 or float64."""
     try:
-        known = dtype is not None and np.dtype(dtype) in FLOATS
+        known = isinstance(dtype, (type, str, np.dtype)) and np.dtype(dtype) in FLOATS
     except (TypeError, ValueError):
         known = False
     if not known:

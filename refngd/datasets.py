@@ -24,10 +24,14 @@ from numpy.typing import DTypeLike
 
 from .arrays import Array, require_memory
 from .checks import (
+    FLOATS,
     checked_array,
     checked_choice,
     checked_dtype,
+    checked_finite,
     checked_flag,
+    checked_instance,
+    checked_number,
     checked_path,
     checked_rng,
     checked_whole,
@@ -61,8 +65,8 @@ class Data:
     y_test: Array
 
     def __post_init__(self) -> None:
-        (N, M_0), C = checked_array("x", self.x, ("N", "M_0")).shape, getattr(self.y, "shape", ("N", "C"))[-1]
-        checked_array("y", self.y, (N, C), self.x)
+        N, M_0 = checked_array("x", self.x, ("N", "M_0")).shape
+        C = checked_array("y", self.y, (N, "C"), self.x).shape[1]
         N_test = len(checked_array("x_test", self.x_test, ("N'", M_0), self.x))
         checked_array("y_test", self.y_test, (N_test, C), self.x)
 
@@ -153,15 +157,18 @@ def teacher_student(
 
     Raises ValueError for other arguments.
     """
-    width, s = checked_whole("width", width, 1), np.asarray(singular_values, dtype=float)
+    width = checked_whole("width", width, 1)
     N = width if N is None else checked_whole("N", N, 1)
     if width > N:
         raise ValueError(f"N is {N}; expected at least the width, {width}, or no map wanted is unique")
-    if s.ndim != 1 or not 1 <= s.size <= width or not ((s > 0) & (s < 1e100)).all():
-        raise ValueError(f"singular_values is {singular_values}; expected 1 to {width}, the width, finite numbers > 0")
-    if not 0 <= noise < 1e100:  # its square is a float then
-        raise ValueError(f"noise is {noise}; expected a finite number >= 0")
-    rng = np.random.default_rng(rng)
+    expected = f"1 to {width}, the width, finite numbers > 0"
+    is_list = isinstance(singular_values, (list, tuple)) or getattr(singular_values, "ndim", 0) == 1
+    if not (is_list and 1 <= len(singular_values) <= width):
+        raise ValueError(f"singular_values is {shown(singular_values)}; expected {expected}")
+    s = np.array([checked_number("singular_values", v, expected, lambda v: 0 < v < 1e100) for v in singular_values])
+    noise = checked_number("noise", noise, "a finite number >= 0", lambda v: 0 <= v < 1e100)  # its square is a float
+    require_memory(np, 8 * width * (3 * N + width), f"x, y and z ({N} x {width})", "take a smaller width or N")
+    whiten, rng = checked_flag("whiten", whiten), checked_rng(rng)
     left, right = haar(rng, width, s.size), haar(rng, width, s.size)
     teacher, x = left * s @ right.T, rng.standard_normal((N, width))
     if whiten:
@@ -175,6 +182,7 @@ def load_npz(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
 
     Raises ValueError, naming the file, if it is missing, unreadable or holds something else.
     """
+    path = checked_path("path", path)
     try:
         with open(path, "rb") as handle:
             file = np.load(handle, allow_pickle=False)
@@ -196,7 +204,8 @@ def load_npz(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
 
 def read_idx(path: str | Path, shape: tuple[int, ...]) -> np.ndarray:
     """The bytes, an array of `shape`, of an IDX file, .gz or not. Raises ValueError, naming it, for any other file."""
-    shape = tuple(checked_whole("shape", n, 1) for n in shape)
+    checked_path("path", path)
+    shape = tuple(checked_whole("shape", n, 1) for n in checked_instance("shape", shape, tuple, "a tuple of integers"))
     start = 4 * (1 + len(shape))
     content = _content(path, start + math.prod(shape))
     header = np.frombuffer(content[:start], ">u4").tolist()
@@ -208,7 +217,7 @@ def read_idx(path: str | Path, shape: tuple[int, ...]) -> np.ndarray:
 
 def select(x: np.ndarray, labels: np.ndarray, classes: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """The samples of `classes`, relabelled by their position there."""
-    _check_samples(x, labels)
+    _check_samples(x, labels, least=None)
     known = sorted(set(labels.tolist()))
     try:
         chosen = [operator.index(c) for c in classes]
@@ -275,27 +284,31 @@ def targets(labels: np.ndarray, one_hot: bool = False, C: int | None = None) -> 
     one_hot: whether two classes get one-hot targets (n, 2), too.
     C: the number of classes; None for the largest label + 1.
     """
-    least, largest = int(_checked_labels(labels).min()), int(labels.max())
+    largest, one_hot = int(_checked_labels(labels, least=0).max()), checked_flag("one_hot", one_hot)
     C = largest + 1 if C is None else checked_whole("C", C, 1)
-    if not 0 <= least <= largest < C:
-        raise ValueError(f"labels are {least}..{largest}; expected integers 0, 1, .. below C = {C}")
-    if C <= 2 and not checked_flag("one_hot", one_hot):
+    if largest >= C:
+        raise ValueError(f"labels go to {largest}; expected integers 0, 1, .. below C = {C}")
+    if C <= 2 and not one_hot:
         return labels[:, None] - 0.5
     require_memory(np, 9 * len(labels) * C, f"targets ({len(labels)} x {C})", "number the classes 0, 1, ..")
     return (labels[:, None] == np.arange(max(C, 2))).astype(float)
 
 
-def _checked_labels(labels: np.ndarray, of: str = "") -> np.ndarray:
+def _checked_labels(labels: np.ndarray, of: str = "", least: int | None = None) -> np.ndarray:
     if not (type(labels) is np.ndarray and labels.ndim == 1 and labels.dtype.kind in "iu" and len(labels)):
         raise ValueError(f"labels{of} is {shown(labels)}; expected integers (n,)")
+    if least is not None and labels.min() < least:
+        raise ValueError(f"labels{of} are {labels.min()}..{labels.max()}; expected integers 0, 1, ..")
     return labels
 
 
-def _check_samples(x: np.ndarray, labels: np.ndarray, of: str = "") -> None:
-    """Raise ValueError unless x (n, M_0) are numbers on the host and labels (n,) integers."""
-    n = len(_checked_labels(labels, of))
-    if not (type(x) is np.ndarray and x.ndim == 2 and len(x) == n and x.size and x.dtype.kind in "fiu"):
+def _check_samples(x: np.ndarray, labels: np.ndarray, of: str = "", least: int | None = 0) -> None:
+    """Raise ValueError unless x (n, M_0) are finite numbers on the host and labels (n,) integers >= `least`."""
+    n = len(_checked_labels(labels, of, least))
+    plain = type(x) is np.ndarray and (x.dtype.kind in "iu" or x.dtype in FLOATS)
+    if not (plain and x.ndim == 2 and len(x) == n and x.size):
         raise ValueError(f"x{of} is {shown(x)}; expected a NumPy array of numbers ({n}, M_0), a row for each label")
+    checked_finite(f"x{of}", x)
 
 
 def accuracy(f: Array, y: Array) -> float:

@@ -40,10 +40,14 @@ class Loss(ABC):
         """The signals and the residual e (N, C) to hand to a Fisher approximation."""
         return s, self.residual(checked_signals("s", s).f, y)
 
-    def check(self, y: Array, f: Array | None = None) -> None:
-        """Raise ValueError unless y (N, C) can be a target, and is as f (N, C) if that is given."""
-        shape = ("N", "C") if f is None else checked_array("f", f, ("N", "C")).shape
-        checked_array("y", y, shape, f)
+    def check(self, y: Array) -> None:
+        """Raise ValueError unless y (N, C) can be a target."""
+        checked_array("y", y, ("N", "C"))
+
+    def check_pair(self, f: Array, y: Array) -> None:
+        """Raise ValueError unless f (N, C) and y are alike, and y can be a target."""
+        checked_array("y", y, checked_array("f", f, ("N", "C")).shape, f)
+        self.check(y)
 
 
 @dataclass(frozen=True)
@@ -51,12 +55,12 @@ class MSE(Loss):
     """||f - y||^2 / (2N), K&O (3)."""
 
     def value(self, f: Array, y: Array) -> float:
-        self.check(y, f)
+        self.check_pair(f, y)
         with np.errstate(over="ignore"):  # inf is for the caller to judge
             return float(((f - y) ** 2).sum()) / (2 * len(f))
 
     def residual(self, f: Array, y: Array) -> Array:
-        self.check(y, f)
+        self.check_pair(f, y)
         return f - y
 
 
@@ -79,13 +83,13 @@ class CrossEntropy(Loss):
         return self.rho > 0
 
     def value(self, f: Array, y: Array) -> float:
-        self.check(y, f)
+        self.check_pair(f, y)
         xp = array_module(f)
         f = f - f.max(1, keepdims=True)
         return float((xp.log(xp.exp(f).sum(1)) - (f * y).sum(1)).mean())
 
     def residual(self, f: Array, y: Array) -> Array:
-        self.check(y, f)
+        self.check_pair(f, y)
         others = softmax(f) * (1 - y)
         return others - y * others.sum(1, keepdims=True)  # p - y would cancel where p is near 1
 
@@ -100,14 +104,14 @@ class CrossEntropy(Loss):
 
     def velocity(self, f: Array, y: Array, alpha: float = 1.0) -> Array:
         """dp/dt (N, C) for eta = 1: alpha Lambda (Lambda + rho I)^{-1} (y - p), where Theta_bar = alpha I (S.168)."""
-        self.check(y, f)
+        self.check_pair(f, y)
         alpha = checked_number("alpha", alpha, "a finite number", math.isfinite)
         Lambda = output_hessian(f)
         V, inverse = eigen_power(Lambda, self.rho, 1, None)
         return -alpha * (Lambda @ ((V * inverse) @ (V.mT @ self.residual(f, y)[:, :, None])))[:, :, 0]
 
-    def check(self, y: Array, f: Array | None = None) -> None:
-        super().check(y, f)
+    def check(self, y: Array) -> None:
+        super().check(y)
         one_hot = y.shape[1] >= 2 and bool((((y == 0) | (y == 1)).all(1) & (y.sum(1) == 1)).all())
         if not one_hot:
             raise ValueError(f"y is not one-hot with C = {y.shape[1]}; expected one 1 in each row, else 0, and C >= 2")

@@ -124,7 +124,7 @@ def linearized_training(
     s = [checked_signals(f"s[{k}]", signals) for k, signals in enumerate(s)]
     eta, (rho, q) = checked_rate(eta), checked_damping(rho, q)
     _checked_method(fisher, loss).require(len(s[0].h), bool(s[0].bias), q)
-    loss.check(y, s[0].f)
+    loss.check_pair(s[0].f, y)
     for k, signals in enumerate(s):
         if signals.shapes != s[0].shapes:
             raise ValueError(f"s[{k}] belongs to weights {signals.shapes}; expected {s[0].shapes} as s[0]")
