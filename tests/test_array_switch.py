@@ -12,7 +12,7 @@ from support import FISHERS, generator, host
 
 import refngd as rn
 from refngd import arrays, datasets, deep_linear, experiments, linear_training, preprocess
-from refngd.training import compare
+from refngd.experiments import compare
 
 PACKAGE = Path(rn.__file__).parent
 

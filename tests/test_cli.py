@@ -10,7 +10,7 @@ import pytest
 import refngd as rn
 from refngd import deep_linear, experiments, linear_training
 from refngd.cli import main
-from refngd.training import compare
+from refngd.experiments import compare
 
 SMALL = ["-N", "8", "--width", "64", "--steps", "3"]
 
