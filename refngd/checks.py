@@ -5,11 +5,9 @@ float64 would promote float32 arrays.
 """
 
 import math
-import operator
-import os
 from collections.abc import Callable, Sequence
-from numbers import Real
-from pathlib import Path
+from contextlib import suppress
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -27,7 +25,7 @@ def shown(value: Any) -> str:
     if isinstance(value, str):
         return repr(value[:40])
     if not hasattr(value, "shape"):
-        return f"a {type(value).__name__}"
+        return f"a {type(value).__name__}" + (f" of {len(value)}" if isinstance(value, (list, tuple)) else "")
     plain = type(value) is array_module(value).ndarray
     return f"{kind(value) if plain else type(value).__name__} {value.shape}"
 
@@ -39,10 +37,8 @@ def checked_number(name: str, value: Any, expected: str, holds: Callable[[float]
     """`value` as a float, if it is a real number that `holds`; `expected` says the same in words."""
     number = math.nan
     if isinstance(value, Real) and not isinstance(value, bool):
-        try:
+        with suppress(OverflowError):  # of an integer of more than 308 digits
             number = float(value)
-        except OverflowError:  # an integer of more than 308 digits
-            number = math.inf
     if not holds(number):
         raise ValueError(f"{name} is {shown(value)}; expected {expected}")
     return number
@@ -50,13 +46,9 @@ def checked_number(name: str, value: Any, expected: str, holds: Callable[[float]
 
 def checked_whole(name: str, value: Any, least: int, others: str = "") -> int:
     """`value` as an int, if it is an integer >= `least`; `others` says what else could have come."""
-    try:
-        number = least - 1 if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        number = least - 1
-    if number < least:
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
         raise ValueError(f"{name} is {shown(value)}; expected an integer >= {least}{others}")
-    return number
+    return int(value)
 
 
 def checked_frozen(frozen: int, L: int) -> int:
@@ -113,18 +105,9 @@ def checked_rng(rng: int | np.random.Generator) -> np.random.Generator:
 
 def checked_dtype(dtype: DTypeLike) -> np.dtype:
     """`dtype` as a np.dtype, if it is float32 or float64."""
-    try:
-        known = isinstance(dtype, (type, str, np.dtype)) and np.dtype(dtype) in FLOATS
-    except (TypeError, ValueError):
-        known = False
-    if not known:
+    if not (isinstance(dtype, (type, str, np.dtype)) and dtype in FLOATS):
         raise ValueError(f"dtype is {dtype}; expected float32 or float64")
     return np.dtype(dtype)
-
-
-def checked_path(name: str, path: str | os.PathLike) -> Path:
-    """`path` as a Path: an integer would be the number of an open file."""
-    return Path(checked_instance(name, path, (str, os.PathLike), "a path"))
 
 
 # ------------------------------------------------------------------------------------------------------------- arrays
@@ -171,11 +154,9 @@ def checked_list(
 
     check: `checked_shape` where it is not to be asked whether they are finite.
     """
-    checked_instance(name, arrays, (list, tuple), f"a list of {len(shapes)} arrays")
-    given = [getattr(a, "shape", None) for a in arrays]
-    if given != shapes:
-        raise ValueError(f"{name} has shapes {given}; expected {shapes}")
-    return [check(f"{name}[{i}]", a, a.shape, like) for i, a in enumerate(arrays)]
+    if not (isinstance(arrays, (list, tuple)) and len(arrays) == len(shapes)):
+        raise ValueError(f"{name} is {shown(arrays)}; expected a list of {len(shapes)} arrays")
+    return [check(f"{name}[{i}]", a, shape, like) for i, (a, shape) in enumerate(zip(arrays, shapes, strict=True))]
 
 
 def checked_symmetric(name: str, K: Array, stack: bool = False) -> Array:

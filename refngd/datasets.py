@@ -32,7 +32,6 @@ from .checks import (
     checked_flag,
     checked_instance,
     checked_number,
-    checked_path,
     checked_rng,
     checked_whole,
     shown,
@@ -182,7 +181,7 @@ def load_npz(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
 
     Raises ValueError, naming the file, if it is missing, unreadable or holds something else.
     """
-    path = checked_path("path", path)
+    path = _checked_path("path", path)
     try:
         with open(path, "rb") as handle:
             file = np.load(handle, allow_pickle=False)
@@ -204,7 +203,7 @@ def load_npz(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
 
 def read_idx(path: str | Path, shape: tuple[int, ...]) -> np.ndarray:
     """The bytes, an array of `shape`, of an IDX file, .gz or not. Raises ValueError, naming it, for any other file."""
-    checked_path("path", path)
+    _checked_path("path", path)
     shape = tuple(checked_whole("shape", n, 1) for n in checked_instance("shape", shape, tuple, "a tuple of integers"))
     start = 4 * (1 + len(shape))
     content = _content(path, start + math.prod(shape))
@@ -294,6 +293,11 @@ def targets(labels: np.ndarray, one_hot: bool = False, C: int | None = None) -> 
     return (labels[:, None] == np.arange(max(C, 2))).astype(float)
 
 
+def _checked_path(name: str, path: str | Path) -> Path:
+    """`path` as a Path: an integer would be the number of an open file."""
+    return Path(checked_instance(name, path, (str, os.PathLike), "a path"))
+
+
 def _checked_labels(labels: np.ndarray, of: str = "", least: int | None = None) -> np.ndarray:
     if not (type(labels) is np.ndarray and labels.ndim == 1 and labels.dtype.kind in "iu" and len(labels)):
         raise ValueError(f"labels{of} is {shown(labels)}; expected integers (n,)")
@@ -339,7 +343,7 @@ def _file(names: Sequence[str], folder: str | Path | None, mirrors: Sequence[str
     """The first of `names` that `folder` has; without a folder the last of them, fetched."""
     if folder is None:
         return _fetched(names[-1], mirrors)
-    checked_path("folder", folder)
+    _checked_path("folder", folder)
     for name in names:
         if os.path.isfile(Path(folder, name)):
             return Path(folder, name)

@@ -64,7 +64,7 @@ def flatten(dW: list[Array]) -> Array:
     """theta (P,): the layers in order, each row-major. Raises ValueError for what is no list of arrays of one kind."""
     if not (isinstance(dW, (list, tuple)) and dW):
         raise ValueError(f"dW is {shown(dW)}; expected a list of arrays")
-    checked_list("dW", dW, [getattr(dw, "shape", ("M", "M_in")) for dw in dW], dW[0])
+    checked_list("dW", dW, [("M", "M_in")] * len(dW), dW[0])
     return array_module(dW[0]).concatenate([dw.ravel() for dw in dW])
 
 

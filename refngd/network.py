@@ -53,15 +53,10 @@ class Signals:
     bias: float = 0.0
 
     def __post_init__(self) -> None:
-        (N, C), L = (
-            checked_shape("f", self.f, ("N", "C")).shape,
-            len(checked_instance("h", self.h, (list, tuple), "a list")),
-        )
-        if len(checked_instance("delta", self.delta, (list, tuple), "a list")) != L:
-            raise ValueError(f"delta has {len(self.delta)} layers; expected {L} as h")
-        for l, (h, delta) in enumerate(zip(self.h, self.delta, strict=True)):
-            checked_shape(f"h[{l}]", h, (N, "M_in"), self.f)
-            checked_shape(f"delta[{l}]", delta, (N, C, "M"), self.f)
+        N, C = checked_shape("f", self.f, ("N", "C")).shape
+        L = len(self.h) if isinstance(self.h, (list, tuple)) else 1
+        checked_list("h", self.h, [(N, "M_in")] * L, self.f, checked_shape)
+        checked_list("delta", self.delta, [(N, C, "M")] * L, self.f, checked_shape)
         object.__setattr__(self, "bias", checked_number("bias", self.bias, "a finite number", math.isfinite))
 
     @property
@@ -76,9 +71,6 @@ class Signals:
 
     def layers(self, which: Sequence[int]) -> "Signals":
         """The signals of some layers alone, l = 0 .. L-1: J (N*C, P) has only their columns, f is the same."""
-        known = range(len(self.h))
-        if not (isinstance(which, (range, list, tuple)) and all(type(l) is int and l in known for l in which)):
-            raise ValueError(f"which is {which}; expected integers >= 0 and < L = {len(self.h)}")
         return replace(self, h=[self.h[l] for l in which], delta=[self.delta[l] for l in which])
 
     def above(self, frozen: int) -> "Signals":

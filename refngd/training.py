@@ -118,13 +118,12 @@ def linearized_training(
     """
     if not (isinstance(s, (list, tuple)) and s):
         raise ValueError(f"s is {shown(s)}; expected a list of Signals")
-    s = [checked_signals(f"s[{k}]", signals) for k, signals in enumerate(s)]
+    for k, signals in enumerate(s):
+        if checked_signals(f"s[{k}]", signals).shapes != s[0].shapes:
+            raise ValueError(f"s[{k}] belongs to weights {signals.shapes}; expected {s[0].shapes} as s[0]")
     eta, (rho, q) = checked_rate(eta), checked_damping(rho, q)
     _checked_method(fisher, loss).require(len(s[0].h), bool(s[0].bias), q)
     loss.check_pair(s[0].f, y)
-    for k, signals in enumerate(s):
-        if signals.shapes != s[0].shapes:
-            raise ValueError(f"s[{k}] belongs to weights {signals.shapes}; expected {s[0].shapes} as s[0]")
     return _linearized_steps(s, y, fisher, eta, rho, q, loss)
 
 

@@ -55,15 +55,15 @@ def test_gain(gain, dtype):
 def test_weights_and_inputs(method):
     p = problem((3, 4, 2), sigma_b=0.5)
     call = getattr(p.net, method)
-    with pytest.raises(ValueError, match=r"W has shapes \[\(4, 4\)\]; expected \[\(4, 4\), \(2, 5\)\]"):
+    with pytest.raises(ValueError, match="W is a list of 1; expected a list of 2 arrays"):
         call(p.W[:1], p.x)
-    with pytest.raises(ValueError, match="W has shapes"):
+    with pytest.raises(ValueError, match=r"W\[1\] is .* float64 \(5, 2\); expected an array of .* float64 \(2, 5\)"):
         call([w.T for w in p.W], p.x)
     with pytest.raises(ValueError, match=r"x is .* float64 \(4, 2\); expected an array of float32 or float64 \(N, 3\)"):
         call(p.W, p.x[:, :2])
     with pytest.raises(ValueError, match=r"x is .* float64 \(0, 3\); expected an array of float32 or float64 \(N, 3\)"):
         call(p.W, p.x[:0])
-    with pytest.raises(ValueError, match=r"x is a list; expected an array of float32 or float64 \(N, 3\)"):
+    with pytest.raises(ValueError, match=r"x is a list of 1; expected an array of float32 or float64 \(N, 3\)"):
         call(p.W, [[1.0, 2, 3]])
     with pytest.raises(ValueError, match=r"x is .* int64 \(4, 3\); expected an array of float32 or float64"):
         call(p.W, on(np.ones((4, 3), int)))
@@ -121,7 +121,7 @@ def test_fisher_arguments(name):
         fisher.direction(p.s, p.e.astype(np.float32))
     with pytest.raises(ValueError, match="e has non-finite entries"):
         fisher.direction(p.s, p.e * np.inf)
-    with pytest.raises(ValueError, match=r"s is a list; expected the Signals of Network.signals"):
+    with pytest.raises(ValueError, match=r"s is a list of 3; expected the Signals of Network.signals"):
         fisher.direction(p.W, p.e)
     with pytest.raises(ValueError, match=r"test belongs to weights .*; expected .* as train"):
         fisher.coefficient(problem((5, 5, 5, 2), sigma_b=0.5).s, p.s)
@@ -189,7 +189,7 @@ def test_jacobian_helpers():
         rn.unflatten(p.net, on(np.ones(3)))
     with pytest.raises(ValueError, match=r"v is .* float64 \(2, 4\); expected an array of .* float64 \(4, 2\)"):
         rn.pull(p.s, p.e.T)
-    with pytest.raises(ValueError, match=r"dW has shapes \[\(5, 4\)\]; expected \[\(5, 4\), \(2, 5\)\]"):
+    with pytest.raises(ValueError, match="dW is a list of 1; expected a list of 2 arrays"):
         rn.push(p.s, p.W[:1])
 
 
@@ -269,7 +269,7 @@ def test_data_sets(tmp_path):
         (np.ones((3, 0)), {}, r"x is .* \(3, 0\); expected an array of float32 or float64 \(N, M_0\)"),
         (np.ones(3), {}, r"x is .* float64 \(3,\); expected an array of float32 or float64 \(N, M_0\)"),
         (np.ones((3, 2), int), {}, r"x is .* int64 \(3, 2\); expected an array of float32 or float64"),
-        ([[1.0]], {}, "x is a list; expected an array of float32 or float64"),
+        ([[1.0]], {}, "x is a list of 1; expected an array of float32 or float64"),
         (np.full((3, 2), np.nan), {}, "x has non-finite entries; expected finite numbers"),
         (np.array([[1.0, 0], [0, 1], [0, 0]]), {}, "x has 1 rows of zeros"),
         (np.eye(2), {"steps": 0}, "steps is 0; expected an integer >= 1"),

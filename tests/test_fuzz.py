@@ -76,7 +76,7 @@ def number(holds):
     def values(good):
         for v in SCALARS:
             real = isinstance(v, (int, float, np.floating, np.integer, Fraction)) and not isinstance(v, bool)
-            plain = (math.inf if type(v) is int and v > 10**308 else float(v)) if real else math.nan
+            plain = (math.nan if type(v) is int and v > 10**308 else float(v)) if real else math.nan
             yield v, plain if holds(plain) else REFUSED
 
     return values
@@ -465,7 +465,6 @@ ENTRIES = {
         ),
     ),
     "rn.Signals.above": (S.above, dict(frozen=(whole(0, 1), 1))),
-    "rn.Signals.layers": (S.layers, dict(which=(refused(*FEW, 1, [2], [-1], [0.0], ["a"], [True]), [0]))),
     "rn.jacobian": (rn.jacobian, dict(s=(signals, S))),
     "rn.push": (rn.push, dict(s=(both, S), dW=(matrices, W))),
     "rn.pull": (rn.pull, dict(s=(signals, S), v=(array(), Y))),
@@ -693,7 +692,9 @@ EXEMPT = {
     "datasets.shipped": INTERNAL,
     "kernels.hadamard": INTERNAL,
     **dict.fromkeys(("losses.softmax", "losses.output_hessian"), INTERNAL),
-    **dict.fromkeys(("rn.Signals.scaled", "rn.Layerwise.Sigma", "rn.BlockTridiagonal.Sigma"), INTERNAL),
+    **dict.fromkeys(
+        ("rn.Signals.scaled", "rn.Signals.layers", "rn.Layerwise.Sigma", "rn.BlockTridiagonal.Sigma"), INTERNAL
+    ),
     **dict.fromkeys(("rn.Exact.Sigma", "rn.BlockDiagonal.Sigma"), INTERNAL),
     **dict.fromkeys(("rn.shifted_relu.phi", "rn.shifted_relu.derivative"), "act on arrays of any kind"),
     **{f"deep_linear.{f}": INTERNAL for f in ("check", "check_chain", "check_fit", "partial_pairs", "singular_cutoff")},
@@ -738,7 +739,7 @@ def outcome(call, good, name, value, plain):
             warnings.filterwarnings("error", ".*(encountered|Casting|deprecat|invalid value)")
             result = call(**good | {name: value})
     except Exception as error:
-        together = isinstance(value, (np.ndarray, rn.Signals))  # two that do not fit: either may be named
+        together = isinstance(value, (np.ndarray, rn.Signals, list, tuple))  # two that do not fit: either may be named
         return judged(
             error, [*good] if together else [name, Path(value).name] if isinstance(value, (str, Path)) else [name]
         )

@@ -29,6 +29,7 @@ from ..checks import (
     checked_flag,
     checked_frozen,
     checked_instance,
+    checked_list,
     checked_rcond,
     checked_whole,
 )
@@ -114,8 +115,7 @@ class Fisher(ABC):
         rho, q: as in `direction`.
         """
         rho, q = checked_damping(rho, q)
-        _check_kernels("train", train, len(getattr(train, "A", ())), None)
-        _check_kernels("cross", cross, len(train.A), train)
+        _check_kernels(cross, train)
         self.require(len(train.A), bool(train.bias), q)
         with np.errstate(all="ignore"):  # reported by `finite`
             return finite(sum(cross.Theta) if math.isinf(q) else self._kernel_coefficient(cross, train, rho, q))
@@ -229,15 +229,13 @@ def warn_of_loss(lost: float, e: Array) -> None:
         )
 
 
-def _check_kernels(name: str, kernels: Kernels, L: int, train: Kernels | None) -> None:
-    """Raise ValueError unless A (N', N) and B (N'C, NC) of all L layers fit, N being that of `train` if given."""
-    checked_instance(name, kernels, Kernels, "the Kernels of empirical_kernels or analytic_kernels")
-    if not len(kernels.A) == len(kernels.B) == L > 0:
-        raise ValueError(f"{name} has {len(kernels.A)} A and {len(kernels.B)} B; expected {L} of both")
-    first, *_ = (kernels if train is None else train).A
-    N = checked_array("train.A[0]", first, ("N", "N")).shape[1]
-    C = (kernels if train is None else train).B[0].shape[1] // N
-    N1 = N if train is None else len(checked_array("cross.A[0]", kernels.A[0], ("N'", N), first))
-    for l, (A, B) in enumerate(zip(kernels.A, kernels.B, strict=True)):
-        checked_array(f"{name}.A[{l}]", A, (N1, N), first)
-        checked_array(f"{name}.B[{l}]", B, (N1 * C, N * C), first)
+def _check_kernels(cross: Kernels, train: Kernels) -> None:
+    """Raise ValueError unless A (N', N) and B (N'C, NC) of all layers of both fit; in `train` N' is N."""
+    for name, kernels in (("train", train), ("cross", cross)):
+        checked_instance(name, kernels, Kernels, "the Kernels of empirical_kernels or analytic_kernels")
+    N = len(checked_array("train.A", train.A[0], ("N", "N"))) if train.A else 1
+    C = len(checked_array("train.B", train.B[0], ("NC", "NC"))) // N if train.B else 1
+    for name, kernels in (("train", train), ("cross", cross)):
+        N1, L = len(kernels.A[0]) if kernels.A else 1, len(train.A) or 1
+        checked_list(f"{name}.A", kernels.A, [(N1, N)] * L, train.A[0] if train.A else None)
+        checked_list(f"{name}.B", kernels.B, [(N1 * C, N * C)] * L, train.A[0])
