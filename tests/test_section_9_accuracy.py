@@ -358,6 +358,17 @@ def test_layers_that_do_not_count_move_where_j_has_to_be_decomposed(routes):
         assert error([u_i], [exact_i]) < 1e-6
 
 
+@pytest.mark.parametrize("block", [False, True])
+def test_a_layer_of_zeros_has_no_scale_of_its_own(block):
+    """All moves in w_1 then, by the polar factor of w_3 w_2 at q = 2, of whatever size."""
+    w, data = problem(3, False, 10)
+    w[0] = 0 * w[0]
+    rule = dl.Rule(2, block)
+    one, far = (host(rule.update(on(shifted(w, [0, k, k])), data)[0]) for k in (0, -400))
+    close(far, one, 1e-12)
+    assert abs(one).max() > 0.1
+
+
 def test_products_that_underflow_on_the_way_do_not_count_as_zero():
     """w_3 w_2 and w_5 w_4 are 1e-200 I, and L_1 = 1e-400 I; E is of the size of 1."""
     a, b = np.diag([1.0, 1e-200]), np.diag([1e-200, 1.0])
