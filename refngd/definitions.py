@@ -22,7 +22,6 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
-import scipy.special
 
 Array = np.ndarray
 
@@ -47,10 +46,17 @@ def tanh_derivative(u: Array) -> Array:
     return 4 * t / (1 + t) ** 2
 
 
+def error_function(u: Array) -> Array:
+    """The integral of 2 exp(-u^2) / sqrt(pi)."""
+    from scipy.special import erf  # here, since it takes longer to import than all the rest
+
+    return erf(u)
+
+
 relu = shifted_relu(0.0)
 linear = Activation(lambda u: u, np.ones_like)
 tanh = Activation(np.tanh, tanh_derivative)
-erf = Activation(scipy.special.erf, lambda u: 2 / math.sqrt(math.pi) * np.exp(-u * u))
+erf = Activation(error_function, lambda u: 2 / math.sqrt(math.pi) * np.exp(-u * u))
 
 
 class Net(NamedTuple):

@@ -12,16 +12,15 @@ import numpy as np
 import scipy.special
 
 FUNCTIONS = [
-    "argsort",
     "arange",
     "arcsin",
     "arctan2",
+    "argsort",
     "asarray",
     "asnumpy",
     "broadcast_to",
     "clip",
     "concatenate",
-    "cumprod",
     "diag",
     "einsum",
     "empty",
@@ -30,8 +29,11 @@ FUNCTIONS = [
     "expm1",
     "eye",
     "flatnonzero",
+    "fmod",
+    "frexp",
     "isfinite",
     "kron",
+    "ldexp",
     "log",
     "log1p",
     "matmul",
@@ -39,7 +41,7 @@ FUNCTIONS = [
     "minimum",
     "ones",
     "ones_like",
-    "outer",
+    "rint",
     "sqrt",
     "stack",
     "tanh",
@@ -48,7 +50,7 @@ FUNCTIONS = [
     "where",
     "zeros",
 ]
-LINALG = ["cond", "eigh", "eigvalsh", "inv", "norm", "qr", "solve", "svd"]
+LINALG = ["cond", "eigh", "eigvalsh", "inv", "norm", "qr", "slogdet", "solve", "svd"]
 METHODS = [
     "all",
     "any",
