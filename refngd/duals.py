@@ -17,7 +17,6 @@ from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
-from scipy.special import erf, ndtr
 
 from .arrays import Array, array_module, to_device
 
@@ -138,6 +137,8 @@ class ShiftedReLUAverages(Averages):
         """(n, 5): a, k, Q(k), e(k), 1 - 2 Q(k); of ReLU, which needs no more, (n, 1): a."""
         if not self.s:
             return scale[:, None]
+        from scipy.special import erf, ndtr
+
         k = np.minimum(abs(self.s) / scale, 100)  # where Q and e are 0, and squares do not overflow
         Q = ndtr(-k)
         e = np.exp(-k * k / 2) / math.sqrt(2 * math.pi) - k * Q
