@@ -69,7 +69,7 @@ def caught_by(mutation: Mutation) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--only", nargs="+", metavar="WORD", default=[""], help="bugs or files with one of these words")
     args = parser.parse_args()
     chosen = [m for m in mutations() if any(word in f"{m.bug} {m.file}" for word in args.only)]

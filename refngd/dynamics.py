@@ -15,12 +15,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .arrays import Array, array_module, to_device
-from .checks import checked_array, checked_rate, checked_symmetric, checked_whole
+from .arrays import Array, array_module, require_memory, to_device
+from .checks import (
+    checked_array,
+    checked_list,
+    checked_number,
+    checked_rate,
+    checked_rng,
+    checked_symmetric,
+    checked_whole,
+)
 from .jacobian import push
 from .losses import cross_entropy, softmax
-from .network import Signals
-from .spectral import cutoff, eigen, eigenvalues
+from .network import Signals, checked_signals
+from .spectral import cutoff, eigen, eigenvalues, finite
 
 
 @dataclass(frozen=True)
@@ -74,17 +82,12 @@ class Dynamics:
     """
 
     def __init__(self, Theta_bar: Array, f0: Array, y: Array, eta: float) -> None:
-        n = len(Theta_bar)
-        if y.shape != f0.shape or Theta_bar.shape != (n, n) or n not in (f0.size, len(f0)):
-            raise ValueError(
-                f"Theta_bar has shape {Theta_bar.shape}, f0 {f0.shape} and y {y.shape}; "
-                "expected (NC, NC) or (N, N), (N, C) and (N, C)"
-            )
-        for name, array in (("f0", f0), ("y", y)):
-            if not array_module(array).isfinite(array).all():
-                raise ValueError(f"{name} has non-finite entries; expected finite numbers")
-        self.f0, self.eta = f0, checked_rate(eta)
         self.w, self.V = eigen(checked_symmetric("Theta_bar", Theta_bar))
+        n, f0 = len(Theta_bar), checked_array("f0", f0, ("N", "C"), Theta_bar)
+        checked_array("y", y, f0.shape, f0)
+        if n not in (f0.size, len(f0)):
+            raise ValueError(f"Theta_bar is {Theta_bar.shape} and f0 {f0.shape}; expected (NC, NC) or (N, N), (N, C)")
+        self.f0, self.eta = f0, checked_rate(eta)
         self.error = self.V.T @ (y - f0).reshape(n, -1)
 
     def accumulated(self, t: float) -> Array:
@@ -92,9 +95,8 @@ class Dynamics:
 
         Raises FloatingPointError if R_t overflows, or has no limit.
         """
-        if not (t >= 0 and (math.isinf(t) or float(t).is_integer())):
-            raise ValueError(f"t is {t}; expected 0, 1, 2, .. or inf")
-        xp, t = array_module(self.w), float(t)
+        t = checked_number("t", t, "0, 1, 2, .. or inf", lambda v: v >= 0 and (math.isinf(v) or v.is_integer()))
+        xp = array_module(self.w)
         live = abs(self.w) > cutoff(len(self.w), self.w.dtype) * abs(self.w).max()
         w, x = xp.where(live, self.w, 1), self.eta * self.w
         if math.isinf(t):
@@ -115,14 +117,12 @@ class Dynamics:
     def predict(self, cross: Array, f0: Array, t: float) -> Array:
         """f_t(x') (N', C) from Theta_bar(x', x) (N'C, NC), or (N', N), and f_0(x') (N', C); K&O (10).
 
-        Raises ValueError for shapes that do not match.
+        Raises ValueError for shapes that do not match, FloatingPointError if f_t overflows.
         """
-        n = len(self.w)
-        if cross.shape != (f0.shape[0] * n // len(self.f0), n) or f0.shape[1] != self.f0.shape[1]:
-            raise ValueError(
-                f"Theta_bar(x', x) is {cross.shape} and f0 {f0.shape}; expected (N'C, NC) or (N', N), (N', C)"
-            )
-        return f0 + (cross @ self.accumulated(t).reshape(cross.shape[1], -1)).reshape(f0.shape)
+        n, f0 = len(self.w), checked_array("f0", f0, ("N'", self.f0.shape[1]), self.f0)
+        checked_array("cross", cross, (len(f0) * n // len(self.f0), n), f0)
+        with np.errstate(all="ignore"):  # reported by `finite`
+            return finite(f0 + (cross @ self.accumulated(t).reshape(n, -1)).reshape(f0.shape))
 
 
 class CrossEntropyFlow:
@@ -195,6 +195,8 @@ class CrossEntropyFlow:
 
 def linearized(s: Signals, W0: list[Array], W: list[Array]) -> Array:
     """f_0(x') + J_0(x') (theta - theta_0) (N', C), with s the signals of x' at W0; (S.23)."""
+    for name, weights in (("W0", W0), ("W", W)):
+        checked_list(name, weights, checked_signals("s", s).shapes, s.f)
     return s.f + push(s, [w - w0 for w, w0 in zip(W, W0, strict=True)])
 
 
@@ -205,10 +207,11 @@ def gaussian_outputs(K: Array, C: int, rng: int | np.random.Generator) -> Array:
     draw is the host's, and the root of K its symmetric one, so that every device has the same sample up to rounding.
     Raises ValueError if K is not symmetric, or has a negative eigenvalue beyond rounding.
     """
-    C, n = checked_whole("C", C, 1), len(checked_symmetric("K", K))
+    C, n, rng = checked_whole("C", C, 1), len(checked_symmetric("K", K)), checked_rng(rng)
+    require_memory(np, 8 * n * C, f"a sample ({n} x {C})", "take fewer outputs")
     w, V = eigen(K)
     smallest, largest = float(w[0]), float(w[-1])
     if smallest < -cutoff(n, K.dtype) * largest or largest < 0:
         raise ValueError(f"K has a negative eigenvalue, {smallest:.3g}; expected a covariance")
-    xp, normal = array_module(K), np.random.default_rng(rng).standard_normal((n, C))
+    xp, normal = array_module(K), rng.standard_normal((n, C))
     return (V * xp.where(w > 0, w, 0) ** 0.5) @ (V.T @ xp.asarray(normal, dtype=K.dtype))

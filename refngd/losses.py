@@ -8,6 +8,7 @@ So `whiten` hands over delta' = R delta and e = R^{-T} g, with which they are J'
                           Lambda_n = diag(p_n) - p_n p_n^T
 """
 
+import math
 import warnings
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
@@ -15,12 +16,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .arrays import Array, array_module
-from .checks import checked_damping
-from .network import Signals
+from .checks import checked_array, checked_damping, checked_number
+from .network import Signals, checked_signals
 
 
 class Loss(ABC):
-    """A loss of outputs f (N, C) and targets y (N, C)."""
+    """A loss of outputs f (N, C) and targets y (N, C). Raises ValueError unless these are finite and of one kind."""
 
     @property
     def is_regular(self) -> bool:
@@ -37,10 +38,16 @@ class Loss(ABC):
 
     def whiten(self, s: Signals, y: Array) -> tuple[Signals, Array]:
         """The signals and the residual e (N, C) to hand to a Fisher approximation."""
-        return s, self.residual(s.f, y)
+        return s, self.residual(checked_signals("s", s).f, y)
 
-    def check(self, y: Array) -> None:  # noqa: B027
+    def check(self, y: Array) -> None:
         """Raise ValueError unless y (N, C) can be a target."""
+        checked_array("y", y, ("N", "C"))
+
+    def check_pair(self, f: Array, y: Array) -> None:
+        """Raise ValueError unless f (N, C) and y are alike, and y can be a target."""
+        checked_array("y", y, checked_array("f", f, ("N", "C")).shape, f)
+        self.check(y)
 
 
 @dataclass(frozen=True)
@@ -48,10 +55,12 @@ class MSE(Loss):
     """||f - y||^2 / (2N), K&O (3)."""
 
     def value(self, f: Array, y: Array) -> float:
+        self.check_pair(f, y)
         with np.errstate(over="ignore"):  # inf is for the caller to judge
             return float(((f - y) ** 2).sum()) / (2 * len(f))
 
     def residual(self, f: Array, y: Array) -> Array:
+        self.check_pair(f, y)
         return f - y
 
 
@@ -77,16 +86,18 @@ class CrossEntropy(Loss):
         return self.rho > 0
 
     def value(self, f: Array, y: Array) -> float:
+        self.check_pair(f, y)
         xp = array_module(f)
         f = f - f.max(1, keepdims=True)
         return float((xp.log(xp.exp(f).sum(1)) - (f * y).sum(1)).mean())
 
     def residual(self, f: Array, y: Array) -> Array:
+        self.check_pair(f, y)
         others = softmax(f) * (1 - y)
         return others - y * others.sum(1, keepdims=True)  # p - y would cancel where p is near 1
 
     def whiten(self, s: Signals, y: Array) -> tuple[Signals, Array]:
-        R, e = hessian_root(s.f, y, self.rho)
+        R, e = hessian_root(checked_signals("s", s).f, y, self.rho)
         return replace(s, delta=[R @ d for d in s.delta]), e
 
     def velocity(self, f: Array, y: Array, alpha: float = 1.0) -> Array:
@@ -94,12 +105,15 @@ class CrossEntropy(Loss):
 
         With g = p - y and w = p / (p + rho) that is alpha sum_j w_i w_j (g_j - g_i) / sum_j w_j (THEORY 7).
         """
+        self.check_pair(f, y)
+        alpha = checked_number("alpha", alpha, "a finite number", math.isfinite)
         xp, g, a = array_module(f), self.residual(f, y), softmax(f) + self.rho
         w = xp.where(a > 0, softmax(f), 1) / xp.where(a > 0, a, 1)
         pairs = w[:, :, None] * w[:, None] * (g[:, None] - g[:, :, None])  # (N, C, C): i, j
         return alpha * pairs.sum(2) / w.sum(1, keepdims=True)
 
     def check(self, y: Array) -> None:
+        super().check(y)
         if y.shape[1] == 1:
             raise ValueError(
                 "y has C = 1 column; expected C >= 2. For the logistic loss of one output f take two, of which it is "
