@@ -11,7 +11,7 @@ import refngd as rn
 from refngd import deep_linear, linear_training, modes
 from refngd.cli import linear
 from refngd.deep_linear import Statistics
-from refngd.linear_training import RULES, Trajectory
+from refngd.experiments import RULES, Trajectory, teacher_student_problem, trajectory
 
 from .figure import Figure
 
@@ -21,8 +21,8 @@ NATURAL = ("NGD", "NGD-d")
 
 def problem(settings: dict, part: str, device: str) -> tuple[list, Statistics, rn.arrays.Array, np.ndarray]:
     """Weights, statistics and teacher of a seed on the device, and the singular values of the map wanted."""
-    keys = ("N", "depth", "singular_values", "noise", "whiten")
-    w, data, teacher = linear_training.teacher_student_problem(int(part), **{key: settings[key] for key in keys})
+    keys = ("width", "depth", "singular_values", "noise", "whiten")
+    w, data, teacher = teacher_student_problem(int(part), **{key: settings[key] for key in keys})
     s = np.linalg.svd(data.w_star, compute_uv=False)
     on_device = [None if a is None else rn.to_device(a, device) for a in (data.w_star, data.S)]
     return rn.to_device(w, device), Statistics(*on_device, data.const), rn.to_device(teacher, device), s
@@ -39,7 +39,7 @@ def _parts(settings: dict) -> list[str]:
 def _compute(settings: dict, part: str, device: str, data: str | None) -> dict:
     """The trajectories of all rules, and the singular values s of the map wanted."""
     w, statistics, teacher, s = problem(settings, part, device)
-    runs = {name: linear_training.trajectory(w, statistics, teacher, *setting(settings, name), 100) for name in RULES}
+    runs = {name: trajectory(w, statistics, teacher, *setting(settings, name), 100) for name in RULES}
     if part != _parts(settings)[0]:
         for r in runs.values():
             r.entries.clear()  # only the first seed is drawn
@@ -226,7 +226,7 @@ def _verdicts_s1(settings: dict, results: dict[str, dict]) -> list[tuple[str, bo
     ]  # fmt: skip
 
 
-_BASE = {"N": 16, "depth": 4, "singular_values": [4.0, 3.0, 2.0], "noise": 0.3, "duration": 1}
+_BASE = {"width": 16, "depth": 4, "singular_values": [4.0, 3.0, 2.0], "noise": 0.3, "duration": 1}
 _WHITE = {"small": _BASE | {"whiten": True, "seeds": 5}, "paper": _BASE | {"whiten": True, "seeds": 10}}
 _RAW = {scale: settings | {"whiten": False} for scale, settings in _WHITE.items()}
 

@@ -116,33 +116,41 @@ def gaussian(n: int, M_0: int, classes: int, rng: int | np.random.Generator) -> 
 
 def teacher_student(
     rng: int | np.random.Generator,
-    N: int = 16,
-    P: int | None = None,
+    width: int = 16,
+    N: int | None = None,
     singular_values: Sequence[float] = (4.0, 3.0, 2.0),
     noise: float = 0.3,
     whiten: bool = True,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """x (P, N), y = x teacher^T + noise z (P, N), z ~ N(0, 1), and the teacher (N, N), of low rank: Huh, section 6.
+    """Samples of a noisy linear teacher of low rank: x (N, width), y (N, width) and the teacher (width, width).
 
-    P samples, by default N; whiten: x^T x / P = I exactly, x being sqrt(P) U V^T of a Gaussian U t V^T, else x is that
-    Gaussian. Drawn in this order from `rng`: the left and the right singular vectors of the teacher, of uniform (Haar)
-    distribution, x, and z. Raises ValueError unless P >= N and there are 1 to N singular values > 0.
+    y = x teacher^T + noise z, z ~ N(0, 1): Huh, section 6, whose letters are P for N and N for the width.
+
+    rng: a seed or a generator. Drawn from it in this order: the left and the right singular vectors of the teacher, of
+        uniform (Haar) distribution, x, and z.
+    width: of the inputs and of the outputs.
+    N: the number of samples, at least `width`; by default `width`.
+    singular_values: of the teacher, 1 to `width` numbers > 0.
+    noise: the standard deviation of each target's noise.
+    whiten: x^T x / N = I exactly, x being sqrt(N) U V^T of a Gaussian U t V^T; else x is that Gaussian.
+
+    Raises ValueError for other arguments.
     """
-    N, s = checked_whole("N", N, 1), np.asarray(singular_values, dtype=float)
-    P = N if P is None else checked_whole("P", P, 1)
-    if N > P:
-        raise ValueError(f"N, P are {N}, {P}; expected N <= P, or the map wanted is not unique")
-    if s.ndim != 1 or not 1 <= s.size <= N or not ((s > 0) & (s < 1e100)).all():
-        raise ValueError(f"singular_values is {singular_values}; expected 1 to N = {N} finite numbers > 0")
+    width, s = checked_whole("width", width, 1), np.asarray(singular_values, dtype=float)
+    N = width if N is None else checked_whole("N", N, 1)
+    if width > N:
+        raise ValueError(f"N is {N}; expected at least the width, {width}, or no map wanted is unique")
+    if s.ndim != 1 or not 1 <= s.size <= width or not ((s > 0) & (s < 1e100)).all():
+        raise ValueError(f"singular_values is {singular_values}; expected 1 to {width}, the width, finite numbers > 0")
     if not 0 <= noise < 1e100:  # its square is a float then
         raise ValueError(f"noise is {noise}; expected a finite number >= 0")
     rng = np.random.default_rng(rng)
-    left, right = haar(rng, N, s.size), haar(rng, N, s.size)
-    teacher, x = left * s @ right.T, rng.standard_normal((P, N))
+    left, right = haar(rng, width, s.size), haar(rng, width, s.size)
+    teacher, x = left * s @ right.T, rng.standard_normal((N, width))
     if whiten:
         U, _, Vt = np.linalg.svd(x, full_matrices=False)
-        x = math.sqrt(P) * U @ Vt
-    return x, x @ teacher.T + noise * rng.standard_normal((P, N)), teacher
+        x = math.sqrt(N) * U @ Vt
+    return x, x @ teacher.T + noise * rng.standard_normal((N, width)), teacher
 
 
 def load_npz(path: str | Path) -> tuple[np.ndarray, np.ndarray]:

@@ -22,7 +22,6 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
-import scipy.special
 
 Array = np.ndarray
 
@@ -47,10 +46,17 @@ def tanh_derivative(u: Array) -> Array:
     return 4 * t / (1 + t) ** 2
 
 
+def error_function(u: Array) -> Array:
+    """The integral of 2 exp(-u^2) / sqrt(pi)."""
+    from scipy.special import erf  # here, since it takes longer to import than all the rest
+
+    return erf(u)
+
+
 relu = shifted_relu(0.0)
 linear = Activation(lambda u: u, np.ones_like)
 tanh = Activation(np.tanh, tanh_derivative)
-erf = Activation(scipy.special.erf, lambda u: 2 / math.sqrt(math.pi) * np.exp(-u * u))
+erf = Activation(error_function, lambda u: 2 / math.sqrt(math.pi) * np.exp(-u * u))
 
 
 class Net(NamedTuple):
@@ -334,9 +340,10 @@ def signed_power(U: Array, a: Array, D: Array, N: int, rho: float, q: float, X: 
         return X * t ** (-2 / q)
     c = a[:, None] / t
     Q = c * ((U.T * D) @ U) * c.T / N + np.diag(rho / t[:, 0] ** 2)
-    w, Z = eigen(Q)
-    Y, _ = np.linalg.qr(Z[:, w == 0] / t)  # of no columns, as a rule
-    X = inverse_power(Q) @ ((X - Y @ (Y.T @ X)) / t) / t
+    w, Z = np.linalg.eigh(Q)
+    null = abs(w) <= len(w) * np.finfo(w.dtype).eps * (a.max() / t.min())  # U has errors of eps a / t
+    Y, _ = np.linalg.qr(Z[:, null] / t)  # of no columns, as a rule
+    X = Z @ (np.where(null, 0, 1 / np.where(null, 1, w))[:, None] * (Z.T @ ((X - Y @ (Y.T @ X)) / t))) / t
     return X - Y @ (Y.T @ X)
 
 

@@ -1,18 +1,15 @@
-"""Training of deep linear networks, w <- w - eta u or w' = -eta u, and the rules of Huh, section 6, side by side."""
+"""Training of deep linear networks by a rule of `deep_linear`: in steps, w <- w - eta u, and in time, w' = -eta u."""
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
-from .activations import linear
 from .arrays import Array, array_module, raising, to_device
 from .checks import checked_rate, checked_whole
-from .datasets import teacher_student
-from .deep_linear import Rule, Statistics, check, conserved, displacement, loss, norm, partial_pairs, product
+from .deep_linear import Rule, Statistics, check, displacement, loss, norm, partial_pairs, product
 from .jacobian import flatten, shaped
-from .network import Network
 
 
 @dataclass(frozen=True)
@@ -24,24 +21,74 @@ class State:
     loss: float
 
 
+# ------------------------------------------------------------------------------------------------------------- in steps
+
+
 def descend(w: list[Array], data: Statistics, rule: Rule, eta: float, steps: int) -> Iterator[State]:
     """States at t = 0, 1, .., `steps` of w <- w - eta u; w itself is not changed.
 
-    Raises ValueError for bad arguments, at once, and FloatingPointError if the loss stops being finite, on the way.
+    Raises ValueError for bad arguments, at once, and FloatingPointError on the way where the loss stops being finite or
+    where a step jumps, see `jump`, over a point at which the u of an unbounded rule is infinite.
     """
     steps, eta = checked_whole("steps", steps, 0), checked_rate(eta)
     _check_start(w, data)
     return _states(w, data, rule, eta, steps)
 
 
-def _states(w, data, rule, eta, steps) -> Iterator[State]:
+def _states(w: list[Array], data: Statistics, rule: Rule, eta: float, steps: int) -> Iterator[State]:
+    start, before = w, w
     for t in range(steps + 1):
         value = loss(w, data)
         if not math.isfinite(value):
             raise FloatingPointError(f"training diverged at t = {t}: the loss is {value}; lower eta = {eta:.3g}")
+        reason = jump(start, before, w, data) if unbounded(rule) else None
+        if reason:
+            advice = f"lower eta = {eta:.3g}, {_ADVICE}"
+            raise FloatingPointError(f"training diverged at t = {t}: {reason}{_signs(start, data, rule)}; {advice}")
         yield State(t, w, value)
         if t < steps:
-            w = [w_i - eta * u_i for w_i, u_i in zip(w, rule.update(w, data), strict=True)]
+            before, w = w, [w_i - eta * u_i for w_i, u_i in zip(w, rule.update(w, data), strict=True)]
+
+
+def unbounded(rule: Rule) -> bool:
+    """Whether ||u|| ~ s^{1-2/q} has no bound as a singular value s of J vanishes: q < 2, neither damped nor clipped."""
+    return rule.q < 2 and rule.rho == 0 and math.isinf(rule.clip)
+
+
+def jump(start: list[Array], before: list[Array], after: list[Array], data: Statistics) -> str | None:
+    """Why a step of an unbounded rule has jumped over a point where its u is infinite, or None if it has not.
+
+    start, before, after: the weights at t = 0, before the step and after it.
+
+    J is singular where two square layers are: with a^T w_k = 0 and w_m b = 0, k > m, it is L_i^T Lambda R_i^T = 0 for
+    all i, Lambda = x y^T, if w_d .. w_{k+1} takes a to x and w_{m-1} .. w_1 S takes y to b, as some x and y do. Where
+    one layer alone is singular J is regular, and w_bar crosses a singular map unharmed. So a step has jumped
+
+    * if the determinants of two layers changed sign in it;
+    * if ||E|| is more than twice what it was at t = 0. In time no such rule raises it: (||E||^2)' = -2 eta u . g <= 0.
+      Rounding, which is sqrt(eps) of the map wanted at the most, is let pass.
+    """
+    changed = [i for i, (a, b) in enumerate(zip(before, after, strict=True), 1) if _sign(a) * _sign(b) < 0]
+    if len(changed) > 1:
+        names = " and ".join(f"w_{i}" for i in changed)
+        return f"det of {names} changed sign in one step, which jumped over a singular J, where u is infinite"
+    rounding = float(np.finfo(data.w_star.dtype).eps) ** 0.5 * norm([data.w_star @ data.root])
+    first, now = max(norm([displacement(start, data)]), rounding), norm([displacement(after, data)])
+    if now > 2 * first:
+        return f"||E|| is {now / first:.3g} times what it was at t = 0, and no such flow raises it: a step has jumped"
+    return None
+
+
+def _sign(w: Array) -> int:
+    """The sign of det w, 0 if w is not square."""
+    if w.shape[0] != w.shape[1]:
+        return 0
+    xp = array_module(w)
+    with raising(xp):
+        return int(xp.linalg.slogdet(w)[0])
+
+
+# -------------------------------------------------------------------------------------------------------------- in time
 
 
 def flow(
@@ -54,14 +101,17 @@ def flow(
     tolerance: float = 1e-11,
     evaluations: int = 20_000,
 ) -> list[State]:
-    """States of w' = -eta u at `times` >= 0, each later than the one before, from w at t = 0.
+    """States of w' = -eta u at `times`, from w at t = 0.
 
-    If ||E|| falls to `converged` times its first value, the last state is that, and later times are left out.
-    tolerance: of each step of SciPy's DOP853, on the host in float64. Raises ValueError for bad arguments, at once, and
-    FloatingPointError where steps fall below rounding or `evaluations` of u do not suffice: the flow blows up, or gets
-    stuck, as that of an undamped rule may where J loses rank. Under NGD w_bar goes straight to w_star; if the two are
-    square, with determinants of opposite sign, it meets a singular map, where u is infinite unless the c_i keep J
-    regular. (Steps of `descend` jump over such a point.)
+    times: numbers >= 0, each larger than the one before.
+    converged: if ||E|| falls to this share of its first value, the last state is that, and later times are left out.
+    tolerance: of each step of SciPy's DOP853, which works on the host in float64.
+    evaluations: the largest number of evaluations of u.
+
+    Raises ValueError for bad arguments, at once, and FloatingPointError where steps fall below rounding or
+    `evaluations` do not suffice: the flow blows up, or gets stuck, as that of an undamped rule may where J loses rank.
+    Under NGD w_bar goes straight to w_star; if the two are square, with determinants of opposite sign, it meets a
+    singular map, where u is infinite unless the c_i keep J regular.
     """
     from scipy.integrate import solve_ivp
 
@@ -89,104 +139,6 @@ def flow(
     return states + [State(t, w_t, loss(w_t, data)) for t, w_t in weights]
 
 
-RULES = {  # of Huh, section 6, for `datasets.teacher_student`: the rule, eta, the number of steps
-    "SGD": (Rule(math.inf), 0.02, 8000),
-    "NGD": (Rule(1, rho=1e-5, clip=10), 0.02, 300),
-    "sqrt-NGD": (Rule(2), 0.02, 250),
-    "NGD-d": (Rule(1, block=True, rho=1e-5, clip=10), 0.02, 300),
-    "sqrt-NGD-d": (Rule(2, block=True), 0.02, 500),
-}
-RULES_RAW = RULES | {"SGD": (Rule(math.inf), 0.005, 16000)}  # a large eigenvalue of Sigma_x makes 0.02 unstable
-
-
-def teacher_student_problem(
-    seed: int,
-    N: int = 16,
-    depth: int = 4,
-    P: int | None = None,
-    singular_values: Sequence[float] = (4.0, 3.0, 2.0),
-    noise: float = 0.3,
-    whiten: bool = True,
-    sigma_w: float = 0.2,
-) -> tuple[list[np.ndarray], Statistics, np.ndarray]:
-    """Weights w_i ~ N(0, sigma_w^2 / N) (N, N), the statistics of `datasets.teacher_student`, and its teacher (N, N).
-
-    Data and weights are drawn from the two generators that `default_rng(seed)` spawns. Raises ValueError.
-    """
-    data_rng, weight_rng = np.random.default_rng(checked_whole("seed", seed, 0)).spawn(2)
-    x, y, teacher = teacher_student(data_rng, N, P, singular_values, noise, whiten)
-    net = Network((N,) * (checked_whole("depth", depth, 1) + 1), linear, sigma_w, parameterization="standard")
-    data = Statistics.of(x, y)
-    if whiten:  # S = I but for rounding
-        data = Statistics(data.w_star, const=data.const)
-    return net.init(weight_rng), data, teacher
-
-
-@dataclass
-class Trajectory:
-    """What one rule does from w to its last step.
-
-    t (T,): the steps recorded, both ends among them. At each of them: loss, of training; excess, the test loss beyond
-    the teacher's own, ||w_bar - teacher||_F^2 / 2 for white test inputs; modes (T, k), u_a^T w_bar v_a in the singular
-    vectors of w_star, strongest first; conserved (T, d-1), ||c_i||_F; entries, the first 4 x 4 of w_2, w_3, c_2.
-    best, best_excess: the step of least excess among all steps, where early stopping would end, and the excess there.
-    stopped: why training ended early, or None.
-    """
-
-    t: list[int] = field(default_factory=list)
-    loss: list[float] = field(default_factory=list)
-    excess: list[float] = field(default_factory=list)
-    modes: list[list[float]] = field(default_factory=list)
-    conserved: list[list[float]] = field(default_factory=list)
-    entries: dict[str, list[list[float]]] = field(default_factory=dict)
-    best: int = 0
-    best_excess: float = math.inf
-    stopped: str | None = None
-
-
-def trajectory(
-    w: list[Array], data: Statistics, teacher: Array, rule: Rule, eta: float, steps: int, records: int = 200
-) -> Trajectory:
-    """Train by `rule`, recording about `records` >= 2 steps evenly and as many logarithmically. teacher (n_out, n_in).
-
-    Raises as `descend`, at once and where not even the initial loss is finite; what ends training later is reported.
-    """
-    if teacher.shape != data.w_star.shape:
-        raise ValueError(f"teacher has shape {teacher.shape}; expected {data.w_star.shape} as w_star")
-    with raising(array_module(data.w_star)):
-        U, _, Vt = array_module(data.w_star).linalg.svd(data.w_star, full_matrices=False)
-    even, logarithmic = (
-        np.linspace(0, steps, checked_whole("records", records, 2)),
-        np.geomspace(1, max(steps, 1), records),
-    )
-    recorded, r = {*np.rint([*even, *logarithmic]).astype(int).tolist()}, Trajectory()
-    try:
-        for state in descend(w, data, rule, eta, steps):
-            w_bar = product(state.w)
-            excess = norm([w_bar - teacher]) ** 2 / 2
-            if excess < r.best_excess:
-                r.best, r.best_excess = int(state.t), excess
-            if state.t in recorded:
-                _record(r, state, excess, (U.T @ w_bar @ Vt.T).diagonal().tolist())
-    except (FloatingPointError, np.linalg.LinAlgError) as error:
-        if not r.t:
-            raise
-        r.stopped = str(error)
-    return r
-
-
-def _record(r: Trajectory, state: State, excess: float, modes: list[float]) -> None:
-    c = conserved(state.w)
-    r.t.append(int(state.t))
-    r.loss.append(state.loss)
-    r.excess.append(excess)
-    r.modes.append(modes)
-    r.conserved.append([norm([c_i]) for c_i in c])
-    for name, matrices in (("w_2", state.w[1:2]), ("w_3", state.w[2:3]), ("c_2", c[1:2])):
-        for matrix in matrices:  # none in shallower networks
-            r.entries.setdefault(name, []).append(matrix[:4, :4].ravel().tolist())
-
-
 class _Velocity:
     """w' of `flow`, as a function of time and of theta (P,), all weights in one vector on the host."""
 
@@ -210,22 +162,26 @@ class _Velocity:
     def report(self, why: str) -> str:
         """What to say of a flow that ends here."""
         text = f"the flow ends at t = {self.t:.9g}, ||u|| having reached {self.size:.3g}: {why}"
-        if self.rule.q == 1 and not self.rule.rho and self._changes_sign():
-            text += "; det w_bar at t = 0 and det w_star have opposite signs, so NGD's w_bar meets a singular one"
-        return text + "; u is not continuous where J loses rank: damp it (rho > 0), or choose other initial weights"
+        return f"{text}{_signs(self.w, self.data, self.rule)}; u is not continuous where J loses rank: {_ADVICE}"
 
-    def _changes_sign(self) -> bool:
-        """Whether w_bar and w_star are square and regular, with determinants of opposite sign."""
-        maps = to_device([product(self.w), self.data.w_star], "cpu")
-        regular = maps[0].shape[0] == maps[0].shape[1] and all(np.linalg.matrix_rank(m) == len(m) for m in maps)
-        return bool(regular and math.prod(np.linalg.slogdet(m)[0] for m in maps) < 0)
+
+_ADVICE = "damp it (rho > 0), or choose other initial weights"
+
+
+def _signs(w: list[Array], data: Statistics, rule: Rule) -> str:
+    """What to add for undamped NGD if w_bar and w_star are square and regular, with determinants of opposite sign."""
+    if rule.q == 1 and not rule.rho and _sign(product(w)) * _sign(data.w_star) < 0:
+        return "; det w_bar at t = 0 and det w_star have opposite signs, so NGD's w_bar meets a singular one"
+    return ""
 
 
 def _to_theta(w: list[Array]) -> np.ndarray:
     return to_device(flatten(w), "cpu")
 
 
-def _checked_flow(w, data, times, converged, tolerance) -> np.ndarray:
+def _checked_flow(
+    w: list[Array], data: Statistics, times: Sequence[float], converged: float, tolerance: float
+) -> np.ndarray:
     """times as an array, or ValueError for what `flow` cannot take."""
     times = np.asarray(times, dtype=float)
     ascending = times.ndim == 1 and times.size and times[0] >= 0 and (np.diff(times) > 0).all()

@@ -2,16 +2,13 @@
 
 import math
 from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from itertools import count, islice, repeat
+from dataclasses import dataclass, replace
+from itertools import repeat
 
 import numpy as np
 
 from .arrays import Array, array_module
 from .checks import checked_damping, checked_frozen, checked_rate, checked_whole
-from .datasets import Data, accuracy
-from .dynamics import Dynamics, Isotropy, isotropy, optimal_rate
 from .fisher import Fisher
 from .jacobian import push
 from .losses import Loss, mse
@@ -127,64 +124,3 @@ def linearized_training(
         dW = fisher.direction(*loss.whiten(replace(s[0], f=f[0]), y), rho, q)
         with np.errstate(all="ignore"):  # reported above
             f = [f_k - eta * push(signals, dW) for f_k, signals in zip(f, s, strict=True)]
-
-
-@dataclass
-class Comparison:
-    """One approximation, trained and predicted. Lists run over t = 0, 1, .., and end early where the numbers overflow.
-
-    rho: damping; eta: learning rate; alpha: theory's isotropy constant, None if there is none or rho > 0 or q > 1;
-    isotropy: of Theta_bar at initialisation, of the whitened outputs (`losses`); loss, accuracy: measured on the
-    training and the test set; theory_loss, theory_accuracy: of the linearised network, for the MSE loss by K&O (10);
-    stopped: why training ended early, or None.
-    """
-
-    rho: float
-    eta: float
-    alpha: float | None
-    isotropy: Isotropy
-    loss: list[float] = field(default_factory=list)
-    theory_loss: list[float] = field(default_factory=list)
-    accuracy: list[float] = field(default_factory=list)
-    theory_accuracy: list[float] = field(default_factory=list)
-    stopped: str | None = None
-
-
-def compare(
-    net: Network,
-    W: list[Array],
-    data: Data,
-    fisher: Fisher,
-    steps: int,
-    factor: float = 1.0,
-    rho: float = 0.0,
-    q: float = 1,
-    loss: Loss = mse,
-    frozen: int = 0,
-) -> Comparison:
-    """Train from W with eta = factor / lambda_max(Theta_bar), that is factor / alpha where isotropic, and predict.
-
-    Raises as `Fisher.coefficient` and `train`; a FloatingPointError in training is reported in the result.
-    """
-    s, s_test = (net.signals(W, x).above(frozen) for x in (data.x, data.x_test))
-    whitened, _ = loss.whiten(s, data.y)
-    Theta_bar = fisher.coefficient(whitened, whitened, rho, q)
-    known = rho == 0 and q == 1 and (loss == mse or (fisher.isotropic_for_any_loss and loss.is_regular))
-    alpha = fisher.alpha(net, len(data.x), frozen) if known else None
-    result = Comparison(rho, factor * optimal_rate(Theta_bar), alpha, isotropy(Theta_bar))
-    if loss == mse:
-        cross, dynamics = fisher.coefficient(s_test, s, rho, q), Dynamics(Theta_bar, s.f, data.y, result.eta)
-        outputs = ([dynamics.predict(Theta_bar, s.f, t), dynamics.predict(cross, s_test.f, t)] for t in count())
-    else:
-        outputs = linearized_training([s, s_test], data.y, fisher, result.eta, rho, q, loss)
-    with suppress(FloatingPointError):
-        for f, f_test in islice(outputs, steps + 1):
-            result.theory_loss.append(loss.value(f, data.y))
-            result.theory_accuracy.append(accuracy(f_test, data.y_test))
-    try:
-        for step in train(net, W, data.x, data.y, fisher, result.eta, steps, rho, q, loss, frozen):
-            result.loss.append(step.loss)
-            result.accuracy.append(accuracy(net.forward(step.W, data.x_test), data.y_test))
-    except FloatingPointError as error:
-        result.stopped = str(error)
-    return result

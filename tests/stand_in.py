@@ -12,15 +12,14 @@ import numpy as np
 import scipy.special
 
 FUNCTIONS = [
-    "argsort",
     "arange",
     "arcsin",
+    "argsort",
     "asarray",
     "asnumpy",
     "broadcast_to",
     "clip",
     "concatenate",
-    "cumprod",
     "diag",
     "einsum",
     "empty",
@@ -28,15 +27,18 @@ FUNCTIONS = [
     "exp",
     "expm1",
     "eye",
+    "fmod",
+    "frexp",
     "isfinite",
     "kron",
+    "ldexp",
     "log",
     "log1p",
     "matmul",
     "maximum",
     "ones",
     "ones_like",
-    "outer",
+    "rint",
     "sqrt",
     "stack",
     "tanh",
@@ -44,7 +46,7 @@ FUNCTIONS = [
     "where",
     "zeros",
 ]
-LINALG = ["cond", "eigh", "eigvalsh", "inv", "norm", "qr", "solve", "svd"]
+LINALG = ["cond", "eigh", "eigvalsh", "inv", "norm", "qr", "slogdet", "solve", "svd"]
 METHODS = [
     "all",
     "any",

@@ -11,8 +11,8 @@ import stand_in
 from support import FISHERS, generator, host
 
 import refngd as rn
-from refngd import arrays, datasets, deep_linear, linear_training, preprocess
-from refngd.training import compare
+from refngd import arrays, datasets, deep_linear, experiments, linear_training, preprocess
+from refngd.experiments import compare
 
 PACKAGE = Path(rn.__file__).parent
 
@@ -112,7 +112,7 @@ def linear_results(to, dtype, white):
         rule = deep_linear.Rule(q, block, np.float64(rho), np.float64(0.5), regularised=True)
         *_, last = linear_training.descend(w, data, rule, np.float64(0.1), 2)
         out += [*rule.update(w, data), *last.w]
-    run = linear_training.trajectory(w, data, w_star, deep_linear.Rule(2), 0.1, 5)
+    run = experiments.trajectory(w, data, w_star, deep_linear.Rule(2), 0.1, 5)
     numbers = [deep_linear.loss(w, data), deep_linear.norm(w), *run.loss, *run.excess, *run.modes[-1]]
     if dtype == np.float64:
         *_, state = linear_training.flow(w, data, deep_linear.Rule(2), [0.1, 0.2])

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import refngd as rn
-from refngd import deep_linear, linear_training
+from refngd import deep_linear, experiments, linear_training
 from refngd.cli import main
-from refngd.training import compare
+from refngd.experiments import compare
 
 SMALL = ["-N", "8", "--width", "64", "--steps", "3"]
 
@@ -263,7 +263,21 @@ def test_module_and_silence_off_a_terminal(tmp_path):
 
 
 def run_linear(tmp_path, capsys, *arguments):
-    main(["linear", "--out", str(tmp_path / "out"), "-N", "6", "--teacher", "3", "2", "--duration", "0.1", *arguments])
+    main(
+        [
+            "linear",
+            "--out",
+            str(tmp_path / "out"),
+            "--width",
+            "6",
+            "--teacher",
+            "3",
+            "2",
+            "--duration",
+            "0.1",
+            *arguments,
+        ]
+    )
     record = json.loads((tmp_path / "out" / "linear.json").read_text())
     return capsys.readouterr().out, record, sorted(p.name for p in (tmp_path / "out").iterdir())
 
@@ -290,11 +304,11 @@ def test_linear_prints_the_numbers_of_its_record_and_draws(tmp_path, capsys):
 
 
 def test_linear_with_raw_inputs_takes_the_smaller_rate_for_sgd(tmp_path, capsys):
-    out, record, _ = run_linear(tmp_path, capsys, "--raw", "-P", "9", "--rules", "SGD", "NGD-d")
+    out, record, _ = run_linear(tmp_path, capsys, "--raw", "-N", "9", "--rules", "SGD", "NGD-d")
     assert record["etas"] == {"SGD": 0.005, "NGD-d": 0.02}
     assert record["results"]["SGD"]["t"][-1] == 1600
-    assert "raw inputs, N = 6, P = 9" in out
-    w, data, _ = linear_training.teacher_student_problem(0, 6, P=9, singular_values=[3, 2], whiten=False)
+    assert "raw inputs, width 6, N = 9" in out
+    w, data, _ = experiments.teacher_student_problem(0, 6, N=9, singular_values=[3, 2], whiten=False)
     first = {r["loss"][0] for r in record["results"].values()}
     assert first == {deep_linear.loss(w, data)}
     assert data.const > 0
@@ -304,7 +318,7 @@ def test_linear_takes_its_options(tmp_path, capsys):
     _, record, _ = run_linear(
         tmp_path, capsys, "--rules", "NGD", "NGD-d", "NGD", "--eta", "0.1", "--rho", "0.5", "--clip", "0.7"
     )
-    w, data, _ = linear_training.teacher_student_problem(0, 6, singular_values=[3, 2])
+    w, data, _ = experiments.teacher_student_problem(0, 6, singular_values=[3, 2])
     assert list(record["results"]) == ["NGD", "NGD-d"]
     for name, block in (("NGD", False), ("NGD-d", True)):
         states = linear_training.descend(w, data, deep_linear.Rule(1, block, 0.5, 0.7), 0.1, 30)
@@ -312,7 +326,7 @@ def test_linear_takes_its_options(tmp_path, capsys):
     _, record, _ = run_linear(
         tmp_path, capsys, "--rules", "SGD", "--sigma-w", "0.5", "--noise", "0", "--seed", "3", "--depth", "3"
     )
-    w, data, _ = linear_training.teacher_student_problem(3, 6, 3, singular_values=[3, 2], noise=0, sigma_w=0.5)
+    w, data, _ = experiments.teacher_student_problem(3, 6, 3, singular_values=[3, 2], noise=0, sigma_w=0.5)
     assert record["results"]["SGD"]["loss"][0] == deep_linear.loss(w, data)
 
 
@@ -338,9 +352,9 @@ def test_rules_that_diverge_are_reported_in_their_line(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--teacher", "0"], "singular_values is [0.0]; expected 1 to N = 6 finite numbers > 0"),
-        (["-P", "3"], "N, P are 6, 3; expected N <= P"),
-        (["-N", "0"], "N is 0; expected an integer >= 1"),
+        (["--teacher", "0"], "singular_values is [0.0]; expected 1 to 6, the width, finite numbers > 0"),
+        (["-N", "3"], "N is 3; expected at least the width, 6"),
+        (["--width", "0"], "width is 0; expected an integer >= 1"),
         (["--depth", "0"], "depth is 0; expected an integer >= 1"),
         (["--noise", "-1"], "noise is -1.0; expected a finite number >= 0"),
         (["--sigma-w", "0"], "sigma_w is 0.0; expected a finite number > 0"),
@@ -351,7 +365,7 @@ def test_rules_that_diverge_are_reported_in_their_line(tmp_path, capsys):
         (["--clip", "0"], "clip is 0.0; expected a number > 0"),
         (["--seed", "-1"], "seed is -1; expected an integer >= 0"),
         (["--sigma-w", "1e60"], "training diverged at t = 0"),
-        (["--teacher", "1e200"], "singular_values is [1e+200]; expected 1 to N = 6 finite numbers > 0"),
+        (["--teacher", "1e200"], "singular_values is [1e+200]; expected 1 to 6, the width, finite numbers > 0"),
         (["--noise", "1e200"], "noise is 1e+200; expected a finite number >= 0"),
         (["--rules", "Adam"], "invalid choice: 'Adam'"),
     ],

@@ -17,7 +17,7 @@ from scipy.integrate import solve_ivp
 from support import assert_close, condition, generator, host, on, problem
 
 import refngd as rn
-from refngd import deep_linear
+from refngd import deep_linear, experiments
 from refngd import linear_training as lt
 
 TESTS = Path(__file__).parent
@@ -435,7 +435,7 @@ def test_as_many_samples_as_inputs_overfit_most_if_raw_and_not_if_white():
 
 def test_ngd_may_depend_on_the_clipping_more_than_ngd_d():
     """Seed 12 of section 6: the norm of the weights at the end, clipped at 20 instead of 10."""
-    w, data, _ = lt.teacher_student_problem(12)
+    w, data, _ = experiments.teacher_student_problem(12)
     data, change = deep_linear.Statistics(on(data.w_star)), {}
     for block in (False, True):
         norms = []

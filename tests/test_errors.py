@@ -7,7 +7,7 @@ import pytest
 from support import FISHERS, generator, host, on, problem
 
 import refngd as rn
-from refngd import datasets, deep_linear, linear_training
+from refngd import datasets, deep_linear, experiments, linear_training
 from refngd.preprocess import forster, unit_norm
 
 
@@ -414,15 +414,15 @@ def test_update_rules(arguments, message):
 def test_statistics():
     make, good = deep_linear.Statistics, np.ones((2, 3))
     for w_star, message in (
-        (np.ones(3), r"w_star is numpy float64 of shape \(3,\); expected a matrix any x any, numpy float64"),
+        (np.ones(3), r"w_star is numpy float64 \(3,\); expected an array of float32 or float64 \(n_out, n_in\)"),
         ([[1.0]], "w_star is numpy list"),
-        (np.ones((2, 3), int), "w_star is numpy int64 .*; expected a matrix any x any, float32 or float64"),
-        (np.ones((0, 3)), r"w_star is numpy float64 of shape \(0, 3\); expected"),
+        (np.ones((2, 3), int), "w_star is numpy int64 .*; expected an array of float32 or float64"),
+        (np.ones((0, 3)), r"w_star is numpy float64 \(0, 3\); expected"),
         (good * math.inf, "w_star has non-finite entries"),
     ):
         with pytest.raises(ValueError, match=message):
             make(w_star)
-    with pytest.raises(ValueError, match=r"S is numpy float64 of shape \(2, 2\); expected a matrix 3 x 3"):
+    with pytest.raises(ValueError, match=r"S is numpy float64 \(2, 2\); expected an array of numpy float64 \(3, 3\)"):
         make(good, np.eye(2))
     with pytest.raises(ValueError, match="S is numpy float32"):
         make(good, np.eye(3, dtype=np.float32))
@@ -436,10 +436,14 @@ def test_statistics():
         make.with_covariance(good, np.triu(np.ones((3, 3))))
     with pytest.raises(ValueError, match="Sigma_x is singular: rank 2 with 3 inputs"):
         make.of(generator().standard_normal((2, 3)), np.ones((2, 1)))
-    with pytest.raises(ValueError, match=r"y is numpy float64 of shape \(5, 1\); expected a matrix 4 x any"):
+    with pytest.raises(
+        ValueError, match=r"y is numpy float64 \(5, 1\); expected an array of numpy float64 \(4, n_out\)"
+    ):
         make.of(generator().standard_normal((4, 3)), np.ones((5, 1)))
     with pytest.raises(ValueError, match="x has non-finite entries"):
         make.of(np.full((4, 3), math.nan), np.ones((4, 1)))
+    with pytest.raises(ValueError, match="const is nan; expected a finite number"):
+        make(good, const=math.nan)
 
 
 def test_training_of_deep_linear_networks():
@@ -467,24 +471,32 @@ def test_training_of_deep_linear_networks():
         linear_training.flow(w, data, rule, [1.0], evaluations=5)
     with pytest.raises(ValueError, match=r"rcond is 5; expected None or a number in"):
         deep_linear.multiplier(w, data, rcond=5)
-    with pytest.raises(ValueError, match=r"teacher has shape \(3,\); expected \(2, 3\) as w_star"):
-        linear_training.trajectory(w, data, np.ones(3), rule, 0.1, 3)
+    with pytest.raises(
+        ValueError, match=r"teacher is numpy float64 \(3,\); expected an array of numpy float64 \(2, 3\)"
+    ):
+        experiments.trajectory(w, data, np.ones(3), rule, 0.1, 3)
     with pytest.raises(ValueError, match="records is 1; expected an integer >= 2"):
-        linear_training.trajectory(w, data, data.w_star, rule, 0.1, 3, records=1)
+        experiments.trajectory(w, data, data.w_star, rule, 0.1, 3, records=1)
     with pytest.raises(FloatingPointError, match="training diverged at t = 0: the loss is inf"):
-        linear_training.trajectory(w, deep_linear.Statistics(1e200 * data.w_star), data.w_star, rule, 0.1, 3)
-    for name in ("seed", "N", "depth"):
+        experiments.trajectory(w, deep_linear.Statistics(1e200 * data.w_star), data.w_star, rule, 0.1, 3)
+    for name in ("seed", "width", "depth"):
         with pytest.raises(ValueError, match=f"{name} is -1; expected an integer >="):
-            linear_training.teacher_student_problem(**{"seed": 0, name: -1})
+            experiments.teacher_student_problem(**{"seed": 0, name: -1})
 
 
 @pytest.mark.parametrize(
-    "rule", [deep_linear.Rule(q, block) for q in (1, 2, math.inf) for block in (False, True)], ids=str
+    "rule", [deep_linear.Rule(q, block) for q in (2, math.inf) for block in (False, True)], ids=str
 )
 def test_deep_linear_updates_that_overflow(rule):
     w, data = deep()
-    with pytest.raises(FloatingPointError, match=r"overflow|too large|non-finite entries"):
-        rule.update([1e200 * w[0], 1e200 * w[1], np.eye(2)], data)
+    message = "the update is beyond the range of float64: the weights are too large, or too small, for this rule"
+    with pytest.raises(FloatingPointError, match=message):
+        rule.update([1e200 * w[0], 1e200 * w[1], np.eye(2)], data)  # and under NGD it does not
+
+
+def test_deep_linear_multipliers_that_overflow():
+    with pytest.raises(FloatingPointError, match="Lambda is beyond the range of float64"):
+        deep_linear.multiplier([1e-60 * np.eye(3)] * 4, deep_linear.Statistics(np.eye(3)))
 
 
 def test_products_of_deep_linear_networks():
@@ -499,9 +511,12 @@ def test_products_of_deep_linear_networks():
     ):
         with pytest.raises(ValueError, match=r"w has shapes \[\(4, 3\), \(2, 3\)\]; expected"):
             call(narrow)
+        for given, name in ((None, "NoneType"), (w[0], "ndarray"), ((w_i for w_i in w), "generator")):
+            with pytest.raises(ValueError, match=f"w is a {name}; expected a list of matrices"):
+                call(given)
     for dw, message in (
         (w[:1], "dw has 1 matrices; expected 2"),
-        (w[::-1], r"dw\[0\] is numpy float64 of shape \(2, 4\); expected a matrix 4 x 3"),
+        (w[::-1], r"dw\[0\] is numpy float64 \(2, 4\); expected an array of numpy float64 \(4, 3\)"),
         ([w[0], math.nan * w[1]], r"dw\[1\] has non-finite entries"),
     ):
         for call in (deep_linear.push, deep_linear.gauss_newton_product):
@@ -509,9 +524,13 @@ def test_products_of_deep_linear_networks():
                 call(w, dw)
         with pytest.raises(ValueError, match=message):
             deep_linear.hessian_product(w, dw, data)
-    with pytest.raises(ValueError, match=r"Lambda is numpy float64 of shape \(3, 2\); expected a matrix 2 x 3"):
+    with pytest.raises(
+        ValueError, match=r"Lambda is numpy float64 \(3, 2\); expected an array of numpy float64 \(2, 3\)"
+    ):
         deep_linear.pull(w, np.ones((3, 2)))
-    with pytest.raises(ValueError, match=r"m\[0\] is numpy float64 of shape \(3, 3\); expected a matrix 4 x 4"):
+    with pytest.raises(
+        ValueError, match=r"m\[0\] is numpy float64 \(3, 3\); expected an array of numpy float64 \(4, 4\)"
+    ):
         deep_linear.null_update(w, [np.ones((3, 3))])
 
 

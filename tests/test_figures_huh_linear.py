@@ -9,10 +9,11 @@ import pytest
 
 from bench import huh_linear
 from refngd import deep_linear as dl
+from refngd import experiments as ex
 from refngd import linear_training as lt
 from refngd.cli.output import jsonable
 
-TINY = {"N": 5, "singular_values": [3.0], "seeds": 2, "duration": 0.2}
+TINY = {"width": 5, "singular_values": [3.0], "seeds": 2, "duration": 0.2}
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +59,7 @@ def test_drift_of_euler_steps_explains_all_of_the_change_of_full_rules(made):
         for name in huh_linear.FULL:
             assert r["extra"][name]["unexplained"] < 1e-13
         assert r["extra"]["NGD-d"]["unexplained"] > 0.1
-    w, data, _ = lt.teacher_student_problem(0, 5, singular_values=[3.0])
+    w, data, _ = ex.teacher_student_problem(0, 5, singular_values=[3.0])
     last, drift = huh_linear._last_and_drift(w, data, dl.Rule(2), 0.5, 2)
     *_, state = lt.descend(w, data, dl.Rule(2), 0.5, 2)
     assert all((a == b).all() for a, b in zip(last, state.w, strict=True))
@@ -73,8 +74,8 @@ def ideal(name):
     results = {}
     for seed in ("0", "1"):
         runs, extra = {}, {}
-        for rule in lt.RULES:
-            q, eta, natural = lt.RULES[rule][0].q, 0.02, rule in huh_linear.NATURAL
+        for rule in ex.RULES:
+            q, eta, natural = ex.RULES[rule][0].q, 0.02, rule in huh_linear.NATURAL
             t, d = np.arange(401), 4
             rates = eta * (1.0 if q == 1 else 2.0) * s ** (0 if q == 1 else 0.75)
             modes = s * (1 - (1 - rates) ** t[:, None])

@@ -8,7 +8,7 @@ from support import FISHERS, assert_close, generator, host, on, problem, relativ
 
 import refngd as rn
 from refngd import datasets
-from refngd.training import compare
+from refngd.experiments import compare
 
 LOSSES = [rn.cross_entropy, rn.CrossEntropy(0.1)]
 N, C = 4, 3

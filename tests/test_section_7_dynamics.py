@@ -9,7 +9,7 @@ from support import FISHERS, assert_close, generator, host, on, problem, relativ
 
 import refngd as rn
 from refngd import datasets
-from refngd.training import compare
+from refngd.experiments import compare
 
 
 def linearised_training(p, fisher, y, eta, steps, rho=0.0):

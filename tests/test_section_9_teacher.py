@@ -7,6 +7,7 @@ import pytest
 from support import host, on
 
 from refngd import deep_linear as dl
+from refngd import experiments as ex
 from refngd import linear_training as lt
 from refngd.datasets import teacher_student
 
@@ -36,10 +37,10 @@ def test_raw_inputs_are_the_gaussian_ones_that_whitening_starts_from():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (dict(N=4, P=3), "N, P are 4, 3; expected N <= P"),
-        (dict(N=1.5), "N is 1.5; expected an integer >= 1"),
-        (dict(P=4.5), "P is 4.5; expected an integer >= 1"),
-        (dict(N=2), r"singular_values is \(4.0, 3.0, 2.0\); expected 1 to N = 2 finite numbers > 0"),
+        (dict(width=4, N=3), "N is 3; expected at least the width, 4"),
+        (dict(width=1.5), "width is 1.5; expected an integer >= 1"),
+        (dict(N=4.5), "N is 4.5; expected an integer >= 1"),
+        (dict(width=2), r"singular_values is \(4.0, 3.0, 2.0\); expected 1 to 2, the width, finite numbers > 0"),
         (dict(singular_values=-2.0), "singular_values is -2.0; expected"),
         (dict(singular_values=[1, 0]), r"singular_values is \[1, 0\]"),
         (dict(singular_values=[-1.0]), r"singular_values is \[-1.0\]"),
@@ -54,18 +55,18 @@ def test_bad_arguments(arguments, message):
 
 @pytest.fixture(scope="module")
 def runs():
-    """runs[seed][rule], whitened inputs, N = P = 16, d = 4."""
+    """runs[seed][rule], whitened inputs, width and samples 16, d = 4."""
     results = []
     for seed in SEEDS:
-        w, data, teacher = lt.teacher_student_problem(seed)
+        w, data, teacher = ex.teacher_student_problem(seed)
         w, data, teacher = on(w), dl.Statistics(on(data.w_star)), on(teacher)
-        results.append({name: lt.trajectory(w, data, teacher, *setting) for name, setting in lt.RULES.items()})
+        results.append({name: ex.trajectory(w, data, teacher, *setting) for name, setting in ex.RULES.items()})
     return results
 
 
 def noise_learned(seed, r):
     """The share of the noise in the map wanted that is learned when two thirds of the weakest signal mode are."""
-    _, data, _ = lt.teacher_student_problem(seed)
+    _, data, _ = ex.teacher_student_problem(seed)
     s, modes = np.linalg.svd(data.w_star, compute_uv=False), np.array(r.modes)
     t = np.argmax(modes[:, 2] > 2 / 3 * s[2])
     assert t > 0
@@ -101,9 +102,9 @@ def test_full_rules_keep_the_balance_sqrt_ngd_d_nearly_and_ngd_d_not(runs, seed)
 
 
 def test_trajectories_record_both_ends_and_the_best_of_all_steps():
-    w, data, teacher = lt.teacher_student_problem(1, N=4, depth=3, singular_values=[2.0])
+    w, data, teacher = ex.teacher_student_problem(1, width=4, depth=3, singular_values=[2.0])
     rule, eta, steps = dl.Rule(2), 0.02, 250
-    r = lt.trajectory(w, data, teacher, rule, eta, steps, records=7)
+    r = ex.trajectory(w, data, teacher, rule, eta, steps, records=7)
     states = list(lt.descend(w, data, rule, eta, steps))
     excess = [np.sum((dl.product(state.w) - teacher) ** 2) / 2 for state in states]
     assert r.best == np.argmin(excess)
@@ -123,8 +124,8 @@ def test_trajectories_record_both_ends_and_the_best_of_all_steps():
 
 
 def test_divergence_is_reported_in_the_trajectory():
-    w, data, teacher = lt.teacher_student_problem(1, N=4)
-    r = lt.trajectory(w, data, teacher, dl.Rule(math.inf), 5.0, 100)
+    w, data, teacher = ex.teacher_student_problem(1, width=4)
+    r = ex.trajectory(w, data, teacher, dl.Rule(math.inf), 5.0, 100)
     assert "training diverged at t = " in r.stopped
     assert "lower eta = 5" in r.stopped
     assert r.t == sorted(r.t)
@@ -133,14 +134,14 @@ def test_divergence_is_reported_in_the_trajectory():
 
 @pytest.mark.parametrize("whiten", [True, False])
 def test_problem_is_drawn_from_its_seed(whiten):
-    w, data, teacher = lt.teacher_student_problem(2, N=5, depth=2, P=7, singular_values=[1.0], whiten=whiten)
+    w, data, teacher = ex.teacher_student_problem(2, width=5, depth=2, N=7, singular_values=[1.0], whiten=whiten)
     x, y, same = teacher_student(np.random.default_rng(2).spawn(2)[0], 5, 7, [1.0], whiten=whiten)
     assert (teacher == same).all()
     assert [w_i.shape for w_i in w] == [(5, 5), (5, 5)]
     assert (data.S is None) == whiten
     assert dl.loss(w, data) == pytest.approx(np.sum((x @ dl.product(w).T - y) ** 2) / 14, rel=1e-12)
     for sigma_w in (0.2, 1.5):
-        w, *_ = lt.teacher_student_problem(2, N=200, depth=1, singular_values=[1.0], sigma_w=sigma_w)
+        w, *_ = ex.teacher_student_problem(2, width=200, depth=1, singular_values=[1.0], sigma_w=sigma_w)
         assert np.std(host(w[0])) == pytest.approx(sigma_w / 200**0.5, rel=0.02)
 
 

@@ -12,17 +12,17 @@ import numpy as np
 from ..arrays import to_device
 from ..checks import checked_whole
 from ..deep_linear import Rule, Statistics
-from ..linear_training import RULES, RULES_RAW, Trajectory, teacher_student_problem, trajectory
+from ..experiments import RULES, RULES_RAW, Trajectory, teacher_student_problem, trajectory
 from .output import progress, subplots, write
 
 OPTIONS = {
-    "-N": dict(type=int, default=16, help="inputs, outputs, and units of each hidden layer (16)"),
-    "-P": dict(type=int, help="training samples, at least N (N)"),
+    "--width": dict(type=int, default=16, metavar="M", help="inputs, outputs, and units of each hidden layer (16)"),
+    "-N": dict(type=int, help="training samples, at least the width (the width)"),
     "--depth": dict(type=int, default=4, metavar="D", help="layers of weights (4)"),
     "--teacher": dict(type=float, nargs="+", default=[4, 3, 2], metavar="S", help="its singular values (4 3 2)"),
     "--noise": dict(type=float, default=0.3, metavar="Z", help="standard deviation of each target's noise (0.3)"),
     "--raw": dict(action="store_true", help="Gaussian inputs as they come, not whitened (Fig. S.I.1)"),
-    "--sigma-w": dict(type=float, default=0.2, metavar="S", help="initial weights are N(0, S^2 / N) (0.2)"),
+    "--sigma-w": dict(type=float, default=0.2, metavar="S", help="initial weights are N(0, S^2 / M) (0.2)"),
     "--rules": dict(nargs="+", choices=RULES, default=list(RULES), metavar="RULE", help=", ".join(RULES)),
     "--eta": dict(type=float, help="learning rate (0.02; with --raw 0.005 for SGD)"),
     "--rho": dict(type=float, default=1e-5, help="Levenberg-Marquardt damping of NGD and NGD-d (1e-5)"),
@@ -36,7 +36,7 @@ OPTIONS = {
 
 def run(args: argparse.Namespace) -> None:
     """Train by `args.rules`, print the table, write linear.json, fig4.png and fig5.png into `args.out`."""
-    options = (args.seed, args.N, args.depth, args.P, args.teacher, args.noise, not args.raw, args.sigma_w)
+    options = (args.seed, args.width, args.depth, args.N, args.teacher, args.noise, not args.raw, args.sigma_w)
     w, data, teacher = teacher_student_problem(*options)
     chosen = list(dict.fromkeys(args.rules))
     settings = {name: setting(name, args.raw, args.eta, args.duration, args.rho, args.clip) for name in chosen}
@@ -44,8 +44,9 @@ def run(args: argparse.Namespace) -> None:
     on_device = Statistics(w_star, data.S if data.S is None else to_device(data.S, args.device), data.const)
     args.out.mkdir(parents=True, exist_ok=True)
     print(
-        f"{'raw' if args.raw else 'white'} inputs, N = {args.N}, P = {args.P or args.N}, depth {args.depth}; teacher "
-        f"of rank {len(args.teacher)}, noise {args.noise:g}: no test loss is below {args.N * args.noise**2 / 2:.4g}\n",
+        f"{'raw' if args.raw else 'white'} inputs, width {args.width}, N = {args.N or args.width}, depth {args.depth}; "
+        f"teacher of rank {len(args.teacher)}, noise {args.noise:g}: no test loss is below "
+        f"{args.width * args.noise**2 / 2:.4g}\n",
         flush=True,
     )
     results = {name: trajectory(w, on_device, teacher, *settings[name]) for name in progress(chosen)}

@@ -14,10 +14,10 @@ import numpy as np
 from .. import activations, datasets, fisher
 from ..arrays import to_device
 from ..checks import checked_damping, checked_frozen, checked_whole
+from ..experiments import Comparison, compare
 from ..losses import MSE, CrossEntropy
 from ..network import Network
 from ..preprocess import forster, unit_norm
-from ..training import Comparison, compare
 from .output import progress, subplots, write
 
 FISHERS: dict[str, Callable[[], fisher.Fisher]] = {

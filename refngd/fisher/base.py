@@ -17,10 +17,12 @@ takes a matrix no larger than the kernel R R^T / N (NC, NC).
 import math
 import warnings
 from abc import ABC, abstractmethod
-from itertools import pairwise
 
+import numpy as np
+
+from .. import definitions
 from ..activations import linear, relu
-from ..arrays import Array, array_module, kind, require_memory
+from ..arrays import Array, array_module, kind, require_memory, to_device
 from ..checks import checked_damping, checked_frozen, checked_rcond, checked_whole
 from ..jacobian import jacobian, pull, push
 from ..kernels import Kernels, ntk
@@ -47,7 +49,7 @@ class Fisher(ABC):
         self.rcond, self.refine = checked_rcond(rcond), refine
 
     def matrix(self, s: Signals, rho: float = 0.0) -> Array:
-        """Dense G (P, P): the definition. Raises MemoryError if it cannot fit; `direction` needs no such matrix.
+        """Dense G (P, P), by its definition, on the host. Raises MemoryError if it cannot fit.
 
         s: the signals of the training samples.
         rho: the damping, absolute; of each factor in K-FAC.
@@ -57,7 +59,10 @@ class Fisher(ABC):
         self.require(len(s.h), bool(s.bias))
         nbytes = 4 * s.P**2 * s.f.dtype.itemsize
         require_memory(array_module(s.f), nbytes, f"G ({s.P} x {s.P}) and its work space", "call direction(s, e)")
-        return finite(self._matrix(s, rho))
+        h, delta, f = (to_device(a, "cpu") for a in (s.h, s.delta, s.f))
+        with np.errstate(all="ignore"):  # reported below
+            G = definitions.matrix(definitions.Signals(f, h, delta, s.bias), self._definition(len(s.h)), rho)
+        return array_module(s.f).asarray(finite(G))
 
     def direction(self, s: Signals, e: Array, rho: float = 0.0, q: float = 1) -> list[Array]:
         """G^{-1/q} J^T e / N as a list like W, in factored form.
@@ -126,8 +131,9 @@ class Fisher(ABC):
         options = ", ".join(f"{key.strip('_')}={value!r}" for key, value in vars(self).items())
         return f"{type(self).__name__}({options})"
 
-    @abstractmethod
-    def _matrix(self, s: Signals, rho: float) -> Array: ...
+    def _definition(self, L: int) -> definitions.Fisher:
+        """What `refngd.definitions` calls this approximation of L layers."""
+        return definitions.Fisher(type(self).__name__)
 
     @abstractmethod
     def _direction(self, s: Signals, e: Array, rho: float, q: float) -> list[Array]: ...
@@ -151,9 +157,6 @@ class Identity(Fisher):
     def __init__(self) -> None:
         super().__init__()
 
-    def _matrix(self, s, rho):
-        return (1 + rho) * array_module(s.f).eye(s.P, dtype=s.f.dtype)
-
     def _direction(self, s, e, rho, q):
         return pull(s, e / (len(e) * (1 + rho) ** (1 / q)))
 
@@ -172,14 +175,6 @@ def fisher_information(s: Signals) -> Array:
     F = J.T @ J
     F /= len(s.f)
     return F
-
-
-def unit_slices(s: Signals) -> list[slice]:
-    """The slice of theta that belongs to each unit (row of a W_l), in order."""
-    stops = [0]
-    for M, k in s.shapes:
-        stops.extend(range(stops[-1] + k, stops[-1] + M * k + 1, k))
-    return [slice(a, b) for a, b in pairwise(stops)]
 
 
 def has_full_rank(net: Network, layers: list[int], n: int) -> bool:

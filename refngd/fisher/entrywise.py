@@ -17,7 +17,7 @@ from ..arrays import Array, array_module, batches
 from ..jacobian import pull, pull_layer
 from ..network import Signals
 from ..spectral import cutoff, finite
-from .base import Fisher, fisher_information, unit_slices
+from .base import Fisher
 
 
 class Entrywise(Fisher):
@@ -29,9 +29,6 @@ class Entrywise(Fisher):
 
     def __init__(self) -> None:
         super().__init__()
-
-    def _matrix(self, s, rho):
-        return array_module(s.f).diag(fisher_information(s).diagonal() + rho)
 
     def _direction(self, s, e, rho, q):
         dW = []
@@ -65,18 +62,6 @@ class QuasiDiagonal(Fisher):
     def require(self, L, bias, q=1):
         if bias and q not in (1, float("inf")):
             raise ValueError(f"q is {q:g}; expected 1 or inf: the quasi-diagonal has no other power in closed form")
-
-    def _matrix(self, s, rho):
-        xp, F = array_module(s.f), fisher_information(s)
-        G = xp.diag(F.diagonal() + rho)
-        if s.bias:
-            for unit in unit_slices(s):  # its bias is last
-                a_0 = F[unit, unit.stop - 1].copy()
-                a_00 = float(G[unit.stop - 1, unit.stop - 1])
-                a_0[-1] = a_00
-                block = xp.outer(a_0, a_0) / (a_00 or 1.0)  # of which the row of the bias is a_0, as wanted
-                G[unit, unit] += block - xp.diag(block.diagonal())
-        return G
 
     def _direction(self, s, e, rho, q):
         if not s.bias:

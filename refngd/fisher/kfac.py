@@ -19,11 +19,12 @@ product.
 from collections.abc import Iterator
 from dataclasses import replace
 
+from .. import definitions
 from ..activations import linear
 from ..arrays import Array, array_module
 from ..kernels import hadamard
 from ..network import Network, Signals
-from ..spectral import damped, finite, power_of_gram, power_of_root
+from ..spectral import finite, power_of_gram, power_of_root
 from .base import Fisher, has_full_rank
 
 
@@ -58,24 +59,8 @@ class KFAC(Fisher):
         super().__init__(rcond=rcond)
         self.bias, self.last = bias, last
 
-    def _matrix(self, s, rho):
-        xp = array_module(s.f)
-        N, C = s.f.shape
-        inputs, b = self._split(s)
-        G, start = xp.zeros((s.P, s.P), s.f.dtype), 0
-        for l, (h, delta, (M, k)) in enumerate(zip(inputs.h, s.delta, s.shapes, strict=True), 1):
-            delta = delta.reshape(N * C, M)
-            A, B = h.T @ h / N, delta.T @ delta / N
-            if self._is_fixed(l, s.h):
-                B = xp.eye(C, dtype=B.dtype) / N
-            m = len(A)
-            G_l = xp.zeros((M, k, M, k), G.dtype)
-            G_l[:, :m, :, :m] = damped(B, rho)[:, None, :, None] * damped(A, rho)[:, None, :]
-            if b:
-                G_l[:, m, :, m] = damped(b * b * (delta.T @ delta) / N**2, rho)
-            G[start : start + M * k, start : start + M * k] = G_l.reshape(M * k, M * k)
-            start += M * k
-        return G
+    def _definition(self, L):
+        return definitions.Fisher("KFAC", bias=self.bias, last=self.last)
 
     def _direction(self, s, e, rho, q):
         N, C = e.shape

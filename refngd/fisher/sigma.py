@@ -22,11 +22,11 @@ import math
 import warnings
 from collections.abc import Iterator
 from functools import cached_property
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from .. import definitions
 from ..arrays import Array, array_module, batches
 from ..jacobian import jacobian, pull, push, shaped
 from ..kernels import ntk
@@ -35,7 +35,6 @@ from ..spectral import (
     LinearMap,
     apply_power,
     cutoff,
-    damped,
     eigen,
     eigen_root,
     finite,
@@ -49,7 +48,7 @@ from ..spectral import (
     thin_svd,
     triangle,
 )
-from .base import Fisher, fisher_information, has_full_rank, warn_of_loss
+from .base import Fisher, has_full_rank, warn_of_loss
 
 
 class Layerwise(Fisher):
@@ -79,14 +78,8 @@ class Layerwise(Fisher):
         if not alone and q not in (1, math.inf):
             raise ValueError(f"q is {q:g}; expected 1 or inf, unless Sigma just merges layers into blocks")
 
-    def _matrix(self, s, rho):
-        F, Sigma = fisher_information(s), self.Sigma(len(s.h))
-        stops = np.cumsum([0] + [M * k for M, k in s.shapes]).tolist()
-        layers = [slice(a, b) for a, b in pairwise(stops)]
-        for l, rows in enumerate(layers):
-            for m, columns in enumerate(layers):
-                F[rows, columns] *= float(Sigma[l, m])
-        return damped(F, rho)
+    def _definition(self, L):
+        return definitions.Fisher("Layerwise", self.Sigma(L))
 
     def _direction(self, s, e, rho, q):
         dW, lost = [e] * len(s.h), 0.0
@@ -341,7 +334,7 @@ def _signed_inverse(Sigma: np.ndarray, roots: Array, rho: float) -> LinearMap:
     t = (a * a + rho) ** 0.5
     c, t = U * (a / t), t[:, None]
     q, Z = eigen((c.T * signs) @ c + xp.diag(rho / t[:, 0] ** 2))
-    regular = abs(q) > cutoff(len(q), q.dtype) * abs(q).max()
+    regular = abs(q) > cutoff(len(q), q.dtype) * float(a.max() / t.min())  # U has errors of eps max(a) / t
     power = (regular / xp.where(regular, q, 1))[:, None]
     null, _ = xp.linalg.qr(Z[:, ~regular] / t)
     aside = 0.0 if rho == 0 or _has_one_in_range(Sigma) else 1 / rho  # for what has a share outside the range of W

@@ -23,8 +23,8 @@ import numpy as np
 from ..arrays import Array, array_module, batches
 from ..kernels import order_parameters
 from ..network import Network, Signals
-from ..spectral import damped, finite, gain, inverse, norm, refined, root_svd, solve, triangle
-from .base import Fisher, fisher_information, has_full_rank, unit_slices, warn_of_loss
+from ..spectral import finite, gain, inverse, norm, refined, root_svd, solve, triangle
+from .base import Fisher, has_full_rank, warn_of_loss
 
 
 class Unitwise(Fisher):
@@ -37,13 +37,6 @@ class Unitwise(Fisher):
         `spectral.cutoff`.
     refine: see `Fisher`.
     """
-
-    def _matrix(self, s, rho):
-        F = fisher_information(s)
-        G = array_module(F).zeros(F.shape, F.dtype)
-        for unit in unit_slices(s):
-            G[unit, unit] = F[unit, unit]
-        return damped(G, rho)
 
     def _direction(self, s, e, rho, q):
         xp, dW, lost = array_module(e), [], 0.0
