@@ -1,6 +1,7 @@
 """Which slips in the core go unnoticed: the share of its mutants that the conformance vectors, and the tests, notice.
 
-    python -m bench.mutations [--vectors | --tests] [--sample N] [--seed S] [--only FILE ...] [--checks] [--jobs K]
+    python -m bench.mutations [--vectors | --tests] [--sample N] [--seed S] [--only FILE ...] [--checks]
+                              [--calls DIR] [--jobs K]
     python -m bench.mutations --ci
 
 `bench.mutants` makes them from the syntax trees of all files of the core. Of each file N are drawn, and each is run in
@@ -8,7 +9,8 @@ a process of its own, a fork of this one in which the package is imported anew w
 vectors, until a case fails, and if none does against the tests, until one fails, but only those cases and tests that
 call the function that is changed, as a run without mutants has shown. --vectors and --tests leave out the other of the
 two. Raising, crashing, looping and taking too much memory are noticed as well. Prints a line a survivor, and a line a
-file. --checks draws from what is refused or said, which is left out otherwise.
+file. --checks draws from what is refused or said, which is left out otherwise. With --calls the run without mutants,
+which takes minutes for the tests, is made once, until you remove what is in that folder.
 
 --ci runs a small sample against the vectors, and all mutants of the functions MUST_DIE; its exit status is 1 if one of
 those survives, or if less than the share FLOOR of the sample dies.
@@ -16,8 +18,10 @@ those survives, or if less than the share FLOOR of the sample dies.
 
 import argparse
 import os
+import pickle
 import random
 import resource
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -63,10 +67,11 @@ Functions = set[tuple[str, str]]  # file and qualified name, such as ("network.p
 class Trials:
     """What may notice a mutant, cases or tests by name: how long each takes, and the functions that it calls.
 
-    failing: the first of some names that fails, or None. at_import: what is called before the first starts.
+    failing: of names in this order, with their seconds, the first that fails, or None.
+    at_import: what is called before the first starts.
     """
 
-    failing: Callable[[list[str]], str | None]
+    failing: Callable[[dict[str, float]], str | None]
     seconds: dict[str, float] = field(default_factory=dict)
     calls: dict[str, Functions] = field(default_factory=dict)
     at_import: Functions = field(default_factory=set)
@@ -79,17 +84,17 @@ class Trials:
             yield
         self.seconds[name], self.calls[name] = time.perf_counter() - start, calls
 
-    def of(self, mutant: Mutant) -> list[str]:
+    def of(self, mutant: Mutant) -> dict[str, float]:
         """Those that call its function, or if that is called at import anything of its file; the quickest first."""
         wanted = {(mutant.file, mutant.function)}
         if not mutant.function or wanted <= self.at_import:
             wanted = {call for calls in self.calls.values() for call in calls if call[0] == mutant.file}
-        return sorted((name for name, calls in self.calls.items() if calls & wanted), key=self.seconds.get)
+        chosen = {name: self.seconds[name] for name, calls in self.calls.items() if calls & wanted}
+        return dict(sorted(chosen.items(), key=lambda item: item[1]))
 
     def noticed(self, chosen: list[Mutant], jobs: int) -> dict[Mutant, str | None]:
         """What notices each of the mutants: a case, a test, or DIED; None if it survives."""
-        tasks = {m: (partial(self._first_to_fail, m), 10 * sum(map(self.seconds.get, self.of(m)))) for m in chosen}
-        return dict(progress(forked(tasks, jobs)))
+        return dict(progress(forked({mutant: partial(self._first_to_fail, mutant) for mutant in chosen}, jobs)))
 
     def _first_to_fail(self, mutant: Mutant) -> str | None:
         plant(mutant)
@@ -99,17 +104,14 @@ class Trials:
 # -------------------------------------------------------------------------------------------------------------- forks
 
 
-def forked(tasks: dict[Any, tuple[Callable[[], Any], float]], jobs: int = 1) -> Iterator[tuple[Any, Any]]:
-    """Keys and results, in any order, of functions called in forks, `jobs` at a time; DIED for those that do not end.
-
-    tasks: for every key a function, and the seconds that it may take, which come on top of 10.
-    """
+def forked(tasks: dict[Any, Callable[[], Any]], jobs: int = 1) -> Iterator[tuple[Any, Any]]:
+    """Keys and results, in any order, of functions called in forks, `jobs` at a time; DIED if one does not end."""
     context, waiting, running = get_context("fork"), list(tasks.items())[::-1], {}
     while waiting or running:
         while waiting and len(running) < jobs:
-            key, task = waiting.pop()
+            key, function = waiting.pop()
             receiver, sender = context.Pipe(duplex=False)
-            process = context.Process(target=_fork, args=(sender, *task))
+            process = context.Process(target=_fork, args=(sender, function))
             process.start()
             sender.close()
             running[receiver] = key, process
@@ -123,13 +125,17 @@ def forked(tasks: dict[Any, tuple[Callable[[], Any], float]], jobs: int = 1) -> 
             yield key, result
 
 
-def _fork(sender: connection.Connection, function: Callable[[], Any], seconds: float) -> None:
-    resource.setrlimit(resource.RLIMIT_CPU, (10 + int(seconds),) * 2)  # of this process alone, however busy others are
+def _fork(sender: connection.Connection, function: Callable[[], Any]) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
     sender.send(function())
+
+
+def allow(seconds: float) -> None:
+    """End this process if its next step takes far longer than `seconds`, of its own time, however busy others are."""
+    signal.setitimer(signal.ITIMER_PROF, 5 + 10 * seconds)
 
 
 def plant(mutant: Mutant) -> None:
@@ -177,8 +183,12 @@ def recorded_cases() -> Trials:
     return trials
 
 
-def failing_case(names: list[str]) -> str | None:
-    return next(filter(fails, names), None)
+def failing_case(names: dict[str, float]) -> str | None:
+    for name, seconds in names.items():
+        allow(seconds)
+        if fails(name):
+            return name
+    return None
 
 
 def fails(name: str) -> bool:
@@ -204,7 +214,7 @@ def recorded_tests() -> Trials:
     return recorder.trials
 
 
-def failing_test(names: list[str]) -> str | None:
+def failing_test(names: dict[str, float]) -> str | None:
     chosen = Chosen(names)
     status = run_pytest(["-x", *sorted({str(ROOT / name.partition("::")[0]) for name in names})], chosen)
     return chosen.failed or (f"pytest, status {status}" if status else None)
@@ -213,9 +223,10 @@ def failing_test(names: list[str]) -> str | None:
 def run_pytest(arguments: list[str], plugin: object) -> int:
     """Without what a run leaves to the next, and without the search for simpler examples."""
     phases = [hypothesis.Phase.explicit, hypothesis.Phase.generate]
-    hypothesis.settings.register_profile("mutants", database=None, derandomize=True, phases=phases)
+    hypothesis.settings.register_profile("mutants", database=None, deadline=None, derandomize=True, phases=phases)
     hypothesis.settings.load_profile("mutants")
     options = ["-p", "no:cacheprovider", "-p", "no:randomly", "-c", str(ROOT / "setup.cfg"), "--tb=no"]
+    options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # of Hypothesis, which is imported already
     return int(pytest.main([*options, *arguments], plugins=[plugin]))
 
 
@@ -239,14 +250,17 @@ class Recorder:
 class Chosen:
     """The pytest plugin that runs the tests of these names, in this order, and remembers the first that fails."""
 
-    def __init__(self, names: list[str]) -> None:
-        self.place, self.failed = {name: i for i, name in enumerate(names)}, None
+    def __init__(self, names: dict[str, float]) -> None:
+        self.names, self.place, self.failed = names, {name: i for i, name in enumerate(names)}, None
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items):
         items[:] = sorted(
             (item for item in items if item.nodeid in self.place), key=lambda item: self.place[item.nodeid]
         )
+
+    def pytest_runtest_setup(self, item):
+        allow(self.names[item.nodeid])
 
     def pytest_runtest_logreport(self, report):
         if report.failed and not self.failed:
@@ -270,6 +284,20 @@ def drawn(all_mutants: dict[str, list[Mutant]], count: int, seed: int) -> list[M
         order = random.Random(f"{seed} {file}").sample(own, len(own))
         chosen += sorted(order[:count], key=lambda mutant: mutant.line)
     return chosen
+
+
+def recorded_in_fork(record: Callable[[], Trials], folder: Path | None) -> Trials:
+    """The recording, from the folder if it is there."""
+    path = folder and folder / f"{record.__name__}.pickle"
+    if path and path.exists():
+        return pickle.loads(path.read_bytes())
+    ((_, trials),) = forked({"": record})
+    if trials == DIED:
+        raise RuntimeError(f"{record.__name__} does not end")
+    if path:
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(pickle.dumps(trials))
+    return trials
 
 
 def scored(chosen: list[Mutant], suites: dict[str, Trials], jobs: int) -> dict[Mutant, str | None]:
@@ -309,6 +337,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the draw (default: 0)")
     parser.add_argument("--only", nargs="+", metavar="FILE", help="files of the package, such as fisher/kfac.py")
     parser.add_argument("--checks", action="store_true", help="mutants of what is refused or said")
+    parser.add_argument("--calls", type=Path, metavar="DIR", help="keep there what calls what, for the next run")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), metavar="K", help="processes (default: all cores)")
     args = parser.parse_args()
     everything = core()
@@ -320,7 +349,7 @@ def main() -> None:
 
     recorders = {"vectors": recorded_cases, "tests": recorded_tests}
     wanted = ["vectors"] if args.vectors or args.ci else ["tests"] if args.tests else list(recorders)
-    suites = {name: dict(forked({"": (recorders[name], 3600)}))[""] for name in wanted}
+    suites = {name: recorded_in_fork(recorders[name], args.calls) for name in wanted}
     found = scored(chosen, suites, args.jobs)
     for line in [*survivors(found, suites), *table(found, suites)]:
         print(line)
