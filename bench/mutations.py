@@ -12,8 +12,8 @@ two. Raising, crashing, looping and taking too much memory are noticed as well. 
 file. --checks draws from what is refused or said, which is left out otherwise. With --calls the run without mutants,
 which takes minutes for the tests, is made once, until you remove what is in that folder.
 
---ci runs a small sample against the vectors, and all mutants of the functions MUST_DIE; its exit status is 1 if one of
-those survives, or if less than the share FLOOR of the sample dies.
+--ci runs the sample against the vectors, and all mutants of the functions in MUST_DIE; its exit status is 1 if more of
+those survive than are listed as equivalent, or if of the sample, as far as vectors call it, less than FLOOR dies.
 """
 
 import argparse
@@ -24,6 +24,7 @@ import resource
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -48,16 +49,19 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "refngd"
 NOT_CORE = ("cli", "conformance", "datasets.py", "experiments.py", "__init__.py", "__main__.py")
 TESTS = ("test_section_*.py", "test_invariances.py", "test_errors.py", "test_array_switch.py", "test_errata.py")
-MUST_DIE = (
-    ("network.py", "Network._scale"),
-    ("network.py", "Network._backward"),
-    ("jacobian.py", "push_layer"),
-    ("jacobian.py", "pull_layer"),
-    ("losses.py", "softmax"),
-    ("fisher/kfac.py", "KFAC._coefficient"),
-)
-FLOOR = 0.7
+MUST_DIE = {  # functions, and how many of their mutants compute the same, or another dtype, and so may survive
+    ("network.py", "Network._scale"): 0,
+    ("jacobian.py", "push_layer"): 1,
+    ("jacobian.py", "pull_layer"): 1,
+    ("kernels.py", "hadamard"): 0,
+    ("losses.py", "output_hessian"): 1,
+    ("fisher/base.py", "Identity._direction"): 0,
+    ("fisher/kfac.py", "KFAC._direction"): 1,
+    ("fisher/kfac.py", "KFAC._coefficient"): 1,
+}
+FLOOR = 0.6  # measured: 73 % of 107, less three standard deviations of such a sample
 MEMORY = 8 * 2**30
+SECONDS = 40.0  # of trials, at most, for a mutant
 DIED = "the process"  # what notices a mutant that crashes, loops, or takes too much memory
 
 Functions = set[tuple[str, str]]  # file and qualified name, such as ("network.py", "Network.init")
@@ -79,18 +83,30 @@ class Trials:
     @contextmanager
     def recorded(self, name: str) -> Iterator[None]:
         """Adds a trial, unless it raises."""
-        start, calls = time.perf_counter(), set()
+        start, calls = time.process_time(), set()
         with recorded(calls):
             yield
-        self.seconds[name], self.calls[name] = time.perf_counter() - start, calls
+        self.seconds[name], self.calls[name] = time.process_time() - start, calls
 
     def of(self, mutant: Mutant) -> dict[str, float]:
-        """Those that call its function, or if that is called at import anything of its file; the quickest first."""
+        """Those that call its function, or if that is called at import anything of its file, for SECONDS at most.
+
+        The quickest come first, but only one set of parameters of a test before the next test has its turn.
+        """
         wanted = {(mutant.file, mutant.function)}
         if not mutant.function or wanted <= self.at_import:
             wanted = {call for calls in self.calls.values() for call in calls if call[0] == mutant.file}
-        chosen = {name: self.seconds[name] for name, calls in self.calls.items() if calls & wanted}
-        return dict(sorted(chosen.items(), key=lambda item: item[1]))
+        turns, order, spent = Counter(), [], 0.0
+        for name in sorted((name for name, calls in self.calls.items() if calls & wanted), key=self.seconds.get):
+            test = name.partition("[")[0]
+            order.append((turns[test], self.seconds[name], name))
+            turns[test] += 1
+        chosen = {}
+        for _, seconds, name in sorted(order):
+            spent += seconds
+            if spent < SECONDS:
+                chosen[name] = seconds
+        return chosen
 
     def noticed(self, chosen: list[Mutant], jobs: int) -> dict[Mutant, str | None]:
         """What notices each of the mutants: a case, a test, or DIED; None if it survives."""
@@ -309,22 +325,48 @@ def scored(chosen: list[Mutant], suites: dict[str, Trials], jobs: int) -> dict[M
     return found
 
 
+def is_called(mutant: Mutant, suites: dict[str, Trials]) -> bool:
+    return any(trials.of(mutant) for trials in suites.values())
+
+
 def table(found: dict[Mutant, str | None], suites: dict[str, Trials]) -> list[str]:
-    """A line a file, and one for all: how many mutants each suite has noticed, and the share of both together."""
-    columns = [*suites, None]
-    lines = [["file", "mutants", *suites, "survive", "noticed"]]
+    """A line a file, and one for all: how many mutants there are, are called, each suite notices, and none does.
+
+    The shares are those of all mutants, and of those that are called.
+    """
+    lines = [["file", "mutants", "called", *suites, "survive", "noticed", "of called"]]
     for file in [*dict.fromkeys(mutant.file for mutant in found), "all"]:
-        own = [name for mutant, name in found.items() if file in (mutant.file, "all")]
-        counts = [own.count(name) for name in columns]
-        lines.append([file, *map(str, [len(own), *counts]), f"{1 - counts[-1] / len(own):.1%}"])
-    return ["  ".join([line[0].ljust(22), *(cell.rjust(7) for cell in line[1:])]) for line in lines]
+        own = {mutant: name for mutant, name in found.items() if file in (mutant.file, "all")}
+        called, names = sum(is_called(mutant, suites) for mutant in own), list(own.values())
+        died = len(names) - names.count(None)
+        counts = [len(names), called, *map(names.count, [*suites, None])]
+        lines.append([file, *map(str, counts), f"{died / len(names):.0%}", f"{died / max(called, 1):.0%}"])
+    return ["  ".join([line[0].ljust(22), *(cell.rjust(9) for cell in line[1:])]) for line in lines]
 
 
-def survivors(found: dict[Mutant, str | None], suites: dict[str, Trials]) -> Iterator[str]:
+def survivors(found: dict[Mutant, str | None], suites: dict[str, Trials]) -> list[str]:
     """A line each; those in code that no case and no test calls say so."""
-    for mutant in (mutant for mutant, name in found.items() if name is None):
-        called = any(trials.of(mutant) for trials in suites.values())
-        yield f"survives  {mutant}{'' if called else '  (never called)'}"
+    alive = [mutant for mutant, name in found.items() if name is None]
+    return [f"survives  {m}{'' if is_called(m, suites) else '  (never called)'}" for m in alive]
+
+
+def passes(
+    found: dict[Mutant, str | None], eligible: dict[str, list[Mutant]], suites: dict[str, Trials], jobs: int
+) -> bool:
+    """Whether enough of the sample that is called has died, and all of MUST_DIE has; says what has not."""
+    called = [mutant for mutant in found if is_called(mutant, suites)]
+    share = sum(bool(found[mutant]) for mutant in called) / len(called)
+    print(f"{share:.1%} of the mutants that are called are noticed; expected {FLOOR:.0%} at least")
+    certain = [m for own in eligible.values() for m in own if (m.file, m.function) in MUST_DIE]
+    alive = [mutant for mutant, name in scored(certain, suites, jobs).items() if not name]
+    print(f"{len(certain) - len(alive)} of the {len(certain)} mutants of the functions in MUST_DIE are noticed")
+    good = share >= FLOOR
+    for function, allowed in MUST_DIE.items():
+        lines = [f"  {mutant}" for mutant in alive if (mutant.file, mutant.function) == function]
+        if len(lines) > allowed or function not in {(m.file, m.function) for m in certain}:
+            print(f"{function}: {len(lines)} mutants survive, expected {allowed}, or there is no such function", *lines)
+            good = False
+    return good
 
 
 def main() -> None:
@@ -341,7 +383,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), metavar="K", help="processes (default: all cores)")
     args = parser.parse_args()
     everything = core()
-    unknown = sorted({*(args.only or ()), *(file for file, _ in MUST_DIE)} - set(everything))
+    unknown = sorted(set(args.only or ()) - set(everything))
     if unknown:
         parser.error(f"no such file of the core: {' '.join(unknown)}; there are {' '.join(everything)}")
     eligible = {file: [m for m in own if m.is_check == args.checks] for file, own in everything.items()}
@@ -351,23 +393,9 @@ def main() -> None:
     wanted = ["vectors"] if args.vectors or args.ci else ["tests"] if args.tests else list(recorders)
     suites = {name: recorded_in_fork(recorders[name], args.calls) for name in wanted}
     found = scored(chosen, suites, args.jobs)
-    for line in [*survivors(found, suites), *table(found, suites)]:
-        print(line)
+    print(*survivors(found, suites), *table(found, suites), sep="\n", flush=True)
     if args.ci:
         parser.exit(not passes(found, eligible, suites, args.jobs))
-
-
-def passes(found: dict, eligible: dict[str, list[Mutant]], suites: dict[str, Trials], jobs: int) -> bool:
-    """Whether enough of a sample was noticed, and all mutants of MUST_DIE are; says what is missing."""
-    share = sum(map(bool, found.values())) / len(found)
-    print(f"{share:.1%} of the sample are noticed; expected {FLOOR:.0%} at least")
-    certain = [m for own in eligible.values() for m in own if (m.file, m.function) in MUST_DIE]
-    missing = set(MUST_DIE) - {(m.file, m.function) for m in certain}
-    alive = [mutant for mutant, name in scored(certain, suites, jobs).items() if not name]
-    print(f"{len(certain) - len(alive)} of {len(certain)} mutants of the functions MUST_DIE are noticed")
-    for line in [*(f"must die  {mutant}" for mutant in alive), *(f"no such function  {f}" for f in missing)]:
-        print(line)
-    return share >= FLOOR and not alive and not missing
 
 
 if __name__ == "__main__":
