@@ -71,10 +71,11 @@ class Statistics:
         checked_array("x", x, ("P", "n_in"))
         checked_array("y", y, (len(x), "n_out"), x)
         P, n_in = x.shape
-        U, t, Vt = root_svd(x)  # x = U t V^T and V t (n_in, n_in): Sigma_x would square the condition number
+        U, t, V_t = root_svd(x)  # of x = U t V^T and V t (n_in, n_in): Sigma_x would square the condition number
         _require_regular(t > 0, n_in)
-        w_star = (y.T @ U / t**2) @ Vt.T
-        return cls(w_star, (Vt / t) @ Vt.T / math.sqrt(P), float(((y - x @ w_star.T) ** 2).sum()) / (2 * P))
+        V = V_t / t
+        w_star = (y.T @ U / t) @ V.T
+        return cls(w_star, V_t @ V.T / math.sqrt(P), float(((y - x @ w_star.T) ** 2).sum()) / (2 * P))
 
     @classmethod
     def with_covariance(cls, w_star: Array, Sigma_x: Array, const: float = 0.0) -> "Statistics":
@@ -448,7 +449,7 @@ def _many_layers(pairs: Pairs, shifts: list[int], E: Array, rule: Rule, rho: flo
     Lambda = _by_kernel(J, e, rule.q, rho, rcond)
     if Lambda is None:
         Lambda, theta = _by_singular_values(J, e, rule.q, rho, rcond)
-        if min(shifts) > math.log2(rcond):  # else J does not feel some layers, and theta has lost theirs
+        if 2.0 ** min(shifts) > rcond:  # else J does not feel some layers, and theta has lost theirs
             u = [_shift(u_i, -shift) for u_i, shift in zip(theta, shifts, strict=True)]
     return Lambda.reshape(E.T.shape).T, u
 
@@ -523,12 +524,12 @@ def _at_least_square(a: Array) -> Array:
 
 def _shortened(u: list[_Scaled], factor: float, clip: float) -> list[Array]:
     """factor u, or of it what has the norm `clip` if it is longer."""
-    gain, k = math.frexp(factor)
+    ratio, k = math.frexp(factor)
     top = max(u_i.k for u_i in u)
-    size = gain * norm([_shift(u_i.m, u_i.k - top) for u_i in u])  # of factor u / 2^(k + top)
+    size = ratio * norm([_shift(u_i.m, u_i.k - top) for u_i in u])  # of factor u / 2^(k + top)
     if size > 0 and math.log2(size) + k + top > math.log2(clip):
-        gain, k = gain * clip / size, -top
-    return _in_range([_shift(gain * u_i.m, u_i.k + k) for u_i in u], "the update")
+        ratio, k = ratio * clip / size, -top
+    return _in_range([_shift(ratio * u_i.m, u_i.k + k) for u_i in u], "the update")
 
 
 def _in_range(a: list[Array], name: str) -> list[Array]:

@@ -60,16 +60,18 @@ def jump(start: list[Array], before: list[Array], after: list[Array], data: Stat
 
     start, before, after: the weights at t = 0, before the step and after it.
 
-    J is singular where two square layers are: with a^T w_k = 0 and w_m b = 0, k > m, it is L_i^T Lambda R_i^T = 0 for
-    all i, Lambda = x y^T, if w_d .. w_{k+1} takes a to x and w_{m-1} .. w_1 S takes y to b, as some x and y do. Where
-    one layer alone is singular J is regular, and w_bar crosses a singular map unharmed. So a step has jumped
+    If all layers are square, J is singular where two of them are. Say w_k^T a = 0 and w_m b = 0, k > m, and Lambda =
+    x y^T with (w_d .. w_{k+1})^T x = a and w_{m-1} .. w_1 S y = b, or 0 where these are singular: L_i^T x = 0 for i < k
+    and R_i y = 0 for i > m, so that L_i^T Lambda R_i^T = 0 for all i. Where one layer alone is singular J is regular,
+    and w_bar crosses a singular map unharmed. So a step has jumped
 
-    * if the determinants of two layers changed sign in it;
+    * if all layers are square and the determinants of two of them changed sign in it;
     * if ||E|| is more than twice what it was at t = 0. In time no such rule raises it: (||E||^2)' = -2 eta u . g <= 0.
       Rounding, which is sqrt(eps) of the map wanted at the most, is let pass.
     """
-    changed = [i for i, (a, b) in enumerate(zip(before, after, strict=True), 1) if _sign(a) * _sign(b) < 0]
-    if len(changed) > 1:
+    signs = [_sign(a) * _sign(b) for a, b in zip(before, after, strict=True)]
+    changed = [i for i, sign in enumerate(signs, 1) if sign < 0]
+    if len(changed) > 1 and all(w_i.shape[0] == w_i.shape[1] for w_i in after):
         names = " and ".join(f"w_{i}" for i in changed)
         return f"det of {names} changed sign in one step, which jumped over a singular J, where u is infinite"
     rounding = float(np.finfo(data.w_star.dtype).eps) ** 0.5 * norm([data.w_star @ data.root])

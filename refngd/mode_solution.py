@@ -26,14 +26,13 @@ from numpy.typing import ArrayLike
 from .arrays import array_module
 
 LEAST = float(np.finfo(float).tiny)  # smaller numbers have fewer digits
-# y from the log-odds z
-LEAST_LOG_ODDS = -745.0  # e^-745 is the smallest number that float64 holds
-MOST_LOG_ODDS = 700.0  # y is 1 to rounding from 37 on; e^-700 = 1 - y is a normal number still
 # Newton's method
-STEPS = 128  # at most: each halves the last step or the bracket, 1445 wide, and 60 halvings are rounding
+FAR = (
+    40.0  # |z|: e^-40 < eps / 50, so that above y is 1, and below the solution of the saddle, which leaves y out, is y
+)
+STEPS = 128  # at most: each halves the last step or the bracket, which is 2 FAR wide, and 60 halvings are rounding
 CONVERGED = 1e-15  # of a step in z, relative to 1 + |z|: a few eps
-NEAR_SADDLE = -40.0  # of ln y: terms of relative size y, which the saddle's solution leaves out, are e^-40 < eps / 50
-CORRECTION = 1e-6  # of ln y, the largest that is taken for the rounding of z, some |z| eps, and not for a failure
+CORRECTION = 1e-6  # of ln y, the largest that is taken for the rounding of z or of ln y, and not for a failure
 # The incomplete beta function
 TERMS = 50  # of the series in m <= 1/2: the next is below 2^-50 / 50 < eps
 
@@ -182,9 +181,8 @@ def _advance(T, a, y0, m0):
     from scipy.special import expit
 
     saddle, z0 = _log_saddle(T, a, y0), np.log(y0 / m0)
-    low = np.where(a > 0, np.maximum(z0, saddle - 1), z0)  # 1 is more than rounding
-    low = np.clip(low, LEAST_LOG_ODDS, MOST_LOG_ODDS)
-    high = np.minimum(np.maximum(z0, 0) + 4 * T, MOST_LOG_ODDS)
+    low = np.clip(np.where(a > 0, np.maximum(z0, saddle - 1), z0), -FAR - 1, FAR)  # 1 is more than rounding
+    high = np.minimum(np.maximum(z0, 0) + 4 * T, FAR)
     z, step = low, high - low
     for _ in range(STEPS):
         y = expit(z)
@@ -196,8 +194,8 @@ def _advance(T, a, y0, m0):
         step = z - last
         if not (abs(step) > CONVERGED * (1 + abs(z))).any():
             break
-    y, m = np.where(saddle < NEAR_SADDLE, [np.exp(saddle), np.ones_like(z)], [expit(z), expit(-z)])
-    correction = (_elapsed(a, y0, m0, y, m) - T) * m * y**-a  # of ln y: z = -700 gives y to 700 eps only
+    y, m = np.where(saddle < -FAR, [np.exp(saddle), np.ones_like(z)], [expit(z), expit(-z)])
+    correction = (_elapsed(a, y0, m0, y, m) - T) * m * y**-a  # of ln y, which is |z| or |ln y| eps off
     return y * (1 - np.where((y < 0.5) & (abs(correction) < CORRECTION), correction, 0))
 
 

@@ -12,6 +12,8 @@
 
 import math
 
+import numpy as np
+
 from .arrays import Array, array_module
 from .checks import checked_damping, checked_finite, checked_rate
 from .mode_solution import closed_form, escape_time, map_velocity, solution, time_to  # noqa: F401
@@ -64,12 +66,13 @@ def regularised(s: Array, s_star: Array | float, eps: float, eta: float = 1.0) -
         raise ValueError(f"eps is {eps}; expected a finite number >= 0")
     (j, e), (Delta, x) = _scaled_jacobian(s), _scaled_displacement(s, s_star)
     norm, k = _scaled_norm(j, e)
-    xp, (damping, y) = array_module(s), math.frexp(eps)
+    xp, (damping, y), (gain, z) = array_module(s), math.frexp(eps), math.frexp(float(eps) + 1)
     top = xp.maximum(2 * k, y) if eps else 2 * k
     H = xp.ldexp(damping * xp.ones_like(norm), y - top) + xp.ldexp(norm * norm, 2 * k - top)  # (eps + ||j||^2) / 2^top
-    return _unscaled(-checked_rate(eta) * (float(eps) + 1) * Delta * j / H, x + e - top)
+    return _unscaled(-checked_rate(eta) * gain * Delta * j / H, x + e + z - top)
 
 
+@np.errstate(all="ignore")  # `_in_range` reports it
 def invariants(s: Array, q: float = 1, block: bool = False) -> Array:
     """What the flow conserves, (d-1, ..): s_i^2 - s_{i+1}^2 for all full rules, Huh (6).
 
@@ -137,7 +140,7 @@ def _scaled_norm(j: Array, e: Array, block: bool = False) -> tuple[Array, Array]
     xp = array_module(j)
     k = e if block else xp.where(j == 0, -(2**20), e).max(0)
     norm = len(j) ** 0.5 * abs(j) if block else (xp.ldexp(j, e - k) ** 2).sum(0) ** 0.5
-    return xp.where(norm == 0, 1, norm), xp.where(norm == 0, 0, k)
+    return xp.where(norm == 0, 1, norm), k
 
 
 def _scaled_power(m: Array, k: Array, q: float, one: int = 0) -> tuple[Array, Array]:
@@ -147,6 +150,7 @@ def _scaled_power(m: Array, k: Array, q: float, one: int = 0) -> tuple[Array, Ar
     return power, k * one + array_module(m).rint((rest - 2 * k) / q)
 
 
+@np.errstate(all="ignore")  # `_in_range` reports it
 def _unscaled(m: Array, k: Array) -> Array:
     """m 2^k."""
     return _in_range(array_module(m).ldexp(m, k.astype(int)))
@@ -160,7 +164,8 @@ def _in_range(a: Array) -> Array:
 
 def _checked_layers(s: Array) -> Array:
     if type(s) is not array_module(s).ndarray or not s.ndim or not len(s) or s.dtype.kind != "f":
-        raise ValueError(f"s has shape {getattr(s, 'shape', None)}; expected floats (d, ..), d >= 1 layers")
+        came = f"{type(s).__name__} of shape {getattr(s, 'shape', None)}"
+        raise ValueError(f"s is {came}; expected an array of floats (d, ..), d >= 1 layers, without a mask")
     return checked_finite("s", s)
 
 

@@ -196,7 +196,8 @@ def inverse(K: Array) -> tuple[Array, float]:
             X = xp.linalg.inv(finite(K))
     except xp.linalg.LinAlgError:
         return K, math.inf
-    condition = norm(K) * norm(X)
+    with np.errstate(over="ignore"):  # the inverse of a singular K may be finite, but not its square
+        condition = norm(K) * norm(X)
     return X, condition if math.isfinite(condition) else math.inf
 
 

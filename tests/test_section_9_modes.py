@@ -219,6 +219,66 @@ def test_regularised_rule_of_tiny_layers():
     )
 
 
+@pytest.mark.parametrize(
+    ("s", "q", "block", "expected"),
+    [
+        ([1e200] * 3, 1, False, [-1e200 / 3] * 3),  # s_bar is 1e600
+        ([1e200] * 3, 1, True, [-1e200 / 3] * 3),
+        ([1e-200] * 2, 2, False, [0.5**0.5] * 2),
+        ([1.0, 1e-200, 1e-200], 1, False, [0.5, 5e199, 5e199]),  # j is (1e-400, 1e-200, 1e-200)
+        ([0.0, 1e200, -1e200], 2, False, [-1.0, 0, 0]),  # j is (-1e400, 0, 0)
+        ([0.0, 1e200, 1e200], 2, True, [3**-0.5, 0, 0]),
+        ([0.0, 1e-200, 1e-200], 3, False, [10 ** (-400 / 3), 0, 0]),
+    ],
+)
+def test_velocity_is_right_wherever_it_can_be_represented(s, q, block, expected):
+    np.testing.assert_allclose(velocity(s, 1.0, q, block), expected, rtol=1e-13)
+
+
+@pytest.mark.parametrize("q", [1, 1.5, 2, 3])
+def test_velocity_in_float32_is_right_wherever_it_can_be_represented(q):
+    for size in (1e-25, 1e12):
+        s = (size * layers(3)).astype(np.float32)
+        expected = velocity(s, 1.0, q)
+        if abs(expected).max() < 1e38 and abs(expected).min() > 1e-37:
+            actual = host(modes.velocity(on(s), 1.0, q))
+            assert actual.dtype == np.float32
+            np.testing.assert_allclose(actual, expected, rtol=1e-5)
+
+
+def test_targets_far_from_the_layers_count():
+    assert velocity([1e-200, 1e-200], 1e300, 2)[0] == pytest.approx(1e300 / 2**0.5, rel=1e-14)
+    np.testing.assert_allclose(velocity([1e-200, 1e-200], 0.0, 1), -5e-201, rtol=1e-14)
+    assert velocity([2.0**600, 2.0**-610], 2.0**-12, 1)[1] == -(2.0**-10 - 2.0**-12) / 2.0**600
+
+
+@pytest.mark.parametrize("eps", [1e-300, 1e-150, 1.7e308])
+@pytest.mark.parametrize("size", [1e-120, 1.0, 1e60])
+def test_damping_of_any_size(eps, size):
+    """Against mpmath: -(eps+1) s_Delta j / (eps + ||j||^2)."""
+    s = size * layers(3)
+    with mpmath.workdps(30):
+        m, e = [mpmath.mpf(float(x)) for x in s], mpmath.mpf(eps)
+        j = [m[1] * m[2], m[0] * m[2], m[0] * m[1]]
+        factor = -(e + 1) * (m[0] * m[1] * m[2] - 1) / (e + sum(x * x for x in j))
+        exact = [float(factor * x) for x in j]
+    np.testing.assert_allclose(host(modes.regularised(on(s), 1.0, eps)), exact, rtol=1e-13)
+
+
+def test_results_out_of_range_are_refused():
+    big = on(np.full(3, 1e200))
+    for call in (
+        lambda: modes.velocity(big, 1.0, math.inf),
+        lambda: modes.speed(big, 1.0, 3),
+        lambda: modes.velocity(on(np.full(3, 1e-200)), 1.0, 1),
+        lambda: modes.regularised(big, 1.0, 1e300),
+        lambda: modes.invariants(big),
+        lambda: modes.velocity(on(np.full(3, 1e20, np.float32)), 1.0, math.inf),
+    ):
+        with pytest.raises(FloatingPointError, match="a result is beyond the range of float"):
+            call()
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_precision_is_kept(dtype):
     s = on(layers(3).astype(dtype))
@@ -567,6 +627,37 @@ def test_limits_of_the_solution():
     assert modes.solution(np.zeros((3, 1)), 1.0, [0.1, 0.2], 1).shape == (3, 2)
 
 
+def test_solution_where_powers_of_the_target_are_out_of_range():
+    """s_star^p is 1e390, 1e310 and 1e-400; T is of the size of 1 or 0."""
+    assert modes.solution(0, 1e300, 0.5, 1.3) == 0.5
+    T = 1e-308 * 10.0**2 * 1e308
+    s = modes.solution(1e-308, 1e200, 1e198, 1.55)
+    assert s == pytest.approx(1e200 * modes.solution(T, 1.0, 0.01, 1.55), rel=1e-12)
+    assert modes.time_to(0.5, 1e200, 1e198, 1.55) * 1e305 == pytest.approx(
+        modes.time_to(0.5, 1.0, 0.01, 1.55) * 1e-5, rel=1e-12
+    )
+    assert modes.solution(1.0, 1e-200, 1e-201, 2) == 1e-201  # at rest but for 1e-400
+    assert modes.solution(1e-170, 1.0, 0.0, 0.5) == 0  # t^2 / 4 underflows
+    assert modes.solution(1e300, 1e-200, 1e-201, 2, 1e100) == pytest.approx(1e-201, rel=1e-13)
+
+
+def test_starts_and_times_out_of_range_are_refused():
+    apart = "s0 and s_star are too far apart: their ratio is out of range"
+    for s_star, s0 in ((1e200, 1e-200), (1e-200, 1e200)):
+        for call in (
+            lambda s0=s0, s_star=s_star: modes.solution(1.0, s_star, s0, 1),
+            lambda s0=s0, s_star=s_star: modes.time_to(0.5, s_star, s0, 0),
+            lambda s0=s0, s_star=s_star: modes.escape_time(s_star, s0, 1.5),
+        ):
+            with pytest.raises(FloatingPointError, match=apart):
+                call()
+    assert modes.solution(1.0, 1e-200, 0.0, 1) == 0
+    with pytest.raises(FloatingPointError, match=r"eta_bar s_star\^p t underflows"):
+        modes.solution(1e-10, 1e-158, 1e149, 2)
+    with pytest.raises(FloatingPointError, match="s_bar' overflows"):
+        modes.map_velocity(1e200, 1.0, 2)
+
+
 def test_time_to_what_is_never_reached_is_infinite():
     never = modes.time_to([0.5, 1, 1.5, 0.2, 3, 1], 1.0, [1, 0.5, 0.5, 0.3, 2, 2], 1)
     assert (never == math.inf).all()
@@ -579,8 +670,10 @@ def test_time_to_what_is_never_reached_is_infinite():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"s": np.ones((0, 2))}, r"s has shape \(0, 2\); expected floats \(d, ..\), d >= 1"),
-        ({"s": np.ones(3, int)}, r"s has shape \(3,\); expected floats"),
+        ({"s": np.ones((0, 2))}, r"of shape \(0, 2\); expected an array of floats \(d, ..\), d >= 1"),
+        ({"s": np.ones(3, int)}, r"s is ndarray of shape \(3,\); expected an array of floats"),
+        ({"s": np.ma.array([1.0, 2.0])}, r"s is MaskedArray of shape \(2,\); expected an array .*, without a mask"),
+        ({"s": [1.0, 2.0]}, r"s is list of shape None; expected an array of floats \(d, ..\), d >= 1 layers"),
         ({"s": np.array([1, math.nan])}, "s has non-finite entries"),
         ({"s_star": -1.0}, "s_star has an entry that is negative or not finite"),
         ({"s_star": math.inf}, "s_star has an entry that is negative or not finite"),
@@ -592,7 +685,7 @@ def test_time_to_what_is_never_reached_is_infinite():
 )
 def test_bad_layers_are_refused(arguments, message):
     given = {"s": np.ones(2), "s_star": 1.0, "eta": 1.0, "q": 2} | arguments
-    given = {name: on(value) if isinstance(value, np.ndarray) else value for name, value in given.items()}
+    given = {name: on(value) if type(value) is np.ndarray else value for name, value in given.items()}
     for rule in (modes.velocity, modes.speed):
         with pytest.raises(ValueError, match=message):
             rule(**given)
