@@ -140,7 +140,6 @@ class ShiftedReLUAverages(Averages):
         from scipy.special import erf, ndtr
 
         k = np.minimum(abs(self.s) / scale, 100)  # where Q and e are 0, and squares do not overflow
-        from scipy.special import erf, ndtr
 
         Q = ndtr(-k)
         e = np.exp(-k * k / 2) / math.sqrt(2 * math.pi) - k * Q

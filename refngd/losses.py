@@ -97,7 +97,8 @@ class CrossEntropy(Loss):
         return others - y * others.sum(1, keepdims=True)  # p - y would cancel where p is near 1
 
     def whiten(self, s: Signals, y: Array) -> tuple[Signals, Array]:
-        R, e = hessian_root(checked_signals("s", s).f, y, self.rho)
+        self.check_pair(checked_signals("s", s).f, y)
+        R, e = hessian_root(s.f, y, self.rho)
         return replace(s, delta=[R @ d for d in s.delta]), e
 
     def velocity(self, f: Array, y: Array, alpha: float = 1.0) -> Array:
