@@ -11,12 +11,12 @@ import io
 import math
 import os
 import tarfile
-import zipfile
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -38,6 +38,7 @@ MNIST_MIRRORS = "https://ossci-datasets.s3.amazonaws.com/mnist/", "https://stora
 CIFAR10 = {"train": [f"data_batch_{k}.bin" for k in range(1, 6)], "test": ["test_batch.bin"]}
 CIFAR10_BATCH = 10_000  # images in each of these files
 CIFAR10_MIRRORS = ("https://www.cs.toronto.edu/~kriz/",)
+NPZ_LIMIT = 2**32  # bytes: a small file can unpack to more than any memory
 
 
 @dataclass(frozen=True)
@@ -156,25 +157,32 @@ def teacher_student(
 def load_npz(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     """`x` (n, M_0) and integer `labels` (n,) of a .npz file, read without pickle.
 
-    Raises ValueError, naming the file, if it is missing, unreadable or holds something else.
+    Raises ValueError, naming the file, if it is missing, unreadable, larger than NPZ_LIMIT or holds something else.
     """
     try:
-        with open(path, "rb") as handle:
+        with _opened(path) as handle:
             file = np.load(handle, allow_pickle=False)
             missing = {"x", "labels"} - set(getattr(file, "files", ()))
             if missing:
                 raise ValueError(f"it has no array {sorted(missing)}; expected 'x' (n, M_0) and 'labels' (n,)")
+            size = sum(member.file_size for member in file.zip.infolist())
+            if size > NPZ_LIMIT:
+                raise ValueError(f"it unpacks to {size} bytes; expected at most {NPZ_LIMIT}")
             x, labels = file["x"], file["labels"]
-    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+            if not (isinstance(x, np.ndarray) and isinstance(labels, np.ndarray)):
+                raise ValueError("x or labels is not an array: its header is missing")
+    except Exception as error:  # of a dozen kinds: zip, zlib, and NumPy, which parses headers as Python
         raise ValueError(f"cannot read {path}: {error}") from error
     if x.ndim != 2 or labels.shape != (len(x),) or x.dtype.kind not in "fiu" or labels.dtype.kind not in "iu":
         raise ValueError(
             f"{path} holds x {x.dtype} {x.shape} and labels {labels.dtype} {labels.shape}; "
             "expected numbers (n, M_0) and integers (n,)"
         )
+    if 8 * x.size > NPZ_LIMIT:
+        raise ValueError(f"{path} holds x {x.shape}, {8 * x.size} bytes as float64; expected at most {NPZ_LIMIT}")
     if not np.isfinite(x).all():
         raise ValueError(f"{path}: x has non-finite entries")
-    return x.astype(float), labels
+    return x.astype(float, copy=False), labels
 
 
 def read_idx(path: str | Path, shape: tuple[int, ...]) -> np.ndarray:
@@ -296,10 +304,17 @@ def _fetched(name: str, mirrors: Sequence[str]) -> Path:
     raise ValueError(f"cannot fetch {name}; get it elsewhere and give its folder. " + "; ".join(failures))
 
 
+def _opened(path: str | Path) -> IO[bytes]:
+    """The file, open to read. Raises OSError for what is none: a pipe may never say a word, a device never end."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise OSError("it is not a file")
+    return open(path, "rb")
+
+
 def _content(path: str | Path, size: int) -> bytes:
     """The `size` bytes of a file, unpacked if it is a .gz. Raises ValueError for fewer, or more, which stay unread."""
     try:
-        with gzip.open(path) if Path(path).suffix == ".gz" else open(path, "rb") as file:
+        with _opened(path) as packed, gzip.open(packed) if Path(path).suffix == ".gz" else packed as file:
             content = file.read(size + 1)  # to the end, so that gzip compares its checksum
     except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"cannot read {path}: {error}") from error
@@ -309,7 +324,7 @@ def _content(path: str | Path, size: int) -> bytes:
 def _members(path: Path, names: Sequence[str], size: int) -> list[bytes]:
     """The files `names`, of `size` bytes each, of the published archive. Raises ValueError for any other archive."""
     try:
-        with open(path, "rb") as file:
+        with _opened(path) as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error}") from error

@@ -6,6 +6,7 @@
 
 Theta_bar is the `coefficient` of an approximation, which makes this (5) for gradient descent, (13) for exact natural
 gradient, and (16), (18), (21). Where Theta_bar = alpha I it reads f_t = y + (1 - alpha eta)^t (f_0 - y).
+That is the squared error; `CrossEntropyFlow` is the cross-entropy.
 """
 
 import math
@@ -15,8 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from .arrays import Array, array_module, to_device
-from .checks import checked_rate, checked_symmetric, checked_whole
+from .checks import checked_array, checked_rate, checked_symmetric, checked_whole
 from .jacobian import push
+from .losses import cross_entropy, softmax
 from .network import Signals
 from .spectral import cutoff, eigen, eigenvalues
 
@@ -121,6 +123,74 @@ class Dynamics:
                 f"Theta_bar(x', x) is {cross.shape} and f0 {f0.shape}; expected (N'C, NC) or (N', N), (N', C)"
             )
         return f0 + (cross @ self.accumulated(t).reshape(cross.shape[1], -1)).reshape(f0.shape)
+
+
+class CrossEntropyFlow:
+    """The linearised training of f_0 (N, C) by the cross-entropy as its rho -> 0, in continuous time; THEORY 7.
+
+    Where Theta_bar = alpha I for every loss, so for `Exact`, `BlockDiagonal` and all others that a Sigma couples, every
+    probability goes to its target at the same rate. The logit of the target rises above the others, which keep their
+    differences, by a:
+
+        p_t     = y + (p_0 - y) e^{-alpha eta t}
+        a_n     = alpha eta t + log(1 + (1 - e^{-alpha eta t}) (1 - p_{0,ny}) / p_{0,ny})
+        f_t(x') = f_0(x') + Theta_bar(x', x) R_t,    R_t = a (y - 1 / C) / alpha
+
+    A step of `train` or `linearized_training` is one of Euler's with the time step 1, close to this for alpha eta << 1
+    and p_0 of the targets not much smaller.
+
+    Raises ValueError for shapes that do not match, y that are not one-hot, and eta or alpha that are not > 0.
+
+    f0: (N, C), the outputs of the training samples.
+    y: (N, C), one-hot.
+    eta: the learning rate.
+    alpha: the isotropy constant, `Fisher.alpha`.
+    """
+
+    def __init__(self, f0: Array, y: Array, eta: float, alpha: float = 1.0) -> None:
+        checked_array("y", y, checked_array("f0", f0, ("N", "C")).shape, f0)
+        cross_entropy.check(y)
+        self.f0, self.y, self.eta = f0, y, checked_rate(eta)
+        if not (math.isfinite(alpha) and alpha > 0):
+            raise ValueError(f"alpha is {alpha}; expected a finite number > 0")
+        self.alpha = float(alpha)
+
+    def probabilities(self, t: float) -> Array:
+        """p_t (N, C) of the training samples at the time t >= 0."""
+        x, p = self._time(t), softmax(self.f0)
+        others = p * (1 - self.y)
+        grown = p - math.expm1(-x) * others.sum(1, keepdims=True)  # p + (1 - e^{-x}) (1 - p), for the target
+        return math.exp(-x) * others + self.y * grown
+
+    def accumulated(self, t: float) -> Array:
+        """R_t (N, C) at the time t >= 0."""
+        xp, x = array_module(self.f0), self._time(t)
+        target = (self.f0 * self.y).sum(1, keepdims=True)
+        rest = xp.where(self.y > 0, -math.inf, self.f0 - target)  # log p_c / p_y of the others
+        top = rest.max(1, keepdims=True)
+        log_odds = top + xp.log(xp.exp(rest - top).sum(1, keepdims=True))  # log (1 - p_y) / p_y
+        v = log_odds + (math.log(-math.expm1(-x)) if x else -math.inf)
+        a = x + xp.maximum(v, 0) + xp.log1p(xp.exp(-abs(v)))  # x + log (1 + e^v)
+        return a * (self.y - 1 / self.y.shape[1]) / self.alpha
+
+    def predict(self, cross: Array, f0: Array, t: float) -> Array:
+        """f_t(x') (N', C), up to one number for each sample.
+
+        Raises ValueError for shapes that do not match.
+
+        cross: (N'C, NC), `coefficient(test, losses.centred(train))`; or (N', N), that of infinite width.
+        f0: (N', C), f_0(x').
+        t: the time, >= 0.
+        """
+        n = len(self.f0) if cross.shape[1:] == self.f0.shape[:1] else self.f0.size
+        checked_array("f0", f0, ("N'", self.f0.shape[1]), self.f0)
+        checked_array("cross", cross, (len(f0) * n // len(self.f0), n), f0)
+        return f0 + (cross @ self.accumulated(t).reshape(n, -1)).reshape(f0.shape)
+
+    def _time(self, t: float) -> float:
+        if not (math.isfinite(t) and t >= 0):
+            raise ValueError(f"t is {t}; expected a finite number >= 0")
+        return self.alpha * self.eta * float(t)
 
 
 def linearized(s: Signals, W0: list[Array], W: list[Array]) -> Array:

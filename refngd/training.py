@@ -114,9 +114,9 @@ def linearized_training(
     """Outputs at t = 0, 1, .. of the network linearised at s[0], of the training samples, and at s[1:], of others.
 
     Literally (S.24), for any loss: J stays what it is, e and the output Hessian follow the outputs.
-    Raises FloatingPointError once they are not finite.
+    Raises ValueError unless eta > 0, FloatingPointError once the outputs are not finite.
     """
-    f = [signals.f for signals in s]
+    eta, f = checked_rate(eta), [signals.f for signals in s]
     while True:
         if not array_module(f[0]).isfinite(f[0]).all():
             raise FloatingPointError("the linearised training diverges")

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import socket
 import struct
 import sys
@@ -347,6 +348,15 @@ def test_without_pooch_the_extra_is_named(monkeypatch):
             load()
 
 
+@pytest.mark.parametrize("name", [IMAGES, f"{IMAGES}.gz"])
+def test_a_pipe_is_no_file_and_is_not_waited_for(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(ValueError, match=f"cannot read .*{name}: it is not a file"):
+        datasets.read_idx(tmp_path / name, (40, 28, 28))
+    with pytest.raises(ValueError, match="is missing, or has neither"):
+        datasets.mnist("train", tmp_path)
+
+
 # Preprocessing and the command
 
 
@@ -403,4 +413,4 @@ def test_the_command_reads_them_from_a_folder(mnist, cifar10, tmp_path, capsys, 
     assert record["results"]["BlockDiagonal"]["alpha"] == pytest.approx(3)
     with pytest.raises(SystemExit):
         main([*arguments, "-N", "1000"])
-    assert f"{name}: N is 1000; expected 1 <= N <= " in capsys.readouterr().err
+    assert f"{name}: -N is 1000; expected 1 <= N <= " in capsys.readouterr().err
