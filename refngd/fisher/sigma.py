@@ -122,7 +122,8 @@ class Layerwise(Fisher):
         the rows of J, such as that of confident and unsure samples.
         """
         small = any(M * k < s.f.size for M, k in s.shapes)
-        as_given = rho or q != 1 or self.rcond is not None or small or not _has_one_in_range(Sigma)
+        alone = len(Sigma) == 1  # whose system is balanced in `refined_inverse`
+        as_given = alone or rho or q != 1 or self.rcond is not None or small or not _has_one_in_range(Sigma)
         return [(s, E)] if as_given else [_balanced(s, E), (s, E)]
 
     def _kernel_coefficient(self, cross, train, rho, q):
