@@ -22,15 +22,27 @@ weights and down to the singular values of J that rounding leaves.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from .arrays import Array, array_module, kind, require_memory
-from .checks import checked_array, checked_damping, checked_finite, checked_rcond, checked_symmetric
+from .arrays import Array, array_module, require_memory
+from .checks import (
+    checked_array,
+    checked_damping,
+    checked_flag,
+    checked_instance,
+    checked_list,
+    checked_number,
+    checked_rcond,
+    checked_shape,
+    checked_symmetric,
+    shown,
+)
 from .jacobian import shaped
 from .spectral import cutoff, damped, eigen, gain, inverse, largest, root_svd
 
@@ -55,8 +67,7 @@ class Statistics:
 
     def __post_init__(self) -> None:
         checked_array("w_star", self.w_star, ("n_out", "n_in"))
-        if not math.isfinite(self.const):
-            raise ValueError(f"const is {self.const}; expected a finite number")
+        object.__setattr__(self, "const", checked_number("const", self.const, "a finite number", math.isfinite))
         if self.S is not None:
             checked_array("S", self.S, 2 * self.w_star.shape[1:], self.w_star)
             _, t, _ = root_svd(self.S)
@@ -66,7 +77,8 @@ class Statistics:
     def of(cls, x: Array, y: Array) -> "Statistics":
         """The statistics of samples x (P, n_in) with targets y (P, n_out).
 
-        Raises ValueError for other arguments, and if Sigma_x = x^T x / P is singular.
+        Raises ValueError for other arguments, and if Sigma_x = x^T x / P is singular; FloatingPointError if the least
+        loss overflows.
         """
         checked_array("x", x, ("P", "n_in"))
         checked_array("y", y, (len(x), "n_out"), x)
@@ -75,7 +87,10 @@ class Statistics:
         _require_regular(t > 0, n_in)
         V = V_t / t
         w_star = (y.T @ U / t) @ V.T
-        return cls(w_star, V_t @ V.T / math.sqrt(P), float(((y - x @ w_star.T) ** 2).sum()) / (2 * P))
+        rest = norm([y - x @ w_star.T]) / math.sqrt(2 * P)
+        if math.isinf(rest * rest):
+            raise FloatingPointError("the least loss is beyond the range of float64: rescale y")
+        return cls(w_star, V_t @ V.T / math.sqrt(P), rest * rest)
 
     @classmethod
     def with_covariance(cls, w_star: Array, Sigma_x: Array, const: float = 0.0) -> "Statistics":
@@ -126,12 +141,10 @@ class Rule:
 
     def __post_init__(self) -> None:
         rho, q = checked_damping(self.rho, self.q)
-        if not self.clip > 0:
-            raise ValueError(f"clip is {self.clip}; expected a number > 0")
-        checked_rcond(self.rcond)
-        object.__setattr__(self, "clip", float(self.clip))  # NumPy scalars would promote float32 arrays
-        object.__setattr__(self, "rho", rho)
-        object.__setattr__(self, "q", q)
+        numbers = dict(rho=rho, q=q, clip=checked_number("clip", self.clip, "a number > 0", lambda v: v > 0))
+        for name, value in (numbers | dict(rcond=checked_rcond(self.rcond))).items():
+            object.__setattr__(self, name, value)
+        checked_flag("block", self.block), checked_flag("regularised", self.regularised)
 
     def update(self, w: list[Array], data: Statistics) -> list[Array]:
         """u, a list like w; 0 where J = 0.
@@ -150,17 +163,19 @@ class Rule:
 
 
 def product(w: list[Array]) -> Array:
-    """w_bar = w_d .. w_1 (n_out, n_in)."""
-    w_bar = w[0]
-    for w_i in w[1:]:
-        w_bar = w_i @ w_bar
-    return w_bar
+    """w_bar = w_d .. w_1 (n_out, n_in). Raises ValueError unless w is a list of finite matrices that chain."""
+    check_chain(w)
+    return _product(w)
+
+
+def _product(w: list) -> Any:
+    return reduce(lambda w_bar, w_i: w_i @ w_bar, w)
 
 
 def partial_products(w: list[Array], S: Array | None = None) -> tuple[list[Array], list[Array]]:
     """L_1, .., L_d, L_i (n_out, n_i), and R_1, .., R_d, R_i (n_{i-1}, n_in), with S (n_in, n_in) if there is one.
 
-    Raises ValueError, as all that calls it, unless the widths of w chain.
+    Raises ValueError, as all that calls it, unless w is a list of finite matrices that chain.
     """
     check_chain(w)
     xp, dtype = array_module(w[0]), w[0].dtype
@@ -182,14 +197,14 @@ def partial_pairs(w: list[Array], S: Array | None) -> Iterator[tuple[Array, Arra
 
 
 def displacement(w: list[Array], data: Statistics) -> Array:
-    """E = Delta S (n_out, n_in), Huh (1). w and data are taken to fit: see `check`."""
-    Delta = product(w) - data.w_star
+    """E = Delta S (n_out, n_in), Huh (1); nan where w is not finite. Raises ValueError unless w and data fit."""
+    check(w, data, checked_shape)
+    Delta = _product(w) - data.w_star
     return Delta if data.S is None else Delta @ data.S
 
 
 def loss(w: list[Array], data: Statistics) -> float:
     """E[||w_bar x - y||^2] / 2, Huh (1); inf or nan where it overflows. Raises ValueError unless w and data fit."""
-    check_fit(w, data)
     with np.errstate(all="ignore"):  # inf and nan are for the caller to judge
         return float((displacement(w, data) ** 2).sum()) / 2 + data.const
 
@@ -200,7 +215,7 @@ def push(w: list[Array], dw: list[Array], S: Array | None = None) -> Array:
     Raises ValueError for a dw unlike w.
     """
     pairs = partial_pairs(w, S)
-    _checked_like("dw", dw, [w_i.shape for w_i in w], w)
+    checked_list("dw", dw, [w_i.shape for w_i in w], w[0])
     return sum(L @ dw_i @ R for (L, R), dw_i in zip(pairs, dw, strict=True))
 
 
@@ -228,7 +243,7 @@ def hessian_product(w: list[Array], dw: list[Array], data: Statistics) -> list[A
     Raises as `push` and `gradient`.
     """
     check(w, data)
-    _checked_like("dw", dw, [w_i.shape for w_i in w], w)
+    checked_list("dw", dw, [w_i.shape for w_i in w], w[0])
     E, S, d = displacement(w, data), data.S, len(w)
     L, R = partial_products(w, S)
     dL, dR = [0 * L[-1]] * d, [0 * R[0]] * d  # the changes of L_i and R_i, by the product rule
@@ -247,7 +262,7 @@ def null_update(w: list[Array], m: Sequence[Array]) -> list[Array]:
     Raises ValueError for other shapes.
     """
     check_chain(w)
-    _checked_like("m", m, [2 * w_i.shape[:1] for w_i in w[:-1]], w)
+    checked_list("m", m, [2 * w_i.shape[:1] for w_i in w[:-1]], w[0])
     dw = [0 * w_i for w_i in w]
     for i, m_i in enumerate(m):
         dw[i] = dw[i] + m_i @ w[i]
@@ -284,58 +299,61 @@ def _kernel(pairs: Pairs) -> Array:
 
 
 def conserved(w: list[Array]) -> list[Array]:
-    """c_1, .., c_{d-1}, c_i (n_i, n_i): constant under every full rule, damped and clipped ones included, Huh (15)."""
+    """c_1, .., c_{d-1}, c_i (n_i, n_i): constant under every full rule, damped and clipped ones included, Huh (15).
+
+    Raises ValueError unless w is a list of finite matrices that chain.
+    """
+    check_chain(w)
     return [a @ a.T - b.T @ b for a, b in pairwise(w)]
 
 
 def euler_drift(u: list[Array], h: float) -> list[Array]:
-    """What a step w - h u of a full rule adds to `conserved`: h^2 (u_i u_i^T - u_{i+1}^T u_{i+1}), exactly."""
+    """What a step w - h u of a full rule adds to `conserved`: h^2 (u_i u_i^T - u_{i+1}^T u_{i+1}), exactly.
+
+    Raises as `conserved`, and for an h that is not finite.
+    """
+    check_chain(u, name="u")
+    h = checked_number("h", h, "a finite number", math.isfinite)
     return [h * h * c for c in conserved(u)]
 
 
 def norm(w: list[Array]) -> float:
-    """||w|| = sqrt(sum_i ||w_i||_F^2), whatever the scale; nan or inf where w is not finite."""
-    sizes = [float(abs(w_i).max()) for w_i in w]
+    """||w|| = sqrt(sum_i ||w_i||_F^2), whatever the scale; nan or inf where w is not finite.
+
+    Raises ValueError unless w is a list of matrices.
+    """
+    sizes = [float(abs(w_i).max()) for w_i in _checked_matrices("w", w, checked_shape)]
     top = max(sizes)
     if not 0 < top < math.inf or math.isnan(sum(sizes)):
         return sum(sizes)
     return top * math.sqrt(sum(float(((w_i / top) ** 2).sum()) for w_i in w))
 
 
-def check(w: list[Array], data: Statistics) -> None:
-    """Raise ValueError unless w fits data and is finite."""
-    check_fit(w, data)
-    for i, w_i in enumerate(w):
-        checked_finite(f"w[{i}]", w_i)
-
-
-def check_chain(w: list[Array]) -> None:
-    """Raise ValueError unless w is a list of matrices (n_1, n_0), (n_2, n_1), ..; their kind is `check_fit`'s."""
-    if not isinstance(w, (list, tuple)):
-        raise ValueError(f"w is a {type(w).__name__}; expected a list of matrices")
-    shapes = [getattr(w_i, "shape", None) for w_i in w]
-    chained = all(s is not None and len(s) == 2 for s in shapes) and all(a[0] == b[1] for a, b in pairwise(shapes))
-    if not (shapes and chained):
-        raise ValueError(f"w has shapes {shapes}; expected (n_1, n_0), (n_2, n_1), .., (n_d, n_{{d-1}})")
-
-
-def check_fit(w: list[Array], data: Statistics) -> None:
-    """Raise ValueError unless the widths of w chain, and w is of the kind of data and maps as w_star does."""
-    check_chain(w)
+def check(w: list[Array], data: Statistics, each: Callable[..., Array] = checked_array) -> None:
+    """Raise ValueError unless w is a list as `check_chain` asks for, of the kind of data, and maps as w_star does."""
+    checked_instance("data", data, Statistics, "the Statistics of a data set")
+    check_chain(w, each)
     n_out, n_in = len(w[-1]), w[0].shape[1]
     if (n_out, n_in) != data.w_star.shape:
         raise ValueError(f"w maps {n_in} inputs to {n_out} outputs; w_star is {data.w_star.shape}")
-    kinds = {kind(w_i) for w_i in w}
-    if kinds != {kind(data.w_star)}:
-        raise ValueError(f"w is {', '.join(sorted(kinds))}; expected {kind(data.w_star)} as w_star")
+    checked_shape("w[0]", w[0], w[0].shape, data.w_star)
 
 
-def _checked_like(name: str, given: Sequence[Array], shapes: list[tuple[int, int]], w: list[Array]) -> None:
-    """Raise ValueError unless `given` has a finite matrix of each of these shapes, of the kind of w."""
-    if len(given) != len(shapes):
-        raise ValueError(f"{name} has {len(given)} matrices; expected {len(shapes)}")
-    for i, (a, shape) in enumerate(zip(given, shapes, strict=True)):
-        checked_array(f"{name}[{i}]", a, shape, w[0])
+def check_chain(w: list[Array], each: Callable[..., Array] = checked_array, name: str = "w") -> None:
+    """Raise ValueError unless w is a list of finite matrices (n_1, n_0), (n_2, n_1), .. of one kind.
+
+    each: `checked_shape` where it is not to be asked whether they are finite.
+    """
+    shapes = [w_i.shape for w_i in _checked_matrices(name, w, each)]
+    if any(a[0] != b[1] for a, b in pairwise(shapes)):
+        raise ValueError(f"{name} has shapes {shapes}; expected (n_1, n_0), (n_2, n_1), .., (n_d, n_{{d-1}})")
+
+
+def _checked_matrices(name: str, w: list[Array], each: Callable[..., Array]) -> list[Array]:
+    """w, if it is a list of matrices of one kind, of which there is one at least."""
+    if not (isinstance(w, (list, tuple)) and w):
+        raise ValueError(f"{name} is {shown(w)}; expected a list of matrices")
+    return [each(f"{name}[{i}]", w_i, ("n", "m"), w[0] if i else None) for i, w_i in enumerate(w)]
 
 
 def _require_regular(live: Array, n_in: int) -> None:
@@ -398,7 +416,7 @@ def _scaled_factors(w: list[Array], data: Statistics) -> tuple[list[_Scaled], li
     """L_i, R_i and E, as `partial_products` and `displacement` have them, where these would leave the range."""
     layers, S = [_Scaled.of(w_i) for w_i in w], _Scaled.of(data.root)
     last = _Scaled.of(array_module(w[0]).eye(len(w[-1]), dtype=w[0].dtype))
-    Delta = product(layers) - _Scaled.of(data.w_star)
+    Delta = _product(layers) - _Scaled.of(data.w_star)
     return *_chains(layers, S, last), Delta if data.S is None else Delta @ S
 
 

@@ -262,6 +262,16 @@ def has_nan(v):
     return type(last) is np.ndarray and last.dtype == float and not np.isfinite(last).all()
 
 
+def are_matrices(v):
+    return type(v) is list and len(v) > 0 and all(type(w) is np.ndarray and w.dtype == float and w.ndim == 2 for w in v)
+
+
+def chain(good):
+    """Lists of matrices that nothing else has to fit: `matrices` less those that chain as well."""
+    shapes = [*({w.shape for w in good}), *({w.T.shape for w in good})]
+    return but(matrices, lambda v: are_matrices(v) and not has_nan(v) and all(w.shape in shapes for w in v))(good)
+
+
 def both(good):
     """Signals that other signals or weights have to fit."""
     return [*signals(good), (OTHER, REFUSED)]
@@ -586,19 +596,23 @@ ENTRIES = {
     "datasets.accuracy": (datasets.accuracy, dict(f=(array(), S.f), y=(array(), Y))),
     "deep_linear.Statistics": (
         deep_linear.Statistics,
-        dict(w_star=(array(0), STATISTICS.w_star), S=(but(array(), is_none), STATISTICS.S), const=(finite_number, 0.5)),
+        dict(
+            w_star=(array(0), STATISTICS.w_star),
+            S=(but(array(), lambda v: v is None or is_zero(v)), STATISTICS.S),
+            const=(finite_number, 0.5),
+        ),
     ),
-    "deep_linear.Statistics.of": (deep_linear.Statistics.of, dict(x=(array(), X), y=(array(1), Y))),
+    "deep_linear.Statistics.of": (deep_linear.Statistics.of, dict(x=(but(array(1), is_zero), X), y=(array(1), Y))),
     "deep_linear.Statistics.with_covariance": (
         deep_linear.Statistics.with_covariance,
         dict(w_star=(array(0), STATISTICS.w_star), Sigma_x=(array(), COVARIANCE), const=(finite_number, 0.5)),
     ),
     "deep_linear.Rule": (deep_linear.Rule, RULE),
     "deep_linear.Rule.update": (deep_linear.Rule(2).update, DEEP),
-    "deep_linear.product": (deep_linear.product, dict(w=(matrices, LINEAR))),
-    "deep_linear.partial_products": (deep_linear.partial_products, dict(w=(matrices, LINEAR))),
-    "deep_linear.displacement": (deep_linear.displacement, DEEP),
-    "deep_linear.loss": (deep_linear.loss, DEEP),
+    "deep_linear.product": (deep_linear.product, dict(w=(chain, LINEAR))),
+    "deep_linear.partial_products": (deep_linear.partial_products, dict(w=(chain, LINEAR))),
+    "deep_linear.displacement": (deep_linear.displacement, DEEP | dict(w=(but(matrices, has_nan), LINEAR))),
+    "deep_linear.loss": (deep_linear.loss, DEEP | dict(w=(but(matrices, has_nan), LINEAR))),
     "deep_linear.push": (deep_linear.push, dict(w=(matrices, LINEAR), dw=(matrices, LINEAR))),
     "deep_linear.pull": (deep_linear.pull, dict(w=(matrices, LINEAR), Lambda=(array(), STATISTICS.w_star))),
     "deep_linear.gradient": (deep_linear.gradient, DEEP),
@@ -610,12 +624,12 @@ ENTRIES = {
         deep_linear.hessian_product,
         dict(w=(matrices, LINEAR), dw=(matrices, LINEAR), data=(instance, STATISTICS)),
     ),
-    "deep_linear.null_update": (deep_linear.null_update, dict(w=(matrices, LINEAR), m=(matrices, [np.eye(4)]))),
+    "deep_linear.null_update": (deep_linear.null_update, dict(w=(matrices, LINEAR), m=(chain, [np.eye(4)]))),
     "deep_linear.multiplier": (deep_linear.multiplier, DEEP | OPTIONS | dict(rcond=(rcond, 0.0))),
-    "deep_linear.kernel": (deep_linear.kernel, dict(w=(matrices, LINEAR))),
-    "deep_linear.conserved": (deep_linear.conserved, dict(w=(matrices, LINEAR))),
-    "deep_linear.euler_drift": (deep_linear.euler_drift, dict(u=(matrices, LINEAR), h=(finite_number, 0.1))),
-    "deep_linear.norm": (deep_linear.norm, dict(w=(matrices, LINEAR))),
+    "deep_linear.kernel": (deep_linear.kernel, dict(w=(chain, LINEAR))),
+    "deep_linear.conserved": (deep_linear.conserved, dict(w=(chain, LINEAR))),
+    "deep_linear.euler_drift": (deep_linear.euler_drift, dict(u=(chain, LINEAR), h=(finite_number, 0.1))),
+    "deep_linear.norm": (deep_linear.norm, dict(w=(but(chain, has_nan), LINEAR))),
     "linear_training.descend": (lambda **k: list(linear_training.descend(**k)), FOLLOW | dict(steps=(whole(0, 3), 2))),
     "linear_training.flow": (
         linear_training.flow,
@@ -697,7 +711,7 @@ EXEMPT = {
     ),
     **dict.fromkeys(("rn.Exact.Sigma", "rn.BlockDiagonal.Sigma"), INTERNAL),
     **dict.fromkeys(("rn.shifted_relu.phi", "rn.shifted_relu.derivative"), "act on arrays of any kind"),
-    **{f"deep_linear.{f}": INTERNAL for f in ("check", "check_chain", "check_fit", "partial_pairs", "singular_cutoff")},
+    **{f"deep_linear.{f}": INTERNAL for f in ("check", "check_chain", "partial_pairs", "singular_cutoff")},
     **{f"linear_training.{f}": INTERNAL for f in ("jump", "unbounded")},
     **{f"rn.{f}.kernel_coefficient": "never defined" for f in ("Unitwise", "Entrywise", "QuasiDiagonal")},
     **{f"{cls}.check_pair": INTERNAL for cls in ("losses.MSE", "rn.CrossEntropy")},
@@ -710,7 +724,6 @@ PENDING = (  # beginnings of the names of what is still to be mended
     "rn.shifted_relu",
     "rn.KFAC",
     "rn.Layerwise",
-    "deep_linear.",
     "linear_training.",
     "modes.",
 )
