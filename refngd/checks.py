@@ -147,6 +147,16 @@ def checked_numbers(name: str, a: Any, shape: tuple[int | str, ...]) -> Array:
     return checked_array(name, a.astype(np.float64) if is_whole else a, shape)
 
 
+def checked_values(name: str, values: Any) -> Array:
+    """`values`, a number or an array or a list of numbers, as an array of them, which may be infinite or nan."""
+    xp = array_module(values)
+    with suppress(ValueError):  # of lists of different lengths
+        a = xp.asarray(values)
+        if a.dtype.kind in "iuf" and not isinstance(values, np.ma.MaskedArray):
+            return a
+    raise ValueError(f"{name} is {shown(values)}; expected a number, or an array or a list of numbers")
+
+
 def checked_list(
     name: str, arrays: Any, shapes: list[tuple], like: Array, check: Callable[..., Array] = checked_array
 ) -> list[Array]:

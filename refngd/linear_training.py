@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .arrays import Array, array_module, raising, to_device
-from .checks import checked_rate, checked_whole
+from .checks import checked_instance, checked_number, checked_rate, checked_values, checked_whole
 from .deep_linear import Rule, Statistics, check, displacement, is_saddle, loss, norm, product
 from .jacobian import flatten, shaped
 
@@ -31,7 +31,7 @@ def descend(w: list[Array], data: Statistics, rule: Rule, eta: float, steps: int
     where a step jumps, see `jump`, over a point at which the u of an unbounded rule is infinite.
     """
     steps, eta = checked_whole("steps", steps, 0), checked_rate(eta)
-    _check_start(w, data)
+    _check_start(w, data, rule)
     return _states(w, data, rule, eta, steps)
 
 
@@ -117,7 +117,12 @@ def flow(
     """
     from scipy.integrate import solve_ivp
 
-    times = _checked_flow(w, data, times, converged, tolerance)
+    times = _checked_times(times)
+    converged = checked_number("converged", converged, "a number in [0, 1)", lambda v: 0 <= v < 1)
+    tolerance = checked_number("tolerance", tolerance, "a number in [1e-13, 1)", lambda v: 1e-13 <= v < 1)
+    _check_start(w, data, rule)
+    if w[0].dtype != np.float64:
+        raise ValueError(f"w is {w[0].dtype}; expected float64, in which the integrator works")
     velocity, theta = _Velocity(w, data, rule, checked_rate(eta), evaluations), _to_theta(w)
     start = velocity.error(theta)
 
@@ -130,7 +135,8 @@ def flow(
         return states
     options = dict(rtol=tolerance, atol=tolerance * norm(w) / math.sqrt(theta.size))
     options["events"] = excess if converged * start > 0 else None
-    solution = solve_ivp(velocity, (0.0, later[-1]), theta, "DOP853", later, **options)
+    with np.errstate(all="ignore"):  # of a velocity so large that no step is small enough
+        solution = solve_ivp(velocity, (0.0, later[-1]), theta, "DOP853", later, **options)
     if solution.status < 0:
         raise FloatingPointError(velocity.report("it needs steps below rounding"))
     # SciPy leaves y a list where no time was reached
@@ -149,6 +155,10 @@ class _Velocity:
         self.t, self.size = 0.0, 0.0
 
     def __call__(self, t: float, theta: np.ndarray) -> np.ndarray:
+        if not np.isfinite(theta).all():
+            raise FloatingPointError(
+                f"eta = {self.eta:.3g} is too large for the integrator: w leaves the range of float64"
+            )
         u = self.rule.update(self.weights(theta), self.data)
         self.left, self.t, self.size = self.left - 1, t, max(self.size, norm(u))
         if self.left < 0:
@@ -183,25 +193,16 @@ def _to_theta(w: list[Array]) -> np.ndarray:
     return to_device(flatten(w), "cpu")
 
 
-def _checked_flow(
-    w: list[Array], data: Statistics, times: Sequence[float], converged: float, tolerance: float
-) -> np.ndarray:
-    """times as an array, or ValueError for what `flow` cannot take."""
-    times = np.asarray(times, dtype=float)
-    ascending = times.ndim == 1 and times.size and times[0] >= 0 and (np.diff(times) > 0).all()
-    if not (ascending and np.isfinite(times).all()):
+def _checked_times(times: Sequence[float]) -> np.ndarray:
+    """times as an array, if they are finite, >= 0 and ascend."""
+    t = to_device(checked_values("times", times), "cpu").astype(float)
+    if not (t.ndim == 1 and t.size and t[0] >= 0 and (np.diff(t) > 0).all() and np.isfinite(t).all()):
         raise ValueError(f"times is {times}; expected finite numbers >= 0, each larger than the one before")
-    if not 0 <= converged < 1:
-        raise ValueError(f"converged is {converged}; expected a number in [0, 1)")
-    if not 1e-13 <= tolerance < 1:
-        raise ValueError(f"tolerance is {tolerance}; expected a number in [1e-13, 1)")
-    _check_start(w, data)
-    if w[0].dtype != np.float64:
-        raise ValueError(f"w is {w[0].dtype}; expected float64, in which the integrator works")
-    return times
+    return t
 
 
-def _check_start(w: list[Array], data: Statistics) -> None:
+def _check_start(w: list[Array], data: Statistics, rule: Rule) -> None:
+    checked_instance("rule", rule, Rule, "a Rule")
     check(w, data)
     if is_saddle(w, data):
         raise ValueError(

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .arrays import array_module
+from .checks import checked_values
 
 LEAST = float(np.finfo(float).tiny)  # smaller numbers have fewer digits
 # Newton's method
@@ -225,7 +226,7 @@ def _checked(**arguments: ArrayLike) -> list[np.ndarray]:
     for name, value in arguments.items():
         if array_module(value) is not np:
             raise ValueError(f"{name} is on the GPU; expected a number or a NumPy array")
-        arrays[name] = x = np.asarray(value, dtype=float)
+        arrays[name] = x = checked_values(name, value).astype(float)
         holds, expected = _EXPECTED.get(name, (np.isfinite, ""))
         wrong = ~(np.isfinite(x) & holds(x))
         if wrong.any():

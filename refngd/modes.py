@@ -15,7 +15,7 @@ import math
 import numpy as np
 
 from .arrays import Array, array_module
-from .checks import checked_damping, checked_finite, checked_rate
+from .checks import checked_array, checked_damping, checked_flag, checked_number, checked_rate, checked_values
 from .mode_solution import closed_form, escape_time, map_velocity, solution, time_to  # noqa: F401
 
 
@@ -43,7 +43,7 @@ def velocity(s: Array, s_star: Array | float, q: float = 1, block: bool = False,
     other arguments, and FloatingPointError where s' itself is out of range.
     """
     q, (j, e), (Delta, x) = _checked_q(q), _scaled_jacobian(s), _scaled_displacement(s, s_star)
-    power, k = _scaled_power(*_scaled_norm(j, e, block), q)
+    power, k = _scaled_power(*_scaled_norm(j, e, checked_flag("block", block)), q)
     return _unscaled(-checked_rate(eta) * Delta * j * power, x + e + k)
 
 
@@ -62,11 +62,10 @@ def regularised(s: Array, s_star: Array | float, eps: float, eta: float = 1.0) -
 
     a = eps / ||j|| = 1 is sqrt-NGD. Arguments and errors of `velocity`; ValueError also for eps < 0.
     """
-    if not (math.isfinite(eps) and eps >= 0):
-        raise ValueError(f"eps is {eps}; expected a finite number >= 0")
+    eps = checked_number("eps", eps, "a finite number >= 0", lambda v: 0 <= v < math.inf)
     (j, e), (Delta, x) = _scaled_jacobian(s), _scaled_displacement(s, s_star)
     norm, k = _scaled_norm(j, e)
-    xp, (damping, y), (gain, z) = array_module(s), math.frexp(eps), math.frexp(float(eps) + 1)
+    xp, (damping, y), (gain, z) = array_module(s), math.frexp(eps), math.frexp(eps + 1)
     top = xp.maximum(2 * k, y) if eps else 2 * k
     H = xp.ldexp(damping * xp.ones_like(norm), y - top) + xp.ldexp(norm * norm, 2 * k - top)  # (eps + ||j||^2) / 2^top
     return _unscaled(-checked_rate(eta) * gain * Delta * j / H, x + e + z - top)
@@ -81,7 +80,7 @@ def invariants(s: Array, q: float = 1, block: bool = False) -> Array:
     and FloatingPointError where it is out of range.
     """
     xp, q = array_module(_checked_layers(s)), _checked_q(q)
-    if block and q == 1:
+    if checked_flag("block", block) and q == 1:
         if (s == 0).any():
             raise ValueError("s has a zero; expected none, since ln|s_i| - ln|s_{i+1}| is conserved at q = 1")
         g = xp.log(abs(s))
@@ -123,7 +122,7 @@ def _scaled_jacobian(s: Array) -> tuple[Array, Array]:
 def _scaled_displacement(s: Array, s_star: Array | float) -> tuple[Array, Array]:
     """s_Delta (..)."""
     xp = array_module(s)
-    s_star = xp.asarray(s_star, dtype=s.dtype)
+    s_star = xp.asarray(checked_values("s_star", s_star), dtype=s.dtype)
     if s_star.shape not in ((), s.shape[1:]):
         raise ValueError(f"s_star has shape {s_star.shape}; expected a number or {s.shape[1:]}")
     if not (xp.isfinite(s_star) & (s_star >= 0)).all():
@@ -163,10 +162,7 @@ def _in_range(a: Array) -> Array:
 
 
 def _checked_layers(s: Array) -> Array:
-    if type(s) is not array_module(s).ndarray or not s.ndim or not len(s) or s.dtype.kind != "f":
-        came = f"{type(s).__name__} of shape {getattr(s, 'shape', None)}"
-        raise ValueError(f"s is {came}; expected an array of floats (d, ..), d >= 1 layers, without a mask")
-    return checked_finite("s", s)
+    return checked_array("s", s, ("d", *getattr(s, "shape", ())[1:]))
 
 
 def _checked_q(q: float) -> float:
@@ -174,6 +170,4 @@ def _checked_q(q: float) -> float:
 
 
 def _checked_d(d: float) -> float:
-    if not d >= 1:
-        raise ValueError(f"d is {d}; expected a number in [1, inf]")
-    return float(d)
+    return checked_number("d", d, "a number in [1, inf]", lambda v: v >= 1)

@@ -266,6 +266,11 @@ def are_matrices(v):
     return type(v) is list and len(v) > 0 and all(type(w) is np.ndarray and w.dtype == float and w.ndim == 2 for w in v)
 
 
+def are_floats(v):
+    plain = type(v) is np.ndarray and v.dtype == float and v.size and v.ndim and np.isfinite(v).all()
+    return plain and v.shape != (2, 2)
+
+
 def chain(good):
     """Lists of matrices that nothing else has to fit: `matrices` less those that chain as well."""
     shapes = [*({w.shape for w in good}), *({w.T.shape for w in good})]
@@ -429,9 +434,10 @@ TRAIN |= dict(
 )
 LINEARISED = dict(s=(several, [S, TEST]), y=(array(), Y), fisher=(instance, rn.Exact()), eta=(positive, 0.1)) | OPTIONS
 MODES = dict(
-    s=(array(1, alone=True), np.array([[0.5, 1.0], [2.0, 1.5]])),
+    s=(array(0, alone=True), np.array([[0.5, 1.0], [2.0, 1.5]])),
     s_star=(values(lambda v: v >= 0), np.array([1.0, 2.0])),
 )
+LAYERS = dict(s=(but(array(0, alone=True), are_floats), MODES["s"][1]))  # of any shape
 TIMES = dict(
     s_star=(values(lambda v: v > 0), 2.0), s0=(values(lambda v: v >= 0), 0.1), p=(values(lambda v: v >= 0), 1.0),
     eta_bar=(values(lambda v: v > 0), 0.5),
@@ -644,11 +650,11 @@ ENTRIES = {
             evaluations=(whole(1), 10_000),
         ),
     ),
-    "modes.jacobian": (modes.jacobian, dict(s=MODES["s"])),
+    "modes.jacobian": (modes.jacobian, LAYERS),
     "modes.velocity": (modes.velocity, MODES | dict(q=(power, 2.0), block=(flag, False), eta=(positive, 0.5))),
     "modes.speed": (modes.speed, MODES | dict(q=(power, 2.0), eta=(positive, 0.5))),
     "modes.regularised": (modes.regularised, MODES | dict(eps=(not_negative, 0.5), eta=(positive, 0.5))),
-    "modes.invariants": (modes.invariants, dict(s=MODES["s"], q=(power, 2.0), block=(flag, False))),
+    "modes.invariants": (modes.invariants, LAYERS | dict(q=(power, 2.0), block=(flag, False))),
     "modes.exponent": (modes.exponent, dict(d=(power, 2.0), q=(power, 2.0))),
     "modes.effective_depth": (modes.effective_depth, dict(d=(power, 2.0), q=(power, 2.0))),
     "modes.calibrated_rate": (modes.calibrated_rate, dict(eta=(positive, 0.5), d=(power, 2.0), q=(power, 2.0))),
@@ -724,8 +730,6 @@ PENDING = (  # beginnings of the names of what is still to be mended
     "rn.shifted_relu",
     "rn.KFAC",
     "rn.Layerwise",
-    "linear_training.",
-    "modes.",
 )
 
 # ------------------------------------------------------------------------------------------------------- the outcomes
