@@ -526,6 +526,7 @@ def test_streams_that_are_closed_or_full(tmp_path):
 def test_files_are_written_where_nobody_reads_the_table(tmp_path):
     with subprocess.Popen(command(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout.readline().startswith(b"digits")
+        assert process.stdout.readline() == b"\n"
         process.stdout.close()
         assert process.stderr.read() == b"refngd run: error: nobody reads standard output\n"
     assert process.returncode == 2
