@@ -137,8 +137,9 @@ class ShiftedReLUAverages(Averages):
         """(n, 5): a, k, Q(k), e(k), 1 - 2 Q(k); of ReLU, which needs no more, (n, 1): a."""
         if not self.s:
             return scale[:, None]
-        k = np.minimum(abs(self.s) / scale, 100)  # where Q and e are 0, and squares do not overflow
         from scipy.special import erf, ndtr
+
+        k = np.minimum(abs(self.s) / scale, 100)  # where Q and e are 0, and squares do not overflow
 
         Q = ndtr(-k)
         e = np.exp(-k * k / 2) / math.sqrt(2 * math.pi) - k * Q
@@ -160,7 +161,7 @@ class SeriesAverages(Averages):
         E[phi' phi'] = sum_n d_n e_n r^n                                                        (Mehler)
         E[phi phi]   = E[phi(a z)] E[phi(b z)] + a b sum_n d_n e_n r^{n+1} / (n + 1)            (Price)
 
-    ArithmeticError says that they converge too slowly: phi has a kink, or a is too large, above 3.3 for tanh.
+    ArithmeticError says that they converge too slowly: phi has a kink, or a is too large, above 3.5 for tanh.
     """
 
     def mean_square(self, q: float) -> float:
@@ -185,7 +186,7 @@ class SeriesAverages(Averages):
             phi, derivative = (f(z[:, None] * scale) * root_pdf[:, None] for f in (self.phi, self.derivative))
             mean, d = psi[0] @ phi / 32, psi @ derivative / 32
             rest = np.maximum(abs(d[-20:]).max(0), abs(derivative[[0, -1]]).max(0)) ** 2 / (d * d).sum(0)
-        resolved = np.isfinite(mean) & (rest < 1e-17)
+        resolved = np.isfinite(mean) & (rest < 1e-16)
         if not resolved.all():
             raise ArithmeticError(
                 f"2000 polynomials do not resolve {self}(a z) for a = {scale[~resolved].max():.3g}: "

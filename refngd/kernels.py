@@ -225,7 +225,7 @@ class _Block:
         between = self._inputs(i, j) if l == 1 else self.net.activation.gap(*self._pairs(l - 1, i, j))
         if between is None:
             r = array_module(r).clip(r, -1, 1)
-            return r, (1 - r) * (1 + r)
+            return r, 1 - r * r
         gap, square = between
         (w1, v1), (w, v) = (_at(x.weights[l - 1], k).T for x, k in ((self.test, i), (self.train, j)))
         r = w1 * w * (1 - gap) + v1 * v
