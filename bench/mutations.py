@@ -370,7 +370,7 @@ def passes(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--vectors", action="store_true", help="the vectors alone")
     which.add_argument("--tests", action="store_true", help="the tests alone")
