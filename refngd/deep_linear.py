@@ -402,6 +402,12 @@ def _scaled_factors(w: list[Array], data: Statistics) -> tuple[list[_Scaled], li
     return *_chains(layers, S, last), Delta if data.S is None else Delta @ S
 
 
+def is_saddle(w: list[Array], data: Statistics) -> bool:
+    """Whether J = 0, as where two layers or more are zero."""
+    L, R, _ = _scaled_factors(w, data)
+    return not any(largest(l.m) and largest(r.m) for l, r in zip(L, R, strict=True))
+
+
 def _natural(L: list[_Scaled], R: list[_Scaled], E: _Scaled, white: bool, rule: Rule) -> tuple[_Scaled, list[_Scaled]]:
     """Lambda = (K + rho I)^{-1/q} E and u_i = L_i^T Lambda R_i^T, with the K of these layers alone."""
     if math.isinf(rule.q):

@@ -140,6 +140,7 @@ class ShiftedReLUAverages(Averages):
         from scipy.special import erf, ndtr
 
         k = np.minimum(abs(self.s) / scale, 100)  # where Q and e are 0, and squares do not overflow
+
         Q = ndtr(-k)
         e = np.exp(-k * k / 2) / math.sqrt(2 * math.pi) - k * Q
         return np.stack([scale, k, Q, e, erf(k / math.sqrt(2))], axis=1)

@@ -8,7 +8,7 @@ import numpy as np
 
 from .arrays import Array, array_module, raising, to_device
 from .checks import checked_rate, checked_whole
-from .deep_linear import Rule, Statistics, check, displacement, loss, norm, partial_pairs, product
+from .deep_linear import Rule, Statistics, check, displacement, is_saddle, loss, norm, product
 from .jacobian import flatten, shaped
 
 
@@ -172,7 +172,9 @@ _ADVICE = "damp it (rho > 0), or choose other initial weights"
 
 def _signs(w: list[Array], data: Statistics, rule: Rule) -> str:
     """What to add for undamped NGD if w_bar and w_star are square and regular, with determinants of opposite sign."""
-    if rule.q == 1 and not rule.rho and _sign(product(w)) * _sign(data.w_star) < 0:
+    maps = to_device([product(w), data.w_star], "cpu")
+    opposite = _sign(maps[0]) * _sign(maps[1]) < 0 and all(np.linalg.matrix_rank(a) == len(a) for a in maps)
+    if rule.q == 1 and not rule.rho and opposite:
         return "; det w_bar at t = 0 and det w_star have opposite signs, so NGD's w_bar meets a singular one"
     return ""
 
@@ -201,7 +203,7 @@ def _checked_flow(
 
 def _check_start(w: list[Array], data: Statistics) -> None:
     check(w, data)
-    if not any((abs(L).max() > 0) & (abs(R).max() > 0) for L, R in partial_pairs(w, data.S)):
+    if is_saddle(w, data):
         raise ValueError(
             "w is a saddle point where J = 0, as all-zero weights are: every update is 0 there; "
             "expected at most one layer of zeros, such as small random weights"

@@ -229,14 +229,15 @@ def inverse_power(K: Array, rho: float = 0.0, q: float = 1, rcond: float | None 
     """(K + rho I)^{-1/q} (.., n, n) of symmetric K (.., n, n): the definition; the pseudo-inverse at q = 1, rho = 0.
 
     K may be indefinite if q is 1 or inf. Raises ValueError for bad arguments, LinAlgError where a negative eigenvalue
-    has no power, MemoryError, and FloatingPointError if K is not finite.
+    has no power, and MemoryError.
 
     rcond: eigenvalues of K + rho I of modulus <= rcond times the largest count as zero; None for `cutoff`.
     """
     rho, q = checked_damping(rho, q)
+    checked_symmetric("K", K, stack=True)
     shape = " x ".join(map(str, K.shape))
     require_memory(array_module(K), 4 * K.size * K.dtype.itemsize, f"a function of a {shape} matrix", "call direction")
-    V, power = eigen_power(checked_symmetric("K", K), rho, q, checked_rcond(rcond))
+    V, power = eigen_power(K, rho, q, checked_rcond(rcond))
     return (V * power) @ V.mT
 
 

@@ -505,6 +505,28 @@ def test_an_error_that_grows_is_a_jump_of_an_unbounded_rule_only():
     assert damped[1] > 4 * damped[0]  # and no word
 
 
+def test_opposite_signs_are_not_made_out_of_rounding():
+    """A singular map wanted has no sign of its determinant."""
+    w, _ = problem(3, True, 10)
+    data = dl.Statistics(on(np.outer([1.0, 2.0, 3.0], [1.0, 0.3, 0.7])))
+    for sign in (1, -1):
+        start = on([sign * 2.0**-6 * host(w[0]), *shifted(w[1:], [-6, -6])])
+        with pytest.raises(FloatingPointError, match="training diverged") as error:
+            list(lt.descend(start, data, dl.Rule(1), 0.9, 9))
+        assert "opposite" not in str(error.value)
+
+
+def test_training_starts_from_weights_of_any_size():
+    """L_1 = 1e-400 is no saddle point: sqrt-NGD goes as from weights of 1e-8."""
+    w, data = problem(3, True, 3)
+    losses = []
+    for k in (-26, -700):
+        *_, last = lt.descend(on(shifted(w, [k] * 3)), data, dl.Rule(2), 0.05, 200)
+        losses.append(last.loss)
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    assert losses[1] < 0.01 * dl.loss(on(shifted(w, [-700] * 3)), data)
+
+
 def test_steps_from_where_training_ends_are_no_jumps():
     """Rounding may double a ||E|| that is itself rounding."""
     w, _ = problem(3, True, 1e3)
