@@ -238,7 +238,7 @@ class _Block:
         rho = xp.clip(self.product[i, j] / (norm1[:, 0] * scale) / (norm[:, 0] * scale), -1, 1)
         gap, square = 1 - rho, (1 - rho) * (1 + rho)
         close = square < CLOSE
-        if self.watch:  # a sample is parallel to itself
+        if self.watch:  # a sample is parallel to itself, which needs no chord
             other = i + self.i.start != j + self.j.start
             gap, square, close = gap * other, square * other, close & other
         close = xp.flatnonzero(close)
@@ -319,8 +319,8 @@ class _Samples:
 
     @classmethod
     def of(cls, net: Network, x: Array, B_too: bool) -> "_Samples":
-        """Raises ValueError for a zero input without bias, FloatingPointError for q_l, Theta, or B_l if `B_too`, out of
-        the range of the dtype of x."""
+        """Raises ValueError for a zero input without bias, FloatingPointError for q_l, or B_l if `B_too`, out of the
+        range of the dtype of x."""
         xp, norm = array_module(x), _norms(x)
         if not (norm.all() or net.sigma_b):
             raise ValueError(f"sample {int(norm.argmin())} of the inputs is zero; expected inputs of positive norm")
@@ -328,12 +328,16 @@ class _Samples:
         distinct = norm.mean(keepdims=True) if agree else norm
         each = [_moments(net, v, x.dtype, f" for sample {i}") for i, v in enumerate(distinct.tolist())]
         m, q, slopes = (np.array(v).T for v in zip(*each, strict=True))  # (L, n), (L, n), (L-1, n)
-        size = np.sqrt(_diagonal(net, q, slopes, x.dtype, B_too))
+        if B_too:
+            _check_B(net, slopes, x.dtype)
+        Theta = q[0]
+        for q_l, slope in zip(q[1:], slopes, strict=True):  # Horner's rule for sum_l q_l B_l(x, x)
+            Theta = net.sigma_w**2 * slope * Theta + q_l
         weights = np.stack([net.sigma_w * np.sqrt(m / q), net.sigma_b / np.sqrt(q)], axis=2)
         features = [net.activation.features(np.sqrt(q_l)) for q_l in q[:-1]]
-        norm, size = np.where(norm, norm, 1)[:, None], size[:, None]
         to = partial(xp.asarray, dtype=x.dtype)
-        return cls(x, to(norm), [to(a) for a in features], [to(a) for a in weights], to(size))
+        norm, size = to(np.where(norm, norm, 1)[:, None]), to(np.sqrt(Theta)[:, None])
+        return cls(x, norm, [to(a) for a in features], [to(a) for a in weights], size)
 
     def __getitem__(self, rows: slice) -> "_Samples":
         features, weights = ([_at(a, rows) for a in arrays] for arrays in (self.features, self.weights))
@@ -368,17 +372,13 @@ def _moments(net: Network, norm: float, dtype: Any, of: str) -> tuple[list[float
     return m, q, slopes
 
 
-def _diagonal(net: Network, q: np.ndarray, slopes: np.ndarray, dtype: Any, B_too: bool) -> np.ndarray:
-    """N Theta(x, x) = sum_l q_l B_l(x, x) (n,)."""
-    B, Theta = np.ones_like(q[0]), q[-1].copy()
+def _check_B(net: Network, slopes: np.ndarray, dtype: Any) -> None:
+    B = 1.0
     for l in range(len(slopes), 0, -1):
         with np.errstate(over="ignore"):  # reported below
             B = net.sigma_w**2 * slopes[l - 1] * B
-            Theta += q[l - 1] * B
-        if B_too:
-            _require_range(B.min(), f"B_{l}(x, x)", dtype)
-        _require_range(Theta.max(), f"Theta_{l}(x, x)", dtype)
-    return Theta
+        for value in (B.min(), B.max()):
+            _require_range(value, f"B_{l}(x, x)", dtype)
 
 
 def _require_range(value: float, what: str, dtype: Any) -> None:

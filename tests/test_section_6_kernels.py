@@ -492,9 +492,20 @@ def test_layers_that_leave_the_range_are_named():
     with pytest.raises(FloatingPointError, match=r"B_1\(x, x\) is .* and leaves the range of float64: rescale"):
         rn.analytic_kernels(rn.Network((2, 8, 8, 1), rn.linear, sigma_w=1e-80, sigma_b=1.0), x, x)
     rn.analytic_ntk(rn.Network((2, 8, 8, 1), rn.linear, sigma_w=1e-80, sigma_b=1.0), 1.0 * x, x)  # where Q_3 is all
+    steep = rn.Network((2, 8, 8, 8, 1), rn.linear, sigma_w=1e60)
+    with pytest.raises(FloatingPointError, match=r"B_1\(x, x\) is inf and leaves the range of float64: rescale"):
+        rn.analytic_kernels(steep, 1e-100 * x, 1e-100 * x)
+    assert float(host(rn.analytic_ntk(steep, 1e-100 * x, 1e-100 * x))[0, 0]) == pytest.approx(1e280, rel=1e-13)
     for size in (1e200, 1e-200, 0.0):
         with pytest.raises(FloatingPointError, match=r"q_1, the variance of layer 1, is (inf|0) and leaves the range"):
             rn.order_parameters(rn.Network((2, 8, 1)), size)
+
+
+def test_products_of_inputs_may_leave_the_range_if_the_variances_do_not():
+    x = np.array([[1.0, 0.5], [0.25, -1.0]])
+    net = rn.Network((2, 8, 1), rn.linear, sigma_w=1e-10)
+    K32, K = (host(rn.analytic_ntk(net, z, z)) for z in (on((1e20 * x).astype(np.float32)), on(1e20 * x)))
+    np.testing.assert_allclose(K32, K, rtol=1e-6)
 
 
 def test_zero_is_an_input_of_networks_with_bias():
