@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from . import arrays, duals
 from .arrays import Array, array_module
+from .checks import checked_number
 
 
 class Activation(duals.Averages):
@@ -34,9 +35,7 @@ class ShiftedReLU(duals.ShiftedReLUAverages, Activation):
     s: float
 
     def __post_init__(self) -> None:
-        if not math.isfinite(self.s):
-            raise ValueError(f"s is {self.s}; expected a finite number")
-        object.__setattr__(self, "s", float(self.s))  # a NumPy float would promote float32
+        object.__setattr__(self, "s", checked_number("s", self.s, "a finite number", math.isfinite))
 
     def phi(self, u: Array) -> Array:
         return array_module(u).maximum(u, 0.0 - self.s)  # not -s, which is -0.0 at s = 0

@@ -12,6 +12,7 @@ covariance Q_l of the pre-activations u_l (S.175), and outputs decouple, so that
     B_L = 1 1^T,                                 B_l     = sigma_w^2 E[phi'(u_l) phi'(u_l)^T] * B_{l+1}       (S.172)
 """
 
+import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,8 +23,8 @@ import numpy as np
 
 from .activations import relu
 from .arrays import Array, array_module, batches, require_memory, to_device
-from .checks import checked_whole
-from .network import Network, Signals
+from .checks import checked_array, checked_instance, checked_number, checked_whole
+from .network import Network, Signals, checked_pair
 from .spectral import finite, gram
 
 CLOSE = 2.0**-6  # below it, 1 - r^2 of the rounded r tells too little of the angle: errors of 8 units and more
@@ -49,8 +50,9 @@ class Kernels:
 def empirical_kernels(test: Signals, train: Signals) -> Kernels:
     """A and B between two sets of samples at finite width; `empirical_kernels(train, train)` on the training set.
 
-    Raises FloatingPointError, with the layer, if one overflows, or on the training set all of it underflows.
+    Raises ValueError unless both belong to the same weights; FloatingPointError, with the layer, if one overflows, or on the training set all of it underflows.
     """
+    checked_pair(test, train)
     rows, columns = ([d.reshape(-1, d.shape[2]) for d in s.delta] for s in (test, train))
     pairs, deltas = zip(test.h, train.h, strict=True), zip(rows, columns, strict=True)
     A = [_product(f"A_{l}", h1, h, test is train) for l, (h1, h) in enumerate(pairs)]
@@ -83,10 +85,11 @@ def hadamard(B: Array, A: Array) -> Array:
 def order_parameters(net: Network, norm: float = 1.0) -> list[float]:
     """q_1, .., q_L: the variance of u_l in the wide limit, for an input of that norm ||x|| (S.138), (S.176).
 
-    Raises FloatingPointError if a variance leaves the range of float64, ArithmeticError where the activation cannot
+    Raises ValueError for a norm < 0; FloatingPointError if a variance leaves the range of float64, ArithmeticError where the activation cannot
     give its averages to rounding.
     """
-    return _moments(net, norm, np.float64, "")[1]
+    norm = checked_number("norm", norm, "a finite number >= 0", lambda v: 0 <= v < math.inf)
+    return _moments(checked_instance("net", net, Network, "a Network"), norm, np.float64, "")[1]
 
 
 def analytic_kernels(net: Network, test: Array, train: Array) -> Kernels:
@@ -94,8 +97,8 @@ def analytic_kernels(net: Network, test: Array, train: Array) -> Kernels:
 
     Raises and warns as `analytic_ntk`.
     """
+    _check_inputs(net, test, train, True)
     xp, L = array_module(train), len(net.shapes)
-    _check_inputs(net, test, train, 2 * L)
     A, B = ([xp.empty((len(test), len(train)), train.dtype) for _ in range(L)] for _ in "AB")
     for block in _blocks(net, test, train, True):
         Q, Xi = _recursion(net, block)
@@ -122,7 +125,7 @@ def analytic_ntk(net: Network, test: Array, train: Array, n: int | None = None) 
     MemoryError; FloatingPointError, with the layer, where a kernel leaves the range of the dtype; ArithmeticError where
     the activation has no `dual` to rounding. Warns of pairs of training samples that make the kernel singular.
     """
-    _check_inputs(net, test, train, 1)
+    _check_inputs(net, test, train, False)
     n = len(train) if n is None else checked_whole("n", n, 1)
     Theta = array_module(train).empty((len(test), len(train)), train.dtype)
     for block in _blocks(net, test, train, False):
@@ -390,12 +393,12 @@ def _require_range(value: float, what: str, dtype: Any) -> None:
         )
 
 
-def _check_inputs(net: Network, test: Array, train: Array, count: int) -> None:
+def _check_inputs(net: Network, test: Array, train: Array, A_and_B: bool) -> None:
+    checked_instance("net", net, Network, "a Network")
     if net.parameterization != "ntk":
         raise ValueError(f"parameterization is {net.parameterization!r}; expected 'ntk': the other has no wide limit")
-    net.check_inputs(test)
-    net.check_inputs(train)
-    if array_module(test) is not array_module(train) or test.dtype != train.dtype:
-        raise ValueError("test and train differ in device or dtype; expected the same")
+    checked_array("train", train, ("N", net.widths[0]))
+    checked_array("test", test, ("N'", net.widths[0]), train)
+    count = 2 * len(net.shapes) if A_and_B else 1
     nbytes = count * len(test) * len(train) * train.dtype.itemsize
     require_memory(array_module(train), nbytes, f"{count} kernels {len(test)} x {len(train)}", "take fewer samples")

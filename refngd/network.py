@@ -255,6 +255,14 @@ def _is_size(v: float) -> bool:
     return 1e-100 < v < 1e100  # its square is a float then
 
 
+def checked_pair(test: Signals, train: Signals) -> None:
+    """Raise ValueError unless both are Signals of finite numbers, and of the same weights."""
+    checked_signals("train", train)
+    if checked_signals("test", test).shapes != train.shapes:
+        raise ValueError(f"test belongs to weights {test.shapes}; expected {train.shapes} as train")
+    checked_array("test.f", test.f, ("N'", train.f.shape[1]), train.f)
+
+
 def checked_signals(name: str, s: Signals) -> Signals:
     """`s`, if it is Signals of finite numbers."""
     checked_instance(name, s, Signals, "the Signals of Network.signals(W, x)")

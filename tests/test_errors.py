@@ -141,12 +141,12 @@ def test_powers_that_are_not_defined():
     ("Sigma", "message"),
     [
         ([[1, 0.5], [0.4, 1]], "Sigma is not symmetric: it differs from its transpose by up to 0.1"),
-        ([[1, 0, 0], [0, 1, 0]], r"Sigma is int64 of shape \(2, 3\); expected a finite real L x L matrix"),
-        ([1, 2], r"Sigma is int64 of shape \(2,\); expected a finite real L x L matrix"),
-        ([[np.nan]], "expected a finite real L x L matrix"),
-        ([[1j]], "Sigma is complex128 of shape .*; expected a finite real L x L matrix"),
-        ([], r"Sigma is float64 of shape \(0,\); expected"),
-        (np.zeros((0, 0)), r"Sigma is float64 of shape \(0, 0\); expected"),
+        ([[1, 0, 0], [0, 1, 0]], r"Sigma is numpy float64 \(2, 3\); expected an array of .* \(L, 2\)"),
+        ([1, 2], r"Sigma is numpy float64 \(2,\); expected an array of .* \(L, 2\)"),
+        ([[np.nan]], "Sigma has non-finite entries"),
+        ([[1j]], "Sigma is a list of 1; expected a number, or an array or a list of numbers"),
+        ([], r"Sigma is numpy float64 \(0,\); expected an array of .* \(L, L\)"),
+        (np.zeros((0, 0)), r"Sigma is numpy float64 \(0, 0\); expected an array of .* \(L, L\)"),
     ],
 )
 def test_sigma(Sigma, message):

@@ -334,13 +334,13 @@ def test_bad_input_to_the_analytic_kernels():
     for call in (rn.analytic_kernels, rn.analytic_ntk):
         with pytest.raises(ValueError, match="sample 2 of the inputs is zero; expected inputs of positive norm"):
             call(net, x_test, zero)
-        with pytest.raises(ValueError, match=r"x has shape \(5, 9\); expected an array of shape \(N, 10\)"):
+        with pytest.raises(ValueError, match=r"test is .* \(.*, 9\); expected an array of .* \(N', 10\)"):
             call(net, x[:, :9], x)
         with pytest.raises(
             ValueError, match="parameterization is 'standard'; expected 'ntk': the other has no wide limit"
         ):
             call(rn.Network((10, 20, 1), parameterization="standard"), x, x)
-        with pytest.raises(ValueError, match="test and train differ in device or dtype"):
+        with pytest.raises(ValueError, match="test is .* float32 .*; expected an array of .* float64"):
             call(net, x_test.astype(np.float32), x)
     many = np.broadcast_to(x[:1], (10**7, 10))
     with pytest.raises(MemoryError, match=r"kernels .* would take .* GiB"):

@@ -35,7 +35,7 @@ from ..checks import (
 )
 from ..jacobian import jacobian, pull, push
 from ..kernels import Kernels, ntk
-from ..network import Network, Signals, checked_signals
+from ..network import Network, Signals, checked_pair, checked_signals
 from ..spectral import cutoff, finite
 
 
@@ -96,10 +96,7 @@ class Fisher(ABC):
         train: the signals of the training samples x.
         rho, q: as in `direction`.
         """
-        checked_signals("train", train)
-        if checked_signals("test", test).shapes != train.shapes:
-            raise ValueError(f"test belongs to weights {test.shapes}; expected {train.shapes} as train")
-        checked_array("test.f", test.f, ("N'", train.f.shape[1]), train.f)
+        checked_pair(test, train)
         rho, q = checked_damping(rho, q)
         self.require(len(train.h), bool(train.bias), q)
         with np.errstate(all="ignore"):  # reported by `finite`

@@ -22,6 +22,7 @@ from dataclasses import replace
 from .. import definitions
 from ..activations import linear
 from ..arrays import Array, array_module
+from ..checks import checked_choice
 from ..kernels import hadamard
 from ..network import Network, Signals
 from ..spectral import finite, power_of_gram, power_of_root
@@ -52,12 +53,9 @@ class KFAC(Fisher):
     """
 
     def __init__(self, bias: str = "augmented", last: str = "identity", *, rcond: float | None = None) -> None:
-        if bias not in ("augmented", "separate"):
-            raise ValueError(f"bias is {bias!r}; expected 'augmented' or 'separate'")
-        if last not in ("identity", "gram"):
-            raise ValueError(f"last is {last!r}; expected 'identity' (B*_L = I / N) or 'gram' (B*_L = I)")
         super().__init__(rcond=rcond)
-        self.bias, self.last = bias, last
+        self.bias = checked_choice("bias", bias, ("augmented", "separate"))
+        self.last = checked_choice("last", last, ("identity", "gram"))
 
     def _definition(self, L):
         return definitions.Fisher("KFAC", bias=self.bias, last=self.last)

@@ -28,7 +28,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .. import definitions
-from ..arrays import Array, array_module, batches
+from ..arrays import Array, array_module, batches, to_device
+from ..checks import checked_array, checked_values
 from ..jacobian import jacobian, pull, push, shaped
 from ..kernels import ntk
 from ..network import Network, Signals
@@ -425,11 +426,8 @@ def _has_one_in_range(Sigma: np.ndarray) -> bool:
 
 
 def _checked_Sigma(Sigma: ArrayLike) -> np.ndarray:
-    Sigma = np.array(Sigma)
-    square = Sigma.ndim == 2 and Sigma.shape[0] == Sigma.shape[1] >= 1
-    if not square or Sigma.dtype.kind not in "fiub" or not np.isfinite(Sigma).all():
-        raise ValueError(f"Sigma is {Sigma.dtype} of shape {Sigma.shape}; expected a finite real L x L matrix")
-    Sigma = Sigma.astype(float)
+    Sigma = to_device(checked_values("Sigma", Sigma), "cpu").astype(float)
+    checked_array("Sigma", Sigma, ("L", len(Sigma) if Sigma.ndim and Sigma.size else "L"))
     gap = abs(Sigma - Sigma.T).max()
     if gap > 1e-12 * abs(Sigma).max():
         raise ValueError(f"Sigma is not symmetric: it differs from its transpose by up to {gap:.3g}")
