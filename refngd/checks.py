@@ -69,6 +69,11 @@ def checked_rate(eta: float) -> float:
     return checked_number("eta", eta, "a finite number > 0", lambda v: 0 < v < math.inf)
 
 
+def checked_variance(q: float) -> float:
+    """The variance `q`, if it is finite and > 0."""
+    return checked_number("q", q, "a finite number > 0", lambda v: 0 < v < math.inf)
+
+
 def checked_rcond(rcond: float | None) -> float | None:
     """A relative cut-off, if it is None or in [0, 1)."""
     expected = "None or a number in [0, 1)"

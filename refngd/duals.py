@@ -19,6 +19,7 @@ from functools import lru_cache
 import numpy as np
 
 from .arrays import Array, array_module, to_device
+from .checks import checked_array, checked_variance
 
 
 class Averages(ABC):
@@ -34,11 +35,12 @@ class Averages(ABC):
 
     def gamma(self, q: float) -> float:
         """P(phi'(u) != 0) for u ~ N(0, q), q > 0."""
+        checked_variance(q)
         return 1.0
 
     def features(self, scale: np.ndarray) -> np.ndarray:
         """What `dual` needs to know of n standard deviations (n,), on the host: (n, k); the first column is `scale`."""
-        return scale[:, None]
+        return checked_array("scale", scale, ("n",))[:, None]
 
     @abstractmethod
     def dual(self, r: Array, a: Array, b: Array, c: Array | None = None) -> tuple[Array, Array]:
@@ -67,10 +69,10 @@ class LinearAverages(Averages):
     """phi(u) = u."""
 
     def mean_square(self, q: float) -> float:
-        return q
+        return checked_variance(q)
 
     def mean_square_derivative(self, q: float) -> float:
-        return 1.0
+        return self.gamma(q)
 
     def dual(self, r: Array, a: Array, b: Array, c: Array | None = None) -> tuple[Array, Array]:
         return r * (a * b.T), array_module(r).ones_like(r)
@@ -86,14 +88,15 @@ class ErfAverages(Averages):
     """
 
     def mean_square(self, q: float) -> float:
+        q = checked_variance(q)
         return 2 / math.pi * math.atan2(2 * q, math.sqrt(1 + 4 * q))
 
     def mean_square_derivative(self, q: float) -> float:
-        return 4 / math.pi / math.sqrt(1 + 4 * q)
+        return 4 / math.pi / math.sqrt(1 + 4 * checked_variance(q))
 
     def features(self, scale: np.ndarray) -> np.ndarray:
         """(n, 3): a, s_a, k_a."""
-        k = 1 / np.hypot(1, math.sqrt(2) * scale)
+        k = 1 / np.hypot(1, math.sqrt(2) * checked_array("scale", scale, ("n",)))
         return np.stack([scale, math.sqrt(2) * scale * k, k], axis=1)
 
     def dual(self, r: Array, a: Array, b: Array, c: Array | None = None) -> tuple[Array, Array]:
@@ -123,6 +126,7 @@ class ShiftedReLUAverages(Averages):
     s: float
 
     def mean_square(self, q: float) -> float:
+        q = checked_variance(q)
         x = self.features(np.array([math.sqrt(q)]))[0]
         return float(_shifted_parallel(self.s, x, x)[0]) if self.s else q / 2
 
@@ -131,10 +135,11 @@ class ShiftedReLUAverages(Averages):
 
     def gamma(self, q: float) -> float:
         """Phi(s / sqrt(q)), as in (S.157)."""
-        return math.erfc(-self.s / math.sqrt(q) / math.sqrt(2)) / 2
+        return math.erfc(-self.s / math.sqrt(checked_variance(q)) / math.sqrt(2)) / 2
 
     def features(self, scale: np.ndarray) -> np.ndarray:
         """(n, 5): a, k, Q(k), e(k), 1 - 2 Q(k); of ReLU, which needs no more, (n, 1): a."""
+        checked_array("scale", scale, ("n",))
         if not self.s:
             return scale[:, None]
         from scipy.special import erf, ndtr
@@ -165,10 +170,10 @@ class SeriesAverages(Averages):
     """
 
     def mean_square(self, q: float) -> float:
-        return self._square(self.phi, math.sqrt(q))
+        return self._square(self.phi, math.sqrt(checked_variance(q)))
 
     def mean_square_derivative(self, q: float) -> float:
-        return self._square(self.derivative, math.sqrt(q))
+        return self._square(self.derivative, math.sqrt(checked_variance(q)))
 
     def _square(self, f: Callable[[np.ndarray], np.ndarray], scale: float) -> float:
         z, root_pdf, _ = _hermite_functions()
@@ -182,6 +187,7 @@ class SeriesAverages(Averages):
     def features(self, scale: np.ndarray) -> np.ndarray:
         """(n, 2002): a, E[phi(a z)], d_0, d_1, .."""
         z, root_pdf, psi = _hermite_functions()
+        checked_array("scale", scale, ("n",))
         with np.errstate(all="ignore"):  # reported below
             phi, derivative = (f(z[:, None] * scale) * root_pdf[:, None] for f in (self.phi, self.derivative))
             mean, d = psi[0] @ phi / 32, psi @ derivative / 32

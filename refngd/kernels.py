@@ -50,7 +50,8 @@ class Kernels:
 def empirical_kernels(test: Signals, train: Signals) -> Kernels:
     """A and B between two sets of samples at finite width; `empirical_kernels(train, train)` on the training set.
 
-    Raises ValueError unless both belong to the same weights; FloatingPointError, with the layer, if one overflows, or on the training set all of it underflows.
+    Raises ValueError unless both belong to the same weights; FloatingPointError, with the layer, if one overflows, or
+    on the training set all of it underflows.
     """
     checked_pair(test, train)
     rows, columns = ([d.reshape(-1, d.shape[2]) for d in s.delta] for s in (test, train))
@@ -85,8 +86,8 @@ def hadamard(B: Array, A: Array) -> Array:
 def order_parameters(net: Network, norm: float = 1.0) -> list[float]:
     """q_1, .., q_L: the variance of u_l in the wide limit, for an input of that norm ||x|| (S.138), (S.176).
 
-    Raises ValueError for a norm < 0; FloatingPointError if a variance leaves the range of float64, ArithmeticError where the activation cannot
-    give its averages to rounding.
+    Raises ValueError for other arguments, FloatingPointError if a variance leaves the range of float64, ArithmeticError
+    where the activation cannot give its averages to rounding.
     """
     norm = checked_number("norm", norm, "a finite number >= 0", lambda v: 0 <= v < math.inf)
     return _moments(checked_instance("net", net, Network, "a Network"), norm, np.float64, "")[1]

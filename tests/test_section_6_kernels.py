@@ -340,7 +340,7 @@ def test_bad_input_to_the_analytic_kernels():
             ValueError, match="parameterization is 'standard'; expected 'ntk': the other has no wide limit"
         ):
             call(rn.Network((10, 20, 1), parameterization="standard"), x, x)
-        with pytest.raises(ValueError, match="test is .* float32 .*; expected an array of .* float64"):
+        with pytest.raises(ValueError, match=r"test is .* float32 .*; expected an array of .* float64"):
             call(net, x_test.astype(np.float32), x)
     many = np.broadcast_to(x[:1], (10**7, 10))
     with pytest.raises(MemoryError, match=r"kernels .* would take .* GiB"):
