@@ -64,9 +64,9 @@ def checked_damping(rho: float, q: float) -> tuple[float, float]:
     return rho, checked_number("q", q, "a number in [1, inf]", lambda v: v >= 1)
 
 
-def checked_rate(eta: float) -> float:
+def checked_rate(eta: float, name: str = "eta") -> float:
     """The learning rate `eta`, if it is finite and > 0."""
-    return checked_number("eta", eta, "a finite number > 0", lambda v: 0 < v < math.inf)
+    return checked_number(name, eta, "a finite number > 0", lambda v: 0 < v < math.inf)
 
 
 def checked_variance(q: float) -> float:

@@ -151,9 +151,7 @@ class CrossEntropyFlow:
         checked_array("y", y, checked_array("f0", f0, ("N", "C")).shape, f0)
         cross_entropy.check(y)
         self.f0, self.y, self.eta = f0, y, checked_rate(eta)
-        if not (math.isfinite(alpha) and alpha > 0):
-            raise ValueError(f"alpha is {alpha}; expected a finite number > 0")
-        self.alpha = float(alpha)
+        self.alpha = checked_number("alpha", alpha, "a finite number > 0", lambda v: 0 < v < math.inf)
 
     def probabilities(self, t: float) -> Array:
         """p_t (N, C) of the training samples at the time t >= 0."""
@@ -176,21 +174,20 @@ class CrossEntropyFlow:
     def predict(self, cross: Array, f0: Array, t: float) -> Array:
         """f_t(x') (N', C), up to one number for each sample.
 
-        Raises ValueError for shapes that do not match.
+        Raises ValueError for shapes that do not match, FloatingPointError if f_t overflows.
 
         cross: (N'C, NC), `coefficient(test, losses.centred(train))`; or (N', N), that of infinite width.
         f0: (N', C), f_0(x').
         t: the time, >= 0.
         """
-        n = len(self.f0) if cross.shape[1:] == self.f0.shape[:1] else self.f0.size
+        n = len(self.f0) if getattr(cross, "shape", ())[1:] == self.f0.shape[:1] else self.f0.size
         checked_array("f0", f0, ("N'", self.f0.shape[1]), self.f0)
         checked_array("cross", cross, (len(f0) * n // len(self.f0), n), f0)
-        return f0 + (cross @ self.accumulated(t).reshape(n, -1)).reshape(f0.shape)
+        with np.errstate(all="ignore"):  # reported by `finite`
+            return finite(f0 + (cross @ self.accumulated(t).reshape(n, -1)).reshape(f0.shape))
 
     def _time(self, t: float) -> float:
-        if not (math.isfinite(t) and t >= 0):
-            raise ValueError(f"t is {t}; expected a finite number >= 0")
-        return self.alpha * self.eta * float(t)
+        return self.alpha * self.eta * checked_number("t", t, "a finite number >= 0", lambda v: 0 <= v < math.inf)
 
 
 def linearized(s: Signals, W0: list[Array], W: list[Array]) -> Array:

@@ -10,7 +10,7 @@ import numpy as np
 
 from .activations import linear
 from .arrays import Array, array_module, raising
-from .checks import checked_array, checked_whole
+from .checks import checked_array, checked_damping, checked_instance, checked_rate, checked_whole
 from .datasets import Data, accuracy, teacher_student
 from .deep_linear import Rule, Statistics, conserved, norm, product
 from .dynamics import Dynamics, Isotropy, isotropy, optimal_rate
@@ -18,7 +18,7 @@ from .fisher import Fisher
 from .linear_training import State, descend
 from .losses import Loss, mse
 from .network import Network
-from .training import linearized_training, train
+from .training import checked_method, linearized_training, train
 
 # ------------------------------------------- Deep linear networks, Huh section 6: `refngd linear`, Figs. 4, 5, S.I.1
 
@@ -99,6 +99,7 @@ def trajectory(
     Raises as `descend`, at once and where not even the initial loss is finite; what ends training later is reported in
     `stopped`.
     """
+    checked_instance("data", data, Statistics, "the Statistics of a data set")
     checked_array("teacher", teacher, data.w_star.shape, data.w_star)
     xp, checked_records = array_module(data.w_star), checked_whole("records", records, 2)
     with raising(xp):
@@ -173,6 +174,10 @@ def compare(
 
     Raises as `Fisher.coefficient` and `train`; a FloatingPointError in training is reported in the result.
     """
+    checked_instance("net", net, Network, "a Network")
+    checked_instance("data", data, Data, "a Data of refngd.datasets")
+    checked_method(fisher, loss)
+    steps, factor, (rho, q) = checked_whole("steps", steps, 0), checked_rate(factor, "factor"), checked_damping(rho, q)
     s, s_test = (net.signals(W, x).above(frozen) for x in (data.x, data.x_test))
     whitened, _ = loss.whiten(s, data.y)
     Theta_bar = fisher.coefficient(whitened, whitened, rho, q)

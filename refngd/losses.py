@@ -145,6 +145,7 @@ def output_hessian(f: Array) -> Array:
 
 def centred(s: Signals) -> Signals:
     """The signals of the outputs less their mean over the classes, which is all that softmax sees of them."""
+    checked_signals("s", s)
     return replace(s, f=s.f - s.f.mean(1, keepdims=True), delta=[d - d.mean(1, keepdims=True) for d in s.delta])
 
 

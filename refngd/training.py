@@ -64,7 +64,7 @@ def train(
     eta, steps, (rho, q) = checked_rate(eta), checked_whole("steps", steps, 0), checked_damping(rho, q)
     checked_instance("net", net, Network, "a Network")
     frozen = checked_frozen(frozen, len(net.shapes))
-    _checked_method(fisher, loss).require(len(net.shapes) - frozen, net.sigma_b > 0, q)
+    checked_method(fisher, loss).require(len(net.shapes) - frozen, net.sigma_b > 0, q)
     net.check(W, x)
     loss.check(checked_array("y", y, (len(x), net.widths[-1]), x))
     rng = checked_rng(rng)
@@ -74,7 +74,8 @@ def train(
     return _steps(net, W, samples, fisher, eta, steps, rho, q, loss, frozen)
 
 
-def _checked_method(fisher: Fisher, loss: Loss) -> Fisher:
+def checked_method(fisher: Fisher, loss: Loss) -> Fisher:
+    """`fisher`, if it is a Fisher and `loss` a Loss."""
     checked_instance("loss", loss, Loss, "a Loss such as refngd.mse")
     return checked_instance("fisher", fisher, Fisher, "a Fisher such as refngd.Exact()")
 
@@ -122,7 +123,7 @@ def linearized_training(
         if checked_signals(f"s[{k}]", signals).shapes != s[0].shapes:
             raise ValueError(f"s[{k}] belongs to weights {signals.shapes}; expected {s[0].shapes} as s[0]")
     eta, (rho, q) = checked_rate(eta), checked_damping(rho, q)
-    _checked_method(fisher, loss).require(len(s[0].h), bool(s[0].bias), q)
+    checked_method(fisher, loss).require(len(s[0].h), bool(s[0].bias), q)
     loss.check_pair(s[0].f, y)
     return _linearized_steps(s, y, fisher, eta, rho, q, loss)
 
