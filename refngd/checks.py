@@ -61,17 +61,17 @@ def checked_frozen(frozen: int, L: int) -> int:
 def checked_damping(rho: float, q: float) -> tuple[float, float]:
     """The damping `rho` and the power `q`, if rho is finite and >= 0 and q is in [1, inf]."""
     rho = checked_number("rho", rho, "a finite number >= 0", lambda v: 0 <= v < math.inf)
-    return rho, checked_number("q", q, "a number in [1, inf]", lambda v: v >= 1)
+    return rho, checked_power("q", q)
 
 
-def checked_rate(eta: float, name: str = "eta") -> float:
-    """The learning rate `eta`, if it is finite and > 0."""
-    return checked_number(name, eta, "a finite number > 0", lambda v: 0 < v < math.inf)
+def checked_positive(name: str, value: float) -> float:
+    """`value`, if it is finite and > 0."""
+    return checked_number(name, value, "a finite number > 0", lambda v: 0 < v < math.inf)
 
 
-def checked_variance(q: float) -> float:
-    """The variance `q`, if it is finite and > 0."""
-    return checked_number("q", q, "a finite number > 0", lambda v: 0 < v < math.inf)
+def checked_power(name: str, value: float) -> float:
+    """`value`, if it is in [1, inf]."""
+    return checked_number(name, value, "a number in [1, inf]", lambda v: v >= 1)
 
 
 def checked_rcond(rcond: float | None) -> float | None:
@@ -154,9 +154,8 @@ def checked_numbers(name: str, a: Any, shape: tuple[int | str, ...]) -> Array:
 
 def checked_values(name: str, values: Any) -> Array:
     """`values`, a number or an array or a list of numbers, as an array of them, which may be infinite or nan."""
-    xp = array_module(values)
     with suppress(ValueError):  # of lists of different lengths
-        a = xp.asarray(values)
+        a = array_module(values).asarray(values)
         if a.dtype.kind in "iuf" and not isinstance(values, np.ma.MaskedArray):
             return a
     raise ValueError(f"{name} is {shown(values)}; expected a number, or an array or a list of numbers")
@@ -172,6 +171,13 @@ def checked_list(
     if not (isinstance(arrays, (list, tuple)) and len(arrays) == len(shapes)):
         raise ValueError(f"{name} is {shown(arrays)}; expected a list of {len(shapes)} arrays")
     return [check(f"{name}[{i}]", a, shape, like) for i, (a, shape) in enumerate(zip(arrays, shapes, strict=True))]
+
+
+def checked_matrices(name: str, W: Any, check: Callable[..., Array] = checked_array) -> list[Array]:
+    """W, if it is a list of finite matrices of one kind, one at least; `check` as in `checked_list`."""
+    if not (isinstance(W, (list, tuple)) and W):
+        raise ValueError(f"{name} is {shown(W)}; expected a list of matrices")
+    return [check(f"{name}[{i}]", w, ("n", "m"), W[0] if i else None) for i, w in enumerate(W)]
 
 
 def checked_symmetric(name: str, K: Array, stack: bool = False) -> Array:

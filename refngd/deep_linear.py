@@ -37,11 +37,11 @@ from .checks import (
     checked_flag,
     checked_instance,
     checked_list,
+    checked_matrices,
     checked_number,
     checked_rcond,
     checked_shape,
     checked_symmetric,
-    shown,
 )
 from .jacobian import shaped
 from .spectral import cutoff, damped, eigen, gain, inverse, largest, root_svd
@@ -77,8 +77,7 @@ class Statistics:
     def of(cls, x: Array, y: Array) -> "Statistics":
         """The statistics of samples x (P, n_in) with targets y (P, n_out).
 
-        Raises ValueError for other arguments, and if Sigma_x = x^T x / P is singular; FloatingPointError if the least
-        loss overflows.
+        Raises ValueError for other arguments, if Sigma_x = x^T x / P is singular, and if the least loss overflows.
         """
         checked_array("x", x, ("P", "n_in"))
         checked_array("y", y, (len(x), "n_out"), x)
@@ -88,8 +87,6 @@ class Statistics:
         V = V_t / t
         w_star = (y.T @ U / t) @ V.T
         rest = norm([y - x @ w_star.T]) / math.sqrt(2 * P)
-        if math.isinf(rest * rest):
-            raise FloatingPointError("the least loss is beyond the range of float64: rescale y")
         return cls(w_star, V_t @ V.T / math.sqrt(P), rest * rest)
 
     @classmethod
@@ -143,7 +140,7 @@ class Rule:
         rho, q = checked_damping(self.rho, self.q)
         numbers = dict(rho=rho, q=q, clip=checked_number("clip", self.clip, "a number > 0", lambda v: v > 0))
         for name, value in (numbers | dict(rcond=checked_rcond(self.rcond))).items():
-            object.__setattr__(self, name, value)
+            object.__setattr__(self, name, value)  # NumPy scalars would promote float32 arrays
         checked_flag("block", self.block), checked_flag("regularised", self.regularised)
 
     def update(self, w: list[Array], data: Statistics) -> list[Array]:
@@ -322,7 +319,7 @@ def norm(w: list[Array]) -> float:
 
     Raises ValueError unless w is a list of matrices.
     """
-    sizes = [float(abs(w_i).max()) for w_i in _checked_matrices("w", w, checked_shape)]
+    sizes = [float(abs(w_i).max()) for w_i in checked_matrices("w", w, checked_shape)]
     top = max(sizes)
     if not 0 < top < math.inf or math.isnan(sum(sizes)):
         return sum(sizes)
@@ -344,16 +341,9 @@ def check_chain(w: list[Array], each: Callable[..., Array] = checked_array, name
 
     each: `checked_shape` where it is not to be asked whether they are finite.
     """
-    shapes = [w_i.shape for w_i in _checked_matrices(name, w, each)]
+    shapes = [w_i.shape for w_i in checked_matrices(name, w, each)]
     if any(a[0] != b[1] for a, b in pairwise(shapes)):
         raise ValueError(f"{name} has shapes {shapes}; expected (n_1, n_0), (n_2, n_1), .., (n_d, n_{{d-1}})")
-
-
-def _checked_matrices(name: str, w: list[Array], each: Callable[..., Array]) -> list[Array]:
-    """w, if it is a list of matrices of one kind, of which there is one at least."""
-    if not (isinstance(w, (list, tuple)) and w):
-        raise ValueError(f"{name} is {shown(w)}; expected a list of matrices")
-    return [each(f"{name}[{i}]", w_i, ("n", "m"), w[0] if i else None) for i, w_i in enumerate(w)]
 
 
 def _require_regular(live: Array, n_in: int) -> None:

@@ -19,7 +19,7 @@ from functools import lru_cache
 import numpy as np
 
 from .arrays import Array, array_module, to_device
-from .checks import checked_array, checked_variance
+from .checks import checked_array, checked_positive
 
 
 class Averages(ABC):
@@ -35,7 +35,7 @@ class Averages(ABC):
 
     def gamma(self, q: float) -> float:
         """P(phi'(u) != 0) for u ~ N(0, q), q > 0."""
-        checked_variance(q)
+        checked_positive("q", q)
         return 1.0
 
     def features(self, scale: np.ndarray) -> np.ndarray:
@@ -69,7 +69,7 @@ class LinearAverages(Averages):
     """phi(u) = u."""
 
     def mean_square(self, q: float) -> float:
-        return checked_variance(q)
+        return checked_positive("q", q)
 
     def mean_square_derivative(self, q: float) -> float:
         return self.gamma(q)
@@ -88,11 +88,11 @@ class ErfAverages(Averages):
     """
 
     def mean_square(self, q: float) -> float:
-        q = checked_variance(q)
+        q = checked_positive("q", q)
         return 2 / math.pi * math.atan2(2 * q, math.sqrt(1 + 4 * q))
 
     def mean_square_derivative(self, q: float) -> float:
-        return 4 / math.pi / math.sqrt(1 + 4 * checked_variance(q))
+        return 4 / math.pi / math.sqrt(1 + 4 * checked_positive("q", q))
 
     def features(self, scale: np.ndarray) -> np.ndarray:
         """(n, 3): a, s_a, k_a."""
@@ -126,25 +126,23 @@ class ShiftedReLUAverages(Averages):
     s: float
 
     def mean_square(self, q: float) -> float:
-        q = checked_variance(q)
-        x = self.features(np.array([math.sqrt(q)]))[0]
-        return float(_shifted_parallel(self.s, x, x)[0]) if self.s else q / 2
+        x = self.features(np.array([math.sqrt(checked_positive("q", q))]))[0]
+        return float(_shifted_parallel(self.s, x, x)[0]) if self.s else float(q) / 2
 
     def mean_square_derivative(self, q: float) -> float:
         return self.gamma(q)
 
     def gamma(self, q: float) -> float:
         """Phi(s / sqrt(q)), as in (S.157)."""
-        return math.erfc(-self.s / math.sqrt(checked_variance(q)) / math.sqrt(2)) / 2
+        return math.erfc(-self.s / math.sqrt(checked_positive("q", q)) / math.sqrt(2)) / 2
 
     def features(self, scale: np.ndarray) -> np.ndarray:
         """(n, 5): a, k, Q(k), e(k), 1 - 2 Q(k); of ReLU, which needs no more, (n, 1): a."""
-        checked_array("scale", scale, ("n",))
         if not self.s:
-            return scale[:, None]
+            return super().features(scale)
         from scipy.special import erf, ndtr
 
-        k = np.minimum(abs(self.s) / scale, 100)  # where Q and e are 0, and squares do not overflow
+        k = np.minimum(abs(self.s) / super().features(scale)[:, 0], 100)  # where Q and e are 0; squares do not overflow
 
         Q = ndtr(-k)
         e = np.exp(-k * k / 2) / math.sqrt(2 * math.pi) - k * Q
@@ -170,10 +168,10 @@ class SeriesAverages(Averages):
     """
 
     def mean_square(self, q: float) -> float:
-        return self._square(self.phi, math.sqrt(checked_variance(q)))
+        return self._square(self.phi, math.sqrt(checked_positive("q", q)))
 
     def mean_square_derivative(self, q: float) -> float:
-        return self._square(self.derivative, math.sqrt(checked_variance(q)))
+        return self._square(self.derivative, math.sqrt(checked_positive("q", q)))
 
     def _square(self, f: Callable[[np.ndarray], np.ndarray], scale: float) -> float:
         z, root_pdf, _ = _hermite_functions()
@@ -186,8 +184,7 @@ class SeriesAverages(Averages):
 
     def features(self, scale: np.ndarray) -> np.ndarray:
         """(n, 2002): a, E[phi(a z)], d_0, d_1, .."""
-        z, root_pdf, psi = _hermite_functions()
-        checked_array("scale", scale, ("n",))
+        scale, (z, root_pdf, psi) = checked_array("scale", scale, ("n",)), _hermite_functions()
         with np.errstate(all="ignore"):  # reported below
             phi, derivative = (f(z[:, None] * scale) * root_pdf[:, None] for f in (self.phi, self.derivative))
             mean, d = psi[0] @ phi / 32, psi @ derivative / 32

@@ -20,7 +20,7 @@ from .checks import (
     checked_array,
     checked_list,
     checked_number,
-    checked_rate,
+    checked_positive,
     checked_rng,
     checked_symmetric,
     checked_whole,
@@ -87,7 +87,7 @@ class Dynamics:
         checked_array("y", y, f0.shape, f0)
         if n not in (f0.size, len(f0)):
             raise ValueError(f"Theta_bar is {Theta_bar.shape} and f0 {f0.shape}; expected (NC, NC) or (N, N), (N, C)")
-        self.f0, self.eta = f0, checked_rate(eta)
+        self.f0, self.eta = f0, checked_positive("eta", eta)
         self.error = self.V.T @ (y - f0).reshape(n, -1)
 
     def accumulated(self, t: float) -> Array:
@@ -150,8 +150,8 @@ class CrossEntropyFlow:
     def __init__(self, f0: Array, y: Array, eta: float, alpha: float = 1.0) -> None:
         checked_array("y", y, checked_array("f0", f0, ("N", "C")).shape, f0)
         cross_entropy.check(y)
-        self.f0, self.y, self.eta = f0, y, checked_rate(eta)
-        self.alpha = checked_number("alpha", alpha, "a finite number > 0", lambda v: 0 < v < math.inf)
+        self.f0, self.y, self.eta = f0, y, checked_positive("eta", eta)
+        self.alpha = checked_positive("alpha", alpha)
 
     def probabilities(self, t: float) -> Array:
         """p_t (N, C) of the training samples at the time t >= 0."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from .activations import linear
 from .arrays import Array, array_module, raising
-from .checks import checked_array, checked_damping, checked_instance, checked_rate, checked_whole
+from .checks import checked_array, checked_damping, checked_instance, checked_positive, checked_whole
 from .datasets import Data, accuracy, teacher_student
 from .deep_linear import Rule, Statistics, conserved, norm, product
 from .dynamics import Dynamics, Isotropy, isotropy, optimal_rate
@@ -177,7 +177,11 @@ def compare(
     checked_instance("net", net, Network, "a Network")
     checked_instance("data", data, Data, "a Data of refngd.datasets")
     checked_method(fisher, loss)
-    steps, factor, (rho, q) = checked_whole("steps", steps, 0), checked_rate(factor, "factor"), checked_damping(rho, q)
+    steps, factor, (rho, q) = (
+        checked_whole("steps", steps, 0),
+        checked_positive("factor", factor),
+        checked_damping(rho, q),
+    )
     s, s_test = (net.signals(W, x).above(frozen) for x in (data.x, data.x_test))
     whitened, _ = loss.whiten(s, data.y)
     Theta_bar = fisher.coefficient(whitened, whitened, rho, q)

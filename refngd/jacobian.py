@@ -12,7 +12,7 @@ from math import prod
 import numpy as np
 
 from .arrays import Array, array_module, require_memory
-from .checks import checked_array, checked_instance, checked_list, shown
+from .checks import checked_array, checked_instance, checked_list, checked_matrices
 from .network import Network, Signals, checked_signals
 from .spectral import finite
 
@@ -62,10 +62,7 @@ def pull_layer(h: Array, delta: Array, v: Array) -> Array:
 
 def flatten(dW: list[Array]) -> Array:
     """theta (P,): the layers in order, each row-major. Raises ValueError for what is no list of arrays of one kind."""
-    if not (isinstance(dW, (list, tuple)) and dW):
-        raise ValueError(f"dW is {shown(dW)}; expected a list of arrays")
-    checked_list("dW", dW, [("M", "M_in")] * len(dW), dW[0])
-    return array_module(dW[0]).concatenate([dw.ravel() for dw in dW])
+    return array_module(checked_matrices("dW", dW)[0]).concatenate([dw.ravel() for dw in dW])
 
 
 def unflatten(net: Network, theta: Array) -> list[Array]:

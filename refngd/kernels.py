@@ -400,6 +400,5 @@ def _check_inputs(net: Network, test: Array, train: Array, A_and_B: bool) -> Non
         raise ValueError(f"parameterization is {net.parameterization!r}; expected 'ntk': the other has no wide limit")
     checked_array("train", train, ("N", net.widths[0]))
     checked_array("test", test, ("N'", net.widths[0]), train)
-    count = 2 * len(net.shapes) if A_and_B else 1
-    nbytes = count * len(test) * len(train) * train.dtype.itemsize
-    require_memory(array_module(train), nbytes, f"{count} kernels {len(test)} x {len(train)}", "take fewer samples")
+    nbytes = (2 * len(net.shapes) if A_and_B else 1) * len(test) * len(train) * train.dtype.itemsize
+    require_memory(array_module(train), nbytes, f"kernels {len(test)} x {len(train)}", "take fewer samples")

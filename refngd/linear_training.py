@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .arrays import Array, array_module, raising, to_device
-from .checks import checked_instance, checked_number, checked_rate, checked_values, checked_whole
+from .checks import checked_instance, checked_number, checked_positive, checked_values, checked_whole
 from .deep_linear import Rule, Statistics, check, displacement, is_saddle, loss, norm, product
 from .jacobian import flatten, shaped
 
@@ -30,7 +30,7 @@ def descend(w: list[Array], data: Statistics, rule: Rule, eta: float, steps: int
     Raises ValueError for bad arguments, at once, and FloatingPointError on the way where the loss stops being finite or
     where a step jumps, see `jump`, over a point at which the u of an unbounded rule is infinite.
     """
-    steps, eta = checked_whole("steps", steps, 0), checked_rate(eta)
+    steps, eta = checked_whole("steps", steps, 0), checked_positive("eta", eta)
     _check_start(w, data, rule)
     return _states(w, data, rule, eta, steps)
 
@@ -123,7 +123,7 @@ def flow(
     _check_start(w, data, rule)
     if w[0].dtype != np.float64:
         raise ValueError(f"w is {w[0].dtype}; expected float64, in which the integrator works")
-    velocity, theta = _Velocity(w, data, rule, checked_rate(eta), evaluations), _to_theta(w)
+    velocity, theta = _Velocity(w, data, rule, checked_positive("eta", eta), evaluations), _to_theta(w)
     start = velocity.error(theta)
 
     def excess(t: float, theta: np.ndarray) -> float:
@@ -156,9 +156,7 @@ class _Velocity:
 
     def __call__(self, t: float, theta: np.ndarray) -> np.ndarray:
         if not np.isfinite(theta).all():
-            raise FloatingPointError(
-                f"eta = {self.eta:.3g} is too large for the integrator: w leaves the range of float64"
-            )
+            raise FloatingPointError(f"eta = {self.eta:.3g} is too large: w leaves the range of float64")
         u = self.rule.update(self.weights(theta), self.data)
         self.left, self.t, self.size = self.left - 1, t, max(self.size, norm(u))
         if self.left < 0:

@@ -15,7 +15,7 @@ import math
 import numpy as np
 
 from .arrays import Array, array_module
-from .checks import checked_array, checked_damping, checked_flag, checked_number, checked_rate, checked_values
+from .checks import checked_array, checked_flag, checked_number, checked_positive, checked_power, checked_values
 from .mode_solution import closed_form, escape_time, map_velocity, solution, time_to  # noqa: F401
 
 
@@ -42,9 +42,9 @@ def velocity(s: Array, s_star: Array | float, q: float = 1, block: bool = False,
     A layer with j_i = 0 stays, and all do where j = 0, the saddle: as the pseudo-inverse has it. Raises ValueError for
     other arguments, and FloatingPointError where s' itself is out of range.
     """
-    q, (j, e), (Delta, x) = _checked_q(q), _scaled_jacobian(s), _scaled_displacement(s, s_star)
+    q, (j, e), (Delta, x) = checked_power("q", q), _scaled_jacobian(s), _scaled_displacement(s, s_star)
     power, k = _scaled_power(*_scaled_norm(j, e, checked_flag("block", block)), q)
-    return _unscaled(-checked_rate(eta) * Delta * j * power, x + e + k)
+    return _unscaled(-checked_positive("eta", eta) * Delta * j * power, x + e + k)
 
 
 def speed(s: Array, s_star: Array | float, q: float = 1, eta: float = 1.0) -> Array:
@@ -52,9 +52,9 @@ def speed(s: Array, s_star: Array | float, q: float = 1, eta: float = 1.0) -> Ar
 
     Arguments and errors of `velocity`.
     """
-    q, (j, e), (Delta, x) = _checked_q(q), _scaled_jacobian(s), _scaled_displacement(s, s_star)
+    q, (j, e), (Delta, x) = checked_power("q", q), _scaled_jacobian(s), _scaled_displacement(s, s_star)
     power, k = _scaled_power(*_scaled_norm(j, e), q, 1)
-    return _unscaled(checked_rate(eta) * abs(Delta) * (j != 0).any(0) * power, x + k)
+    return _unscaled(checked_positive("eta", eta) * abs(Delta) * (j != 0).any(0) * power, x + k)
 
 
 def regularised(s: Array, s_star: Array | float, eps: float, eta: float = 1.0) -> Array:
@@ -68,7 +68,7 @@ def regularised(s: Array, s_star: Array | float, eps: float, eta: float = 1.0) -
     xp, (damping, y), (gain, z) = array_module(s), math.frexp(eps), math.frexp(eps + 1)
     top = xp.maximum(2 * k, y) if eps else 2 * k
     H = xp.ldexp(damping * xp.ones_like(norm), y - top) + xp.ldexp(norm * norm, 2 * k - top)  # (eps + ||j||^2) / 2^top
-    return _unscaled(-checked_rate(eta) * gain * Delta * j / H, x + e + z - top)
+    return _unscaled(-checked_positive("eta", eta) * gain * Delta * j / H, x + e + z - top)
 
 
 @np.errstate(all="ignore")  # `_in_range` reports it
@@ -79,7 +79,7 @@ def invariants(s: Array, q: float = 1, block: bool = False) -> Array:
     ln|s_i| - ln|s_{i+1}| at q = 1. Raises ValueError for bad shapes, non-finite input, q < 1, a zero under a logarithm,
     and FloatingPointError where it is out of range.
     """
-    xp, q = array_module(_checked_layers(s)), _checked_q(q)
+    xp, q = array_module(_checked_layers(s)), checked_power("q", q)
     if checked_flag("block", block) and q == 1:
         if (s == 0).any():
             raise ValueError("s has a zero; expected none, since ln|s_i| - ln|s_{i+1}| is conserved at q = 1")
@@ -91,7 +91,7 @@ def invariants(s: Array, q: float = 1, block: bool = False) -> Array:
 
 def exponent(d: float, q: float) -> float:
     """p = 2 (1 - 1/d) (1 - 1/q) of depth d and power q, 1 .. inf each: Huh (17), Table 1. ValueError for d, q < 1."""
-    return 2 * (1 - 1 / _checked_d(d)) * (1 - 1 / _checked_q(q))
+    return 2 * (1 - 1 / checked_power("d", d)) * (1 - 1 / checked_power("q", q))
 
 
 def effective_depth(d: float, q: float) -> float:
@@ -99,13 +99,13 @@ def effective_depth(d: float, q: float) -> float:
 
     Raises ValueError for d, q < 1.
     """
-    inverse = 1 / _checked_d(d) + (1 - 1 / d) / _checked_q(q)
+    inverse = 1 / checked_power("d", d) + (1 - 1 / d) / checked_power("q", q)
     return 1 / inverse if inverse else math.inf
 
 
 def calibrated_rate(eta: float, d: float, q: float) -> float:
     """eta_bar = eta d^{1-1/q}, below Huh (17). Raises ValueError for eta <= 0 and d, q < 1."""
-    return checked_rate(eta) * _checked_d(d) ** (1 - 1 / _checked_q(q))
+    return checked_positive("eta", eta) * checked_power("d", d) ** (1 - 1 / checked_power("q", q))
 
 
 # ------------------------------------------------------------------------------------------ without over- or underflow
@@ -163,11 +163,3 @@ def _in_range(a: Array) -> Array:
 
 def _checked_layers(s: Array) -> Array:
     return checked_array("s", s, ("d", *getattr(s, "shape", ())[1:]))
-
-
-def _checked_q(q: float) -> float:
-    return checked_damping(0.0, q)[1]
-
-
-def _checked_d(d: float) -> float:
-    return checked_number("d", d, "a number in [1, inf]", lambda v: v >= 1)

@@ -13,7 +13,7 @@ from .checks import (
     checked_damping,
     checked_frozen,
     checked_instance,
-    checked_rate,
+    checked_positive,
     checked_rng,
     checked_whole,
     shown,
@@ -61,7 +61,7 @@ def train(
     eta multiplies `fisher.direction`; its optimum is 1 / alpha where there is one, 1 / lambda_max(NTK) for `Identity`.
     Raises ValueError for bad arguments, at once; FloatingPointError if the loss stops being finite, on the way.
     """
-    eta, steps, (rho, q) = checked_rate(eta), checked_whole("steps", steps, 0), checked_damping(rho, q)
+    eta, steps, (rho, q) = checked_positive("eta", eta), checked_whole("steps", steps, 0), checked_damping(rho, q)
     checked_instance("net", net, Network, "a Network")
     frozen = checked_frozen(frozen, len(net.shapes))
     checked_method(fisher, loss).require(len(net.shapes) - frozen, net.sigma_b > 0, q)
@@ -122,7 +122,7 @@ def linearized_training(
     for k, signals in enumerate(s):
         if checked_signals(f"s[{k}]", signals).shapes != s[0].shapes:
             raise ValueError(f"s[{k}] belongs to weights {signals.shapes}; expected {s[0].shapes} as s[0]")
-    eta, (rho, q) = checked_rate(eta), checked_damping(rho, q)
+    eta, (rho, q) = checked_positive("eta", eta), checked_damping(rho, q)
     checked_method(fisher, loss).require(len(s[0].h), bool(s[0].bias), q)
     loss.check_pair(s[0].f, y)
     return _linearized_steps(s, y, fisher, eta, rho, q, loss)

@@ -622,7 +622,10 @@ ENTRIES = {
             const=(finite_number, 0.5),
         ),
     ),
-    "deep_linear.Statistics.of": (deep_linear.Statistics.of, dict(x=(but(array(1), is_zero), X), y=(array(1), Y))),
+    "deep_linear.Statistics.of": (
+        deep_linear.Statistics.of,
+        dict(x=(but(array(1), is_zero), X), y=(array(1, scales=False), Y)),
+    ),
     "deep_linear.Statistics.with_covariance": (
         deep_linear.Statistics.with_covariance,
         dict(w_star=(array(0), STATISTICS.w_star), Sigma_x=(array(), COVARIANCE), const=(finite_number, 0.5)),
