@@ -29,6 +29,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from importlib import import_module
 from importlib.machinery import SourceFileLoader
 from multiprocessing import connection, get_context
 from pathlib import Path
@@ -39,6 +40,7 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before NumPy is imported: the forks 
 import hypothesis
 import pytest
 import scipy.special  # noqa: F401  what is imported here is there in every fork
+from _pytest.assertion.rewrite import AssertionRewritingHook
 
 from refngd.cli.output import progress
 from refngd.conformance import compare, vectors
@@ -155,11 +157,14 @@ def allow(seconds: float) -> None:
 
 
 def plant(mutant: Mutant) -> None:
-    """Let the next import of the package find the mutant; what was imported before stays as it is."""
+    """Import the package anew with the mutant; what was imported before stays as it is."""
     forget_package()
     path, original = str(PACKAGE / mutant.file), SourceFileLoader.get_code
     code = compile(mutant.apply(), path, "exec")
     SourceFileLoader.get_code = lambda self, name: code if self.path == path else original(self, name)
+    # pytest reads the modules of packages with a plugin itself
+    sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, AssertionRewritingHook)]
+    import_module(".".join(["refngd", *Path(mutant.file).with_suffix("").parts]).removesuffix(".__init__"))
 
 
 def forget_package() -> None:
@@ -370,7 +375,7 @@ def passes(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--vectors", action="store_true", help="the vectors alone")
     which.add_argument("--tests", action="store_true", help="the tests alone")

@@ -32,6 +32,12 @@ def largest(X: Array) -> float:
     return float(abs(X).max())
 
 
+def inverse_size(X: Array) -> Array:
+    """Powers of two T with 1/2 <= T X < 1 for X >= 0, and T = 1 where X is 0."""
+    xp = array_module(X)
+    return xp.where(X > 0, xp.ldexp(xp.ones_like(X), -xp.frexp(X)[1]), 1)
+
+
 def norm(X: Array) -> float:
     """||X||, the root of the sum of squares of all entries."""
     return float(array_module(X).linalg.norm(X))
@@ -46,6 +52,11 @@ def power_of_root(R: Array, n: float, rho: float, q: float, rcond: float | None 
     n: what R^T R is divided by, such as the number of samples.
     rcond: singular values of at most rcond times the largest count as zero.
     """
+    if rho == 0 and q == 1 and rcond is None and len(R) <= R.shape[1]:
+        T = inverse_size(abs(R).max(1))[:, None]  # (T R)^+ T = R^+ for an R of full row rank
+        U, t, V_t = root_svd(T * R)
+        if int((t > 0).sum()) == int((R != 0).any(1).sum()):
+            return n * ((V_t * gain(t, 0.0, 1)) @ (U.T * T[:, 0]))
     c = max(largest(R) / math.sqrt(n), math.sqrt(rho)) or 1.0  # so that squares neither over- nor underflow
     U, t, V_t = root_svd(R / (c * math.sqrt(n)), rcond)
     return (c ** (1 - 2 / q) * math.sqrt(n)) * ((V_t * gain(t, rho / c / c, q)) @ U.T)

@@ -364,7 +364,7 @@ def test_rules_that_diverge_are_reported_in_their_line(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--teacher", "0"], "--teacher is [0.0]; expected 1 to 6, the width, finite numbers > 0"),
+        (["--teacher", "0"], "--teacher is 0.0; expected 1 to 6, the width, finite numbers > 0"),
         (["-N", "3"], "-N is 3; expected at least the width, 6"),
         (["--width", "0"], "--width is 0; expected an integer >= 1"),
         (["--depth", "0"], "--depth is 0; expected an integer >= 1"),
@@ -379,7 +379,7 @@ def test_rules_that_diverge_are_reported_in_their_line(tmp_path, capsys):
         (["--clip", "0"], "--clip is 0.0; expected a number > 0"),
         (["--seed", "-1"], "--seed is -1; expected an integer >= 0"),
         (["--sigma-w", "1e60"], "training diverged at t = 0"),
-        (["--teacher", "1e200"], "--teacher is [1e+200]; expected 1 to 6, the width, finite numbers > 0"),
+        (["--teacher", "1e200"], "--teacher is 1e+200; expected 1 to 6, the width, finite numbers > 0"),
         (["--noise", "1e200"], "--noise is 1e+200; expected a finite number >= 0"),
         (["--rules", "Adam"], "invalid choice: 'Adam'"),
     ],
@@ -526,6 +526,7 @@ def test_streams_that_are_closed_or_full(tmp_path):
 def test_files_are_written_where_nobody_reads_the_table(tmp_path):
     with subprocess.Popen(command(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout.readline().startswith(b"digits")
+        assert process.stdout.readline() == b"\n"
         process.stdout.close()
         assert process.stderr.read() == b"refngd run: error: nobody reads standard output\n"
     assert process.returncode == 2

@@ -218,15 +218,12 @@ def test_directions_scale_with_the_signals_at_any_size(name, exponent):
             assert relative(actual * size ** (4 / q - 2), desired) < 1e-14
 
 
-def test_tiny_backward_signals_are_alive_for_a_unit_until_their_squares_vanish():
+def test_tiny_backward_signals_are_alive_for_a_unit():
     p = problem((6, 9, 1))
-    for size in (1e-12, 1e-100, 1e-150):
+    for size in (1e-12, 1e-100, 1e-150, 1e-290):
         s = scaled(p.s, delta=on(np.array([1.0, size, 1, 1]))[:, None, None])
         for d, dw in zip(host(s.delta[0])[:, 0].T, host(rn.Unitwise().direction(s, p.e)[0]), strict=True):
             assert relative(dw, np.linalg.pinv(host(s.h[0])) @ (host(p.e)[:, 0] / d)) < 1e-12
-    dead, gone = (on(np.array([1.0, 1e-12, v, 1]))[:, None, None] for v in (1e-160, 0.0))
-    a, b = (rn.flatten(rn.Unitwise().direction(scaled(p.s, delta=v), p.e)) for v in (dead, gone))
-    assert relative(a, b) < 1e-8
     damped = rn.Unitwise().direction(scaled(p.s, delta=1e-12), p.e, 1e-8)[0]
     gradient = 1e-12 * host(rn.pull(p.s, p.e)[0]) / 4
     assert relative(damped, gradient / 1e-8) < 1e-12  # G is 1e-16 of rho

@@ -272,10 +272,14 @@ CONFIDENT += [(np.float32, a) for a in (2.0, 14.0, 18.0, 34.0, 80.0)]
 
 
 @pytest.mark.parametrize(("dtype", "logit"), CONFIDENT)
-@pytest.mark.parametrize("fisher", [rn.Exact(), rn.BlockDiagonal()], ids=["Exact", "BlockDiagonal"])
-def test_confident_samples_move_with_unsure_ones_as_by_equation_s163(fisher, dtype, logit):
+@pytest.mark.parametrize(
+    ("fisher", "L"),
+    [(rn.Exact(), 3), (rn.BlockDiagonal(), 3), (rn.BlockTridiagonal(), 3), (rn.BlockTridiagonal(), 5)],
+    ids=["Exact", "BlockDiagonal", "BlockTridiagonal", "BlockTridiagonal-5"],
+)
+def test_confident_samples_move_with_unsure_ones_as_by_equation_s163(fisher, L, dtype, logit):
     """Lambda df = -alpha (y - p), so df = -alpha (y - 1 / C) / p_y up to one number for each sample."""
-    p, _ = classification((8, 64, 64, C), dtype=dtype)
+    p, _ = classification((8, *[64] * (L - 1), C), dtype=dtype)
     s, y = with_logits(p, logit)
     df = np.asarray(host(rn.push(s, fisher.direction(*rn.cross_entropy.whiten(s, y)))), float)
     exact = softmax(np.asarray(host(s.f), float))
@@ -283,6 +287,19 @@ def test_confident_samples_move_with_unsure_ones_as_by_equation_s163(fisher, dty
     desired = -fisher.alpha(p.net, N) * (y - 1 / C) / (exact * y).sum(1, keepdims=True)
     for row, row_desired in zip(df - df.mean(1, keepdims=True), desired, strict=True):  # the confident one alone, too
         assert_close(row, row_desired, centred_condition(s), dtype)
+
+
+@pytest.mark.parametrize(("dtype", "logit"), CONFIDENT)
+@pytest.mark.parametrize("fisher", [rn.KFAC(last="gram"), rn.Unitwise()], ids=["KFAC", "Unitwise"])
+def test_confident_samples_move_at_their_limit_in_blocks_of_factors_and_units(fisher, dtype, logit):
+    """Margins of a confident sample have the velocity of infinite logits, on which p_y -> 1 has no more effect."""
+    p, _ = classification((8, 64, 64, C))
+    velocities = []
+    for q, a in ((p, 40.0), (classification((8, 64, 64, C), dtype=dtype)[0], max(logit, 14.0))):
+        s, y = with_logits(q, a)
+        df = np.asarray(host(rn.push(s, fisher.direction(*rn.cross_entropy.whiten(s, y)))), float)
+        velocities.append(df[0] - df[0].mean())
+    assert relative(velocities[1], velocities[0]) < (1e-3 if dtype == np.float32 else 1e-4)
 
 
 def test_a_target_whose_probability_underflows_is_said_to_be_lost():
