@@ -53,9 +53,9 @@ class Averages(ABC):
         """
 
     def gap(self, r: Array, c: Array, a: Array, b: Array) -> tuple[Array, Array] | None:
-        """1 - rho and 1 - rho^2 (n,), rho = E[phi(u) phi(v)] / sqrt(E[phi(u)^2] E[phi(v)^2]), without cancellation.
+        """1 - rho and 1 - rho^2 (n,) for rho = E[phi(u) phi(v)] / sqrt(E[phi(u)^2] E[phi(v)^2]), as precise near 1.
 
-        r and c are (n,), a and b (n, k) or (1, k): n pairs. None says that the averages never need it so precisely.
+        r and c are (n,), a and b (n, k) or (1, k): n pairs. None says that no average asks for more than rho itself.
         """
         return None
 
@@ -261,8 +261,13 @@ def _shifted_dual(s: float, r: Array, c: Array, x: Array, y: Array) -> tuple[Arr
     L, K = _corner(T, xp.where(near, n, p), xp.where(near, p, n))
     A_1, Xi_1 = _shifted_parallel(s, x, y)
     drop = ab * (_one_minus(r, c) * Xi_1 - K)
-    A, Xi = (ab * (E * r + K), E + L) if s > 0 else (s * s - s * (a * e_a + b * e_b) + ab * K, L)
-    return xp.where(near, A_1 - drop, A), xp.where(near, Xi_1 - L, Xi), xp.where(near, drop, A_1 - A)
+    if s > 0:
+        A, Xi = ab * (E * r + K), E + L
+        far = A_1 - A
+    else:
+        A, Xi = s * s - s * (a * e_a + b * e_b) + ab * K, L
+        far = ab * (Xi_1 - K) + s * xp.minimum(a, b) * xp.minimum(e_a, e_b)
+    return xp.where(near, A_1 - drop, A), xp.where(near, Xi_1 - L, Xi), xp.where(near, drop, far)
 
 
 def _shifted_parallel(s: float, x: Array, y: Array) -> tuple[Array, Array]:
@@ -293,8 +298,7 @@ def _corner(T: Array, p: Array, n: Array) -> tuple[Array, Array]:
     end = 1 - math.log(eps)
     alpha, beta = xp.clip((p / xp.maximum(T, 1e-12)) ** 2 / 8, 1e-30, 1e4), (n * T) ** 2 / 8
     d = alpha - beta - end
-    root = xp.sqrt(d * d + 4 * end * alpha)
-    Y = xp.minimum(xp.log1p(xp.where(d > 0, 2 * end / (root + abs(d)), (root - d) / (2 * alpha))) / 2, end)
+    Y = xp.minimum(xp.log1p((xp.sqrt(d * d + 4 * end * alpha) - d) / (2 * alpha)) / 2, end)
     L, K = 0 * (Y + T), 0 * (Y + T)
     for x, weight in zip(*_gauss(64 if eps < 1e-10 else 32), strict=True):
         y = Y * (x * x)
@@ -332,29 +336,33 @@ def _relu_gap(r: Array, c: Array) -> tuple[Array, Array]:
 
 
 def _shifted_gap(s: float, r: Array, c: Array, x: Array, y: Array) -> tuple[Array, Array]:
-    xp, drop = array_module(r), _shifted_dual(s, r, c, x, y)[2]
-    root_a, root_b = (xp.sqrt(_shifted_parallel(s, v, v)[0]) for v in (x, y))
-    D, F = _shifted_spread(s, x, y)
-    gap = xp.maximum((D - (F / (root_a + root_b)) ** 2) / 2 + drop, 0) / (root_a * root_b)
+    xp, (drop, spread) = array_module(r), (_shifted_dual(s, r, c, x, y)[2], _shifted_spread(s, x, y))
+    size = xp.sqrt(_shifted_parallel(s, x, x)[0]) * xp.sqrt(_shifted_parallel(s, y, y)[0])
+    gap = xp.maximum(spread + drop / size, 0)
     return gap, gap * (2 - gap)
 
 
-def _shifted_spread(s: float, x: Array, y: Array) -> tuple[Array, Array]:
-    """E[(phi(b z) - phi(a z))^2] and E[phi(b z)^2 - phi(a z)^2]; here a is the smaller of the two, and so k > m.
+def _shifted_spread(s: float, x: Array, y: Array) -> Array:
+    """1 - E[f g] = E[(f - g)^2] / 2 for f and g = phi(a z) and phi(b z), divided by the roots of their mean squares.
 
-    Both are linear where z > -m (s > 0) or z > k (s < 0), and only one of them from there to -k or m.
+    Let k belong to f and m to g, k > m. For s > 0, f - g is linear where z > -m and constant where z < -k; in between
+    f is linear and g constant. For s < 0 it is constant where z < m and linear where z > k; in between g is linear.
     """
-    xp = array_module(x[0])
-    a, b, m, k, Q_k, Q_m, e_k, e_m = (f(x[i], y[i]) for i in range(4) for f in (xp.minimum, xp.maximum))
-    V = 1 - Q_m - m * (e_m + m * Q_m) if s > 0 else Q_k + k * (e_k + k * Q_k)  # E[z^2] where both are linear
-    D, F, width = (b - a) ** 2 * V, (b - a) * (b + a) * V, xp.minimum(k - m, 12)
+    xp, swap = array_module(x[0]), x[1] < y[1]
+    x, y = ([xp.where(swap, u, v) for u, v in zip(*pair, strict=True)] for pair in ((y, x), (x, y)))
+    (a, k, Q_k, e_k, _), (b, m, Q_m, e_m, _) = x, y
+    root_a, root_b = (xp.sqrt(_shifted_parallel(s, v, v)[0]) for v in (x, y))
+    f, g, f_0, g_0 = a / root_a, b / root_b, abs(s) / root_a, abs(s) / root_b
+    if s > 0:  # E[z^2] where both are linear, P(both are constant)
+        square, share = 1 - Q_m - m * (e_m + m * Q_m), Q_k
+    else:
+        square, share = Q_k + k * (e_k + k * Q_k), 1 - Q_m
+    total, width = (f - g) ** 2 * square + (f_0 - g_0) ** 2 * share, xp.minimum(k - m, 12)
     for t, weight in zip(*_gauss(32), strict=True):
         z = m + width * t
-        linear = a * z if s > 0 else b * z
         pdf = width * xp.exp(-z * z / 2) * (weight / math.sqrt(2 * math.pi))
-        D = D + pdf * (abs(s) - linear) ** 2
-        F = F + pdf * abs(abs(s) - linear) * (abs(s) + linear)
-    return D, F
+        total = total + pdf * (f * z - g_0 if s > 0 else g * z - f_0) ** 2
+    return total / 2
 
 
 def _erf_sides(r: Array, c: Array, x: Array, y: Array) -> tuple[Array, Array]:
@@ -369,11 +377,11 @@ def _erf_gap(r: Array, c: Array, x: Array, y: Array) -> tuple[Array, Array]:
     (x_a x_b)^{1/2} - arcsin(R) is made of their differences, each of which comes from its sine and cosine.
     """
     xp, one, zero = array_module(r), 0 * r + 1, 0 * r
-    (_, s_a, k_a), (_, s_b, k_b) = x, y
+    (a, s_a, k_a), (b, s_b, k_b) = x, y
     R, S = _erf_sides(abs(r), c, x, y)
     (R_1, S_1), (R_a, S_a), (R_b, S_b) = (_erf_sides(one, zero, *pair) for pair in ((x, y), (x, x), (y, y)))
     drop = xp.arctan2(R_1 * c * c / (S + abs(r) * S_1), S * S_1 + R * R_1)  # x_1 - arcsin(R)
-    square = (k_b - k_a) * (k_b + k_a)  # s_a^2 - s_b^2
+    square = 2 * ((a - b) * k_a) * ((a + b) * k_b) * (k_a * k_b)  # s_a^2 - s_b^2
     p = xp.arctan2(s_a * square / (s_a * S_1 + s_b * S_a), S_a * S_1 + R_a * R_1)  # x_a - x_1
     q = xp.arctan2(-s_b * square / (s_b * S_1 + s_a * S_b), S_b * S_1 + R_b * R_1)  # x_b - x_1
     root_a, root_b = xp.sqrt(xp.arctan2(R_a, S_a)), xp.sqrt(xp.arctan2(R_b, S_b))

@@ -17,6 +17,7 @@ from support import host, on
 
 import refngd as rn
 from refngd.activations import Smooth
+from refngd.duals import sine
 
 DTYPES = [np.float64, np.float32]
 
@@ -134,6 +135,41 @@ def test_the_table_is_that_of_mpmath():
             assert all(abs(x - y) <= 1e-16 * abs(y) for x, y in zip(values, exact, strict=True))
 
 
+def assert_angle(activation, r, a, b, dtype, rho):
+    """The cosine of the angle between phi(u) and phi(v) to 100 units of rounding of 1, and its sine where a kink or a
+    step needs it: erf is linear for small u, and opposite pairs are beyond the kink of shifted ReLU."""
+    features = (on(activation.features(np.array([scale])).astype(dtype)) for scale in (a, b))
+    r = on(np.array([r], dtype))
+    gap, square = (float(host(x)[0]) for x in activation.gap(r, sine(r), *features))
+    assert abs(gap - (1 - rho)) < 100 * np.finfo(dtype).eps
+    if (activation is rn.erf and min(a, b) > 0.3) or (activation is not rn.erf and rho > -0.5):
+        assert abs(math.sqrt(square) - mp.sqrt(abs(1 - rho**2))) < 100 * np.finfo(dtype).eps
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("activation", [rn.relu, rn.erf], ids=str)
+@settings(max_examples=100, deadline=None)
+@given(correlations, scales, st.floats(-1, 1).map(lambda x: 10**x))
+@example(1 - 2.0**-40, 30.0, 1 + 1e-6)
+def test_angles_between_activations_are_right_to_100_units_of_rounding(activation, dtype, r, a, ratio):
+    r, a, b = (float(dtype(x)) for x in (r, a, a * ratio))
+    with mp.workdps(80):
+        A, A_a, A_b = (CLOSED[activation](*map(mp.mpf, x))[0] for x in ((r, a, b), (1, a, a), (1, b, b)))
+        assert_angle(activation, r, a, b, dtype, A / mp.sqrt(A_a * A_b))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_angles_between_shifted_relus_are_right_to_100_units_of_rounding(dtype):
+    with mp.workdps(60):
+        for s, a, b, r, A, *_ in TABLE:
+            A_a, A_b = (gaussian_averages.shifted_relu(s, 1, x, x)[0] for x in (a, b))
+            if r in (0, 1):  # in closed form; the others have 17 digits, too few for small angles
+                A = gaussian_averages.shifted_relu(s, r, a, b)[0]
+            rho = A / mp.sqrt(A_a * A_b)
+            if float(dtype(r)) == r and (r in (0, 1) or rho < 0.999):
+                assert_angle(rn.shifted_relu(s), r, a, b, dtype, rho)
+
+
 def test_shifted_relu_tends_to_relu():
     for r in (-0.999, -0.3, 0.5, 1.0):
         np.testing.assert_allclose(
@@ -146,6 +182,7 @@ def test_shifted_relu_tends_to_relu():
 @settings(max_examples=40, deadline=None)
 @given(correlations, st.floats(-8, 1).map(lambda x: 10**x), st.floats(-8, 1).map(lambda x: 10**x))
 @example(1.0, 1e-3, 1e-3)
+@example(0.5, 5.0, 8.0)
 def test_series_are_right_to_100_units_of_the_values_at_full_correlation_or_refused(activation, dtype, r, a, b):
     r, a, b = (float(dtype(x)) for x in (r, a, b))
     try:

@@ -522,35 +522,38 @@ def test_zero_is_an_input_of_networks_with_bias():
 def test_opposite_samples_are_named_where_the_activation_is_odd(activation, call):
     x, x_test = inputs()
     x[3] = -2 * x[0] if activation is rn.linear else -x[0]
+    x, x_test = on(x), on(x_test)
     with pytest.warns(RuntimeWarning, match="samples 0 and 3 are opposite, or nearly so: the kernels are singular"):
-        call(rn.Network((10, 20, 20, 1), activation), on(x), on(x))
-    call(rn.Network((10, 20, 20, 1), activation, 1.4, 0.5), on(x), on(x))  # in silence: the bias tells them apart
-    call(rn.Network((10, 20, 20, 1), rn.relu), on(x), on(x))
-    call(rn.Network((10, 20, 20, 1), activation), on(x_test), on(x))
+        call(rn.Network((10, 20, 20, 1), activation), x, x)
+    call(rn.Network((10, 20, 20, 1), activation, 1.4, 0.5), x, x)  # in silence: the bias tells them apart
+    call(rn.Network((10, 20, 20, 1), rn.relu), x, x)
+    call(rn.Network((10, 20, 20, 1), activation), x_test, x)
 
 
 @pytest.mark.parametrize("call", [rn.analytic_kernels, rn.analytic_ntk])
 def test_too_many_opposite_pairs_are_named_under_relu(call):
     """K&O's Lemma B.1 fails: with M_0 = 2 and 3 pairs, the kernel is singular if L = 2."""
     half = generator(4).standard_normal((3, 2))
-    x, net = np.concatenate([half, -half]), rn.Network((2, 8, 1), rn.relu)
+    x, net = on(np.concatenate([half, -half])), rn.Network((2, 8, 1), rn.relu)
     with pytest.warns(RuntimeWarning, match="more than 2 samples, of 2 inputs, come with their opposite"):
-        K = call(net, on(x), on(x))
+        K = call(net, x, x)
     if call is rn.analytic_ntk:
         w = np.linalg.eigvalsh(host(K))
         assert abs(w[0]) < 1e-14 * w[-1] < 1e-3 * w[1]
     for regular in (rn.Network((2, 8, 8, 1)), rn.Network((2, 8, 1), sigma_b=0.5)):
-        w = np.linalg.eigvalsh(host(rn.analytic_ntk(regular, on(x), on(x))))  # in silence
+        w = np.linalg.eigvalsh(host(rn.analytic_ntk(regular, x, x)))  # in silence
         assert w[0] > 1e-4 * w[-1]
-    call(net, on(x[:5]), on(x[:5]))
+    fewer = x[:5]
+    call(net, fewer, fewer)
 
 
 def test_parallel_samples_of_different_norms_are_duplicates_under_relu_alone():
     x, _ = inputs(unit=True)
     x[2] = 1.5 * x[1]
+    x = on(x)
     with pytest.warns(RuntimeWarning, match="samples 1 and 2 are duplicates"):
-        rn.analytic_ntk(rn.Network((10, 20, 1)), on(x), on(x))
-    K = host(rn.analytic_ntk(rn.Network((10, 20, 1), rn.tanh), on(x), on(x)))  # in silence
+        rn.analytic_ntk(rn.Network((10, 20, 1)), x, x)
+    K = host(rn.analytic_ntk(rn.Network((10, 20, 1), rn.tanh), x, x))  # in silence
     assert np.linalg.cond(K) < 1e4
 
 
