@@ -16,7 +16,7 @@ from refngd import linear_training as lt
 from refngd import modes
 
 EPS = {np.float64: 2.0**-52, np.float32: 2.0**-23}
-CONDITIONS = {np.float64: [10, 1e4, 1e5, 1e7, 1e9, 1e12], np.float32: [10, 1e2, 1e4]}
+CONDITIONS = {np.float64: [10, 1e3, 4e3, 1e5, 1e7, 1e9, 1e12], np.float32: [10, 1e2, 1e4]}
 
 
 def problem(d, white, cond, seed=0, dtype=np.float64, spread=0.5):
@@ -162,6 +162,9 @@ def test_k_serves_where_its_eigenvectors_can_be_mended_and_j_elsewhere(routes):
         dl.Rule(q).update(*problem(3, False, cond))
         assert routes == taken, (q, cond)
         routes.clear()
+    dl.Rule(2, rcond=1e-4).update(*problem(3, False, 1e2))
+    assert routes == ["eigen"]
+    routes.clear()
     dl.Rule(2).update(*problem(2, True, 1e8))
     dl.Rule(2, block=True).update(*problem(2, False, 1e8))
     assert routes == ["_two_layers", "_one_layer", "_one_layer"]
@@ -254,6 +257,15 @@ def test_rcond_zero_keeps_all_that_there_is():
             kept = dl.Rule(2, rule.block, rcond=0).update(w, data)
             for a, b in zip(host(kept), host(rule.update(w, data)), strict=True):
                 close(a, b, 1e-12)
+
+
+def test_two_layers_keep_what_j_keeps():
+    """A singular value of w_2 may be next to nothing: those of J are (a^2 + b^2)^{1/2}, here down to 8.5 eps."""
+    small = 6 * 2.0**-52
+    w, data = on([np.diag([small, small]), np.diag([1.0, small])]), dl.Statistics(on(np.diag([1.0, 1.0])))
+    u_1, u_2 = host(dl.Rule(1).update(w, data))
+    close(u_1[1, 1], np.array(-0.5 / small), 1e-12)
+    close(u_2[1, 1], np.array(-0.5 / small), 1e-12)
 
 
 def test_statistics_of_samples_of_any_scale():
