@@ -173,6 +173,19 @@ def test_k_serves_where_its_eigenvectors_can_be_mended_and_j_elsewhere(routes):
     assert routes == []
 
 
+@pytest.mark.parametrize("q", [1, 1.5, 2, 7])
+def test_divided_differences_are_right_to_half_of_the_digits(q):
+    """They multiply what is itself below half of the digits; of eigenvalues equal, near, and far apart."""
+    w = np.array([1, 1, 1 + 1e-13, 1 + 1e-9, 1 + 1e-7, 1 + 1e-3, 2, 1e6])
+    actual = host(dl._divided_differences(on(w), q))
+    with mpmath.workdps(40):
+        m = [mpmath.mpf(float(x)) for x in w]
+        f = [x ** (-1 / mpmath.mpf(q)) for x in m]
+        for i, j in np.ndindex(8, 8):
+            exact = (f[i] - f[j]) / (m[i] - m[j]) if m[i] != m[j] else -f[i] / (q * m[i])
+            assert actual[i, j] == pytest.approx(float(exact), rel=5e-8, abs=0)
+
+
 @pytest.mark.parametrize(("start", "dtype", "steps", "limit"), [
     (dict(seed=0), np.float32, 30, 1e-5),
     (dict(seed=0), np.float64, 30, 1e-12),
