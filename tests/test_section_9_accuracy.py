@@ -173,6 +173,14 @@ def test_k_serves_where_its_eigenvectors_can_be_mended_and_j_elsewhere(routes):
     assert routes == []
 
 
+def test_memory_is_asked_for_before_k_and_j_are_formed(monkeypatch):
+    """Four times their own, 9 x 9 and 27 x 9."""
+    asked = []
+    monkeypatch.setattr(dl, "require_memory", lambda xp, nbytes, what, instead: asked.append((nbytes, what[:10])))
+    dl.Rule(2).update(*problem(3, False, 1e8))
+    assert asked == [(4 * 9 * 9 * 8, "K (9 x 9) "), (4 * 27 * 9 * 8, "J (27 x 9)")]
+
+
 @pytest.mark.parametrize("q", [1, 1.5, 2, 7])
 def test_divided_differences_are_right_to_half_of_the_digits(q):
     """They multiply what is itself below half of the digits; of eigenvalues equal, near, and far apart."""
