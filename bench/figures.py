@@ -4,7 +4,7 @@
 
 FOLDER/NAME-SCALE.json has the settings, every number and the verdicts, FOLDER/NAME-SCALE.png the picture. The parts
 of a figure are kept in FOLDER/NAME-SCALE/parts/, so that an interrupted run is taken up where it ended. The exit
-status is 1 if a claim fails, 2 if an argument is bad.
+status is 1 if a claim fails, 2 if an argument is bad, 130 after Ctrl-C.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import bench
 import refngd
-from refngd.cli.output import jsonable, progress, replace_file, versions
+from refngd.cli.output import as_json, one_line, progress, reserved, save, save_together, versions
 
 from . import huh_linear, huh_modes, huh_nonlinear, ko_kernels, ko_training
 from .figure import Figure
@@ -28,59 +28,56 @@ FIGURES: dict[str, Figure] = {name: figure for module in MODULES for name, figur
 def main(argv: list[str] | None = None) -> None:
     parser = _parser()
     args = parser.parse_args(argv)
-    names = FIGURES if "all" in args.names else dict.fromkeys(args.names)
     held = True
-    try:
-        for name in names:
+    for name in FIGURES if "all" in args.names else dict.fromkeys(args.names):
+        with one_line(parser, f"bench.figures: {name}"):
             held &= make(name, args.scale, args.device, args.data, args.out)
-    except (ValueError, ArithmeticError, MemoryError, OSError) as error:
-        parser.exit(2, f"bench.figures: error: {name}: {error}\n")
     parser.exit(0 if held else 1)
 
 
 def make(name: str, scale: str, device: str, data: str | None, out: Path) -> bool:
-    """Compute what is missing of a figure, write and draw it, print the verdicts; whether all of them hold."""
+    """Compute what is missing of a figure, print the verdicts, write and draw it; whether all claims hold."""
     figure = FIGURES[name]
     settings, target = figure.settings[scale], out / f"{name}-{scale}"
-    folder = target / "parts"
-    folder.mkdir(parents=True, exist_ok=True)
     if data and "data" not in settings:
         raise ValueError(f"--data is {data!r}; expected none: {name} at the scale {scale!r} has data of its own")
     run = {"settings": settings, "data": data or settings.get("data"), "device": device}
     run |= {"versions": versions(), "code": _code()}
-    results = {}
-    for part in progress(figure.parts(settings)):
-        compute = partial(figure.compute, settings, part, device, data)
-        results[part] = _part(folder / f"{part}.json", run, compute)
-    verdicts = [(claim, bool(holds)) for claim, holds in figure.verdicts(settings, results)]
-    record = {"figure": name, "scale": scale, "caption": figure.caption, **run, "results": results}
-    record["verdicts"] = [{"claim": claim, "holds": holds} for claim, holds in verdicts]
-    _write(target.with_suffix(".json"), record)
-    print(f"{name}, {scale}: {figure.caption}")
-    print("\n".join(f"{'holds' if holds else 'FAILS'}: {claim}" for claim, holds in verdicts))
-    print(f"written: {target}.json, {_draw(figure, settings, results, target.with_suffix('.png'))}", flush=True)
+    record, picture = target.with_suffix(".json"), target.with_suffix(".png")
+    with reserved(target / "parts", (record, picture)) as staging:
+        results = {}
+        for part in progress(figure.parts(settings)):
+            compute = partial(figure.compute, settings, part, device, data)
+            results[part] = _part(target / "parts" / f"{part}.json", run, compute, staging)
+        verdicts = [(claim, bool(holds)) for claim, holds in figure.verdicts(settings, results)]
+        content = {"figure": name, "scale": scale, "caption": figure.caption, **run, "results": results}
+        content["verdicts"] = [{"claim": claim, "holds": holds} for claim, holds in verdicts]
+        try:
+            print(f"{name}, {scale}: {figure.caption}")
+            print("\n".join(f"{'holds' if holds else 'FAILS'}: {claim}" for claim, holds in verdicts), flush=True)
+        finally:
+            drawings = {picture: partial(figure.draw, settings, results)}
+            written = save_together(record, as_json(content), drawings, staging)
+        print(f"written to {out}: {written}", flush=True)
     return all(holds for _, holds in verdicts)
 
 
-def _part(path: Path, run: dict, compute: Callable[[], dict]) -> dict:
-    """The numbers of a part, as JSON has them: from its file if that is of the same run, else computed and kept."""
+def _part(path: Path, run: dict, compute: Callable[[], dict], staging: Path) -> dict:
+    """The numbers of a part, as JSON has them: from its file if that is whole and of the same run, else computed."""
     try:
-        kept = json.loads(path.read_text())
-        if kept["run"] == json.loads(_text(run)):
+        kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        if kept["run"] == json.loads(as_json(run)) and kept["sha256"] == _sha256(kept["numbers"]):
             return kept["numbers"]
-    except (OSError, ValueError, KeyError, TypeError):  # none yet, or no such file
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # damaged, or none yet
         pass
-    text = _write(path, {"run": run, "numbers": compute()})
-    return json.loads(text)["numbers"]
+    numbers = json.loads(as_json(compute()))
+    text = as_json({"run": run, "sha256": _sha256(numbers), "numbers": numbers})
+    save(path, staging, lambda draft: draft.write_text(text, encoding="utf-8"))
+    return numbers
 
 
-def _draw(figure: Figure, settings: dict, results: dict, path: Path) -> str:
-    try:
-        replace_file(path, lambda temporary: figure.draw(settings, results, temporary))
-    except ImportError as error:
-        path.unlink(missing_ok=True)  # of another run
-        return f"no picture: {error} (the extra refngd[plot])"
-    return str(path)
+def _sha256(numbers: dict) -> str:
+    return hashlib.sha256(as_json(numbers).encode()).hexdigest()
 
 
 def _code() -> str:
@@ -89,18 +86,10 @@ def _code() -> str:
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 
-def _text(record: dict) -> str:
-    return json.dumps(jsonable(record), indent=1, allow_nan=False)
-
-
-def _write(path: Path, record: dict) -> str:
-    text = _text(record)
-    replace_file(path, lambda temporary: temporary.write_text(text))
-    return text
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="bench.figures", description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        prog="bench.figures", description=(__doc__ or "").partition("\n")[0], allow_abbrev=False
+    )
     names = [*FIGURES, "all"]
     parser.add_argument("names", nargs="+", choices=names, metavar="NAME", help=", ".join(names))
     parser.add_argument("--scale", choices=("small", "paper"), default="small", help="small (default) or paper")

@@ -54,7 +54,7 @@ def resident_peak() -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
     parser.add_argument("--small", action="store_true", help="a tenth of the samples, to see that it runs")
     args = parser.parse_args()

@@ -35,7 +35,7 @@ def svd_update(w: list[Array], data: Statistics) -> list[Array]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
     parser.add_argument("--small", action="store_true", help="few rounds, and M = 24 in the place of 64")
     args = parser.parse_args()

@@ -100,7 +100,7 @@ def growth(fisher: rn.Fisher, device: str, Ms: list[int], Ns: list[int]) -> None
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
     parser.add_argument("--small", action="store_true", help="a quarter of the widths, to see that it runs")
     args = parser.parse_args()

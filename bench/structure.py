@@ -57,7 +57,7 @@ def draw(G: dict[str, np.ndarray], path: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.structure", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m bench.structure", description=(__doc__ or "").partition("\n")[0])
     default = Path(__file__).parent / "pictures" / "structure.png"
     parser.add_argument("--out", type=Path, default=default, metavar="FILE", help="default: %(default)s")
     draw(matrices(), parser.parse_args(argv).out)

@@ -7,7 +7,7 @@ README.md has ten lines that use each, refngd/README.md the notation, and refngd
 from . import deep_linear, linear_training, modes
 from .activations import Activation, erf, linear, relu, shifted_relu, tanh
 from .arrays import to_device
-from .dynamics import Dynamics, Isotropy, gaussian_outputs, isotropy, linearized, optimal_rate
+from .dynamics import CrossEntropyFlow, Dynamics, Isotropy, gaussian_outputs, isotropy, linearized, optimal_rate
 from .fisher import (
     KFAC,
     BlockDiagonal,
@@ -35,6 +35,7 @@ __all__ = [
     "BlockDiagonal",
     "BlockTridiagonal",
     "CrossEntropy",
+    "CrossEntropyFlow",
     "Dynamics",
     "Entrywise",
     "Exact",

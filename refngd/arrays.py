@@ -8,7 +8,9 @@ drawn by NumPy on the host and moved, so every device sees the same ones.
 import math
 import os
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext, suppress
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -30,12 +32,14 @@ def kind(x: Any) -> str:
 def to_device(x: Any, device: str) -> Any:
     """x, an array or a list of arrays, on `device`: "cpu" (NumPy) or "gpu" (CuPy).
 
-    Raises ValueError for another device, or for "gpu" where CuPy or a GPU is missing.
+    Raises ValueError for another device, for "gpu" where CuPy or a GPU is missing, and for what is no array.
     """
-    if device not in ("cpu", "gpu"):
+    if not (isinstance(device, str) and device in ("cpu", "gpu")):
         raise ValueError(f"device is {device!r}; expected 'cpu' or 'gpu'")
     if isinstance(x, (list, tuple)):
         return [to_device(a, device) for a in x]
+    if type(x) is not array_module(x).ndarray:  # masked arrays would lose their mask
+        raise ValueError(f"x is a {type(x).__name__}; expected an array or a list of arrays")
     if device == "cpu":
         xp = array_module(x)
         return x if xp is np else xp.asnumpy(x)
@@ -73,11 +77,38 @@ def batches(count: int, each: int, limit: int = 2**22) -> list[slice]:
 
 
 def require_memory(xp: Any, nbytes: int, what: str, instead: str) -> None:
-    """Raise MemoryError, before any work, if `what`, of `nbytes`, exceeds the memory; `instead` says what to call."""
-    if xp is not np:
-        total = xp.cuda.runtime.memGetInfo()[1]
-    else:  # Windows has no sysconf: there the allocation itself has to fail
-        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else math.inf
+    """Raise MemoryError, before any work, if `what`, of `nbytes`, exceeds the memory; `instead` says what to do."""
+    total = host_memory() if xp is np else xp.cuda.runtime.memGetInfo()[1]
     if nbytes > total:
         size, have = (f"{n / 2**30:,.1f} GiB" for n in (nbytes, total))
         raise MemoryError(f"{what} would take {size} and this device has {have}: {instead}")
+
+
+def host_memory(root: Path = Path("/")) -> float:
+    """Bytes that this process may use: of the machine, its container (cgroups v1 and v2), and `ulimit -v`.
+
+    Infinite where the system does not say, as on Windows: there the allocation itself has to fail.
+    """
+    sizes = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")] if hasattr(os, "sysconf") else []
+    with suppress(ImportError):
+        import resource
+
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        sizes += [limit] if limit != resource.RLIM_INFINITY else []
+    for file in _limit_files(root):
+        with suppress(OSError, ValueError):  # no such file, or the word "max"
+            sizes.append(int(file.read_text()))
+    return min(sizes, default=math.inf)
+
+
+def _limit_files(root: Path) -> Iterator[Path]:
+    """The files that may hold a memory limit: of the process's group and of each group around it."""
+    try:
+        groups = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for _, controllers, path in (line.split(":", 2) for line in groups):
+        folder, name = ("", "memory.max") if not controllers else ("memory", "memory.limit_in_bytes")
+        if not controllers or "memory" in controllers.split(","):
+            group = PurePosixPath(path.lstrip("/"))
+            yield from (root / "sys/fs/cgroup" / folder / part / name for part in (group, *group.parents))

@@ -1,11 +1,13 @@
-"""The checks of arguments that more than one file needs: each returns what it checked, or raises ValueError.
+"""Every check of an argument: each returns what it checked, or raises ValueError.
 
 A message names the argument, says what came and what is expected. Numbers come back as Python numbers, since a NumPy
 float64 would promote float32 arrays.
 """
 
 import math
-import operator
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -16,15 +18,37 @@ from .arrays import Array, array_module, kind
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
-def checked_whole(name: str, value: Any, least: int) -> int:
-    """`value` as an int, if it is an integer >= `least`."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = least - 1
-    if number < least:
-        raise ValueError(f"{name} is {value}; expected an integer >= {least}")
+def shown(value: Any) -> str:
+    """What messages call a value: numbers and short texts as they are, arrays by kind and shape, others by class."""
+    if value is None or isinstance(value, (Real, np.bool_)):
+        return str(value)
+    if isinstance(value, str):
+        return repr(value[:40])
+    if not hasattr(value, "shape"):
+        return f"a {type(value).__name__}" + (f" of {len(value)}" if isinstance(value, (list, tuple)) else "")
+    plain = type(value) is array_module(value).ndarray
+    return f"{kind(value) if plain else type(value).__name__} {value.shape}"
+
+
+# ---------------------------------------------------------------------------------------------- numbers and options
+
+
+def checked_number(name: str, value: Any, expected: str, holds: Callable[[float], bool]) -> float:
+    """`value` as a float, if it is a real number that `holds`; `expected` says the same in words."""
+    number = math.nan
+    if isinstance(value, Real) and not isinstance(value, bool):
+        with suppress(OverflowError):  # of an integer of more than 308 digits
+            number = float(value)
+    if not holds(number):
+        raise ValueError(f"{name} is {shown(value)}; expected {expected}")
     return number
+
+
+def checked_whole(name: str, value: Any, least: int, others: str = "") -> int:
+    """`value` as an int, if it is an integer >= `least`; `others` says what else could have come."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name} is {shown(value)}; expected an integer >= {least}{others}")
+    return int(value)
 
 
 def checked_frozen(frozen: int, L: int) -> int:
@@ -36,51 +60,73 @@ def checked_frozen(frozen: int, L: int) -> int:
 
 def checked_damping(rho: float, q: float) -> tuple[float, float]:
     """The damping `rho` and the power `q`, if rho is finite and >= 0 and q is in [1, inf]."""
-    if not (math.isfinite(rho) and rho >= 0):
-        raise ValueError(f"rho is {rho}; expected a finite number >= 0")
-    if not q >= 1:
-        raise ValueError(f"q is {q}; expected a number in [1, inf]")
-    return float(rho), float(q)
+    rho = checked_number("rho", rho, "a finite number >= 0", lambda v: 0 <= v < math.inf)
+    return rho, checked_number("q", q, "a number in [1, inf]", lambda v: v >= 1)
 
 
 def checked_rate(eta: float) -> float:
     """The learning rate `eta`, if it is finite and > 0."""
-    if not (math.isfinite(eta) and eta > 0):
-        raise ValueError(f"eta is {eta}; expected a finite number > 0")
-    return float(eta)
+    return checked_number("eta", eta, "a finite number > 0", lambda v: 0 < v < math.inf)
 
 
 def checked_rcond(rcond: float | None) -> float | None:
     """A relative cut-off, if it is None or in [0, 1)."""
-    if rcond is not None and not 0 <= rcond < 1:
-        raise ValueError(f"rcond is {rcond}; expected None or a number in [0, 1)")
-    return rcond
+    expected = "None or a number in [0, 1)"
+    return None if rcond is None else checked_number("rcond", rcond, expected, lambda v: 0 <= v < 1)
+
+
+def checked_flag(name: str, value: bool) -> bool:
+    """`value`, if it is True or False: the text "no" would count as true."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise ValueError(f"{name} is {shown(value)}; expected True or False")
+    return bool(value)
+
+
+def checked_choice(name: str, value: str, choices: Sequence[str]) -> str:
+    """`value`, if it is one of these texts."""
+    if not (isinstance(value, str) and value in choices):
+        raise ValueError(f"{name} is {shown(value)}; expected {' or '.join(map(repr, choices))}")
+    return value
+
+
+def checked_instance(name: str, value: Any, cls: type, example: str) -> Any:
+    """`value`, if it is a `cls`; `example` says where to get one."""
+    if not isinstance(value, cls):
+        raise ValueError(f"{name} is {shown(value)}; expected {example}")
+    return value
+
+
+def checked_rng(rng: int | np.random.Generator) -> np.random.Generator:
+    """The generator `rng`, or that of the seed `rng`."""
+    if isinstance(rng, np.random.Generator):
+        return rng
+    return np.random.default_rng(checked_whole("rng", rng, 0, ", a seed, or a numpy.random.Generator"))
 
 
 def checked_dtype(dtype: DTypeLike) -> np.dtype:
     """`dtype` as a np.dtype, if it is float32 or float64."""
-    if np.dtype(dtype) not in FLOATS:
+    if not (isinstance(dtype, (type, str, np.dtype)) and dtype in FLOATS):
         raise ValueError(f"dtype is {dtype}; expected float32 or float64")
     return np.dtype(dtype)
 
 
-def checked_array(name: str, a: Any, shape: tuple[int | str, ...], like: Array | None = None) -> Array:
-    """`a`, if it is a finite array of this shape, float32 or float64, or of the library and dtype of `like` if given.
+# ------------------------------------------------------------------------------------------------------------- arrays
+
+
+def checked_shape(name: str, a: Any, shape: tuple[int | str, ...], like: Array | None = None) -> Array:
+    """`a`, if it is an array of this shape, float32 or float64, or of the library and dtype of `like` if given.
 
     A size that is a word, such as "N", may be any number >= 1. Subclasses of arrays are refused: NumPy's masked arrays
     would lose their mask, and matrices multiply otherwise.
     """
-    came = getattr(a, "shape", None)
-    plain = type(a) is array_module(a).ndarray and a.dtype in FLOATS
+    plain = type(a) is array_module(a).ndarray and a.dtype in FLOATS and len(a.shape) == len(shape)
     if like is not None:
         plain = plain and kind(a) == kind(like)
-    sizes = zip(came, shape, strict=True) if plain and len(came) == len(shape) else [(0, 1)]
-    if not all(n >= 1 if isinstance(wanted, str) else n == wanted for n, wanted in sizes):
-        given = kind(a) if came is None else f"{kind(a)} {came}"
+    if not plain or not all(n >= 1 and wanted in (n, str(wanted)) for n, wanted in zip(a.shape, shape, strict=True)):
         expected = "float32 or float64" if like is None else kind(like)
         text = ", ".join(map(str, shape)) + "," * (len(shape) == 1)
-        raise ValueError(f"{name} is {given}; expected an array of {expected} ({text})")
-    return checked_finite(name, a)
+        raise ValueError(f"{name} is {shown(a)}; expected an array of {expected} ({text})")
+    return a
 
 
 def checked_finite(name: str, a: Array) -> Array:
@@ -90,10 +136,36 @@ def checked_finite(name: str, a: Array) -> Array:
     return a
 
 
-def checked_symmetric(name: str, K: Array) -> Array:
-    """K (.., n, n), if it is symmetric up to 1 % of its size: this is to catch mistakes, not rounding."""
-    if getattr(K, "ndim", 0) < 2 or K.shape[-1] != K.shape[-2] or K.dtype.kind != "f":
-        raise ValueError(f"{name} has shape {getattr(K, 'shape', None)}; expected a square matrix of floats")
+def checked_array(name: str, a: Any, shape: tuple[int | str, ...], like: Array | None = None) -> Array:
+    """`a`, if it is a finite array as `checked_shape` asks for."""
+    return checked_finite(name, checked_shape(name, a, shape, like))
+
+
+def checked_numbers(name: str, a: Any, shape: tuple[int | str, ...]) -> Array:
+    """`a` as `checked_array`, but integers are numbers too, and become float64: what files hold, such as pixels."""
+    is_whole = type(a) is array_module(a).ndarray and a.dtype.kind in "iu"
+    return checked_array(name, a.astype(np.float64) if is_whole else a, shape)
+
+
+def checked_list(
+    name: str, arrays: Any, shapes: list[tuple], like: Array, check: Callable[..., Array] = checked_array
+) -> list[Array]:
+    """`arrays`, if it is a list of finite arrays of these shapes, of the kind of `like`.
+
+    check: `checked_shape` where it is not to be asked whether they are finite.
+    """
+    if not (isinstance(arrays, (list, tuple)) and len(arrays) == len(shapes)):
+        raise ValueError(f"{name} is {shown(arrays)}; expected a list of {len(shapes)} arrays")
+    return [check(f"{name}[{i}]", a, shape, like) for i, (a, shape) in enumerate(zip(arrays, shapes, strict=True))]
+
+
+def checked_symmetric(name: str, K: Array, stack: bool = False) -> Array:
+    """K (n, n), or with `stack` (.., n, n), if it is finite and symmetric up to 1 % of its size.
+
+    That is to catch mistakes, not rounding.
+    """
+    *more, n = getattr(K, "shape", ())[:-1] or ["n"]
+    checked_array(name, K, (*(more if stack else ()), n, n))
     gap, size = float(abs(K - K.mT).max()), float(abs(K).max())
     if gap > 0.01 * size:
         raise ValueError(f"{name} is not symmetric: it differs from its transpose by {gap:.3g}, its size is {size:.3g}")

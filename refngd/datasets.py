@@ -9,19 +9,33 @@ import gzip
 import hashlib
 import io
 import math
+import operator
 import os
 import tarfile
-import zipfile
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import IO
 
 import numpy as np
+from numpy.typing import DTypeLike
 
-from .arrays import Array
-from .checks import checked_whole
+from .arrays import Array, require_memory
+from .checks import (
+    FLOATS,
+    checked_array,
+    checked_choice,
+    checked_dtype,
+    checked_finite,
+    checked_flag,
+    checked_instance,
+    checked_number,
+    checked_rng,
+    checked_whole,
+    shown,
+)
 from .preprocess import standardise, unit_norm
 from .spectral import haar
 
@@ -38,16 +52,23 @@ MNIST_MIRRORS = "https://ossci-datasets.s3.amazonaws.com/mnist/", "https://stora
 CIFAR10 = {"train": [f"data_batch_{k}.bin" for k in range(1, 6)], "test": ["test_batch.bin"]}
 CIFAR10_BATCH = 10_000  # images in each of these files
 CIFAR10_MIRRORS = ("https://www.cs.toronto.edu/~kriz/",)
+NPZ_LIMIT = 2**32  # bytes: a small file can unpack to more than any memory
 
 
 @dataclass(frozen=True)
 class Data:
-    """x (N, M_0), y (N, C) to train on; x_test (N', M_0), y_test (N', C) to test on."""
+    """x (N, M_0), y (N, C) to train on; x_test (N', M_0), y_test (N', C) to test on. Raises ValueError for others."""
 
     x: Array
     y: Array
     x_test: Array
     y_test: Array
+
+    def __post_init__(self) -> None:
+        N, M_0 = checked_array("x", self.x, ("N", "M_0")).shape
+        C = checked_array("y", self.y, (N, "C"), self.x).shape[1]
+        N_test = len(checked_array("x_test", self.x_test, ("N'", M_0), self.x))
+        checked_array("y_test", self.y_test, (N_test, C), self.x)
 
 
 def digits(classes: Sequence[int] = range(10)) -> tuple[np.ndarray, np.ndarray]:
@@ -69,13 +90,13 @@ def mnist(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The 60,000 training or 10,000 test images of MNIST (data/README.md), pixels 0..255 row by row, M_0 = 784.
 
-    From the IDX files in `folder`, unpacked or .gz; without a folder they are fetched, once, by pooch (the extra
-    refngd[data]). labels index into `classes`. Raises ValueError, naming the file, if one is missing, cannot be
-    fetched, is truncated or corrupt, or is another file.
+    From the IDX files in `folder`, unpacked or .gz, named `train-images-idx3-ubyte` or `train-images.idx3-ubyte` and so
+    on; without a folder they are fetched, once, by pooch (the extra refngd[data]). labels index into `classes`. Raises
+    ValueError, naming the file, if one is missing, cannot be fetched, is truncated or corrupt, or is another file.
     """
     name, n = _part(MNIST, part)
     x, labels = (
-        read_idx(_file((f"{name}-{kind}-ubyte", f"{name}-{kind}-ubyte.gz"), folder, MNIST_MIRRORS), shape)
+        read_idx(_file(_mnist_names(f"{name}-{kind}-ubyte"), folder, MNIST_MIRRORS), shape)
         for kind, shape in (("images-idx3", (n, 28, 28)), ("labels-idx1", (n,)))
     )
     _require_labels(labels, f"{name}-labels-idx1-ubyte")
@@ -107,9 +128,9 @@ def cifar10(
 
 def gaussian(n: int, M_0: int, classes: int, rng: int | np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """n inputs x ~ N(0, I) in M_0 dimensions; the label is the largest of `classes` random linear functions."""
-    if min(n, M_0) < 1 or classes < 2:
-        raise ValueError(f"n, M_0, classes are {n}, {M_0}, {classes}; expected n >= 1, M_0 >= 1 and classes >= 2")
-    rng = np.random.default_rng(rng)
+    n, M_0, classes = checked_whole("n", n, 1), checked_whole("M_0", M_0, 1), checked_whole("classes", classes, 2)
+    require_memory(np, 8 * (n * M_0 + (n + M_0) * classes), f"x ({n} x {M_0})", "take fewer samples or inputs")
+    rng = checked_rng(rng)
     x = rng.standard_normal((n, M_0))
     return x, np.argmax(x @ rng.standard_normal((M_0, classes)), axis=1)
 
@@ -136,15 +157,18 @@ def teacher_student(
 
     Raises ValueError for other arguments.
     """
-    width, s = checked_whole("width", width, 1), np.asarray(singular_values, dtype=float)
+    width = checked_whole("width", width, 1)
     N = width if N is None else checked_whole("N", N, 1)
     if width > N:
         raise ValueError(f"N is {N}; expected at least the width, {width}, or no map wanted is unique")
-    if s.ndim != 1 or not 1 <= s.size <= width or not ((s > 0) & (s < 1e100)).all():
-        raise ValueError(f"singular_values is {singular_values}; expected 1 to {width}, the width, finite numbers > 0")
-    if not 0 <= noise < 1e100:  # its square is a float then
-        raise ValueError(f"noise is {noise}; expected a finite number >= 0")
-    rng = np.random.default_rng(rng)
+    expected = f"1 to {width}, the width, finite numbers > 0"
+    is_list = isinstance(singular_values, (list, tuple)) or getattr(singular_values, "ndim", 0) == 1
+    if not (is_list and 1 <= len(singular_values) <= width):
+        raise ValueError(f"singular_values is {shown(singular_values)}; expected {expected}")
+    s = np.array([checked_number("singular_values", v, expected, lambda v: 0 < v < 1e100) for v in singular_values])
+    noise = checked_number("noise", noise, "a finite number >= 0", lambda v: 0 <= v < 1e100)  # its square is a float
+    require_memory(np, 8 * width * (3 * N + width), f"x, y and z ({N} x {width})", "take a smaller width or N")
+    whiten, rng = checked_flag("whiten", whiten), checked_rng(rng)
     left, right = haar(rng, width, s.size), haar(rng, width, s.size)
     teacher, x = left * s @ right.T, rng.standard_normal((N, width))
     if whiten:
@@ -156,29 +180,39 @@ def teacher_student(
 def load_npz(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     """`x` (n, M_0) and integer `labels` (n,) of a .npz file, read without pickle.
 
-    Raises ValueError, naming the file, if it is missing, unreadable or holds something else.
+    Raises ValueError, naming the file, if it is missing, unreadable, larger than NPZ_LIMIT or holds something else.
     """
+    path = _checked_path("path", path)
     try:
-        with open(path, "rb") as handle:
+        with _opened(path) as handle:
             file = np.load(handle, allow_pickle=False)
             missing = {"x", "labels"} - set(getattr(file, "files", ()))
             if missing:
                 raise ValueError(f"it has no array {sorted(missing)}; expected 'x' (n, M_0) and 'labels' (n,)")
+            size = sum(member.file_size for member in file.zip.infolist())
+            if size > NPZ_LIMIT:
+                raise ValueError(f"it unpacks to {size} bytes; expected at most {NPZ_LIMIT}")
             x, labels = file["x"], file["labels"]
-    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+            if not (isinstance(x, np.ndarray) and isinstance(labels, np.ndarray)):
+                raise ValueError("x or labels is not an array: its header is missing")
+    except Exception as error:  # of a dozen kinds: zip, zlib, and NumPy, which parses headers as Python
         raise ValueError(f"cannot read {path}: {error}") from error
     if x.ndim != 2 or labels.shape != (len(x),) or x.dtype.kind not in "fiu" or labels.dtype.kind not in "iu":
         raise ValueError(
             f"{path} holds x {x.dtype} {x.shape} and labels {labels.dtype} {labels.shape}; "
             "expected numbers (n, M_0) and integers (n,)"
         )
+    if 8 * x.size > NPZ_LIMIT:
+        raise ValueError(f"{path} holds x {x.shape}, {8 * x.size} bytes as float64; expected at most {NPZ_LIMIT}")
     if not np.isfinite(x).all():
         raise ValueError(f"{path}: x has non-finite entries")
-    return x.astype(float), labels
+    return x.astype(float, copy=False), labels
 
 
 def read_idx(path: str | Path, shape: tuple[int, ...]) -> np.ndarray:
     """The bytes, an array of `shape`, of an IDX file, .gz or not. Raises ValueError, naming it, for any other file."""
+    _checked_path("path", path)
+    shape = tuple(checked_whole("shape", n, 1) for n in checked_instance("shape", shape, tuple, "a tuple of integers"))
     start = 4 * (1 + len(shape))
     content = _content(path, start + math.prod(shape))
     header = np.frombuffer(content[:start], ">u4").tolist()
@@ -190,14 +224,16 @@ def read_idx(path: str | Path, shape: tuple[int, ...]) -> np.ndarray:
 
 def select(x: np.ndarray, labels: np.ndarray, classes: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """The samples of `classes`, relabelled by their position there."""
-    classes = list(classes)
-    absent = sorted(set(classes) - set(labels.tolist()))
-    if len(set(classes)) != len(classes) or len(classes) < 2 or absent:
-        raise ValueError(
-            f"classes is {classes}; expected two or more different ones out of {sorted(set(labels.tolist()))}"
-        )
-    position = {c: k for k, c in enumerate(classes)}
-    keep = np.isin(labels, classes)
+    _check_samples(x, labels, least=None)
+    known = sorted(set(labels.tolist()))
+    try:
+        chosen = [operator.index(c) for c in classes]
+    except TypeError:
+        raise ValueError(f"classes is {shown(classes)}; expected two or more different ones out of {known}") from None
+    if len(set(chosen)) != len(chosen) or len(chosen) < 2 or set(chosen) - set(known):
+        raise ValueError(f"classes is {chosen}; expected two or more different ones out of {known}")
+    position = {c: k for k, c in enumerate(chosen)}
+    keep = np.isin(labels, chosen)
     return x[keep], np.array([position[c] for c in labels[keep].tolist()])
 
 
@@ -206,13 +242,14 @@ def split(
     labels: np.ndarray,
     N: int,
     rng: int | np.random.Generator,
-    dtype: type = np.float64,
+    dtype: DTypeLike = np.float64,
     one_hot: bool = False,
 ) -> Data:
     """N random samples to train on and the others to test on: inputs of unit norm, targets as above."""
-    if not 1 <= N < len(x):
+    _check_samples(x, labels)
+    if checked_whole("N", N, 1) >= len(x):
         raise ValueError(f"N is {N}; expected 1 <= N < {len(x)}, the number of samples, to leave some to test on")
-    order = np.random.default_rng(rng).permutation(len(x))
+    dtype, order = checked_dtype(dtype), checked_rng(rng).permutation(len(x))
     x, y = unit_norm(x).astype(dtype), targets(labels, one_hot).astype(dtype)
     train, test = order[:N], order[N:]
     return Data(x[train], y[train], x[test], y[test])
@@ -224,35 +261,71 @@ def draw(
     N: int,
     N_test: int,
     rng: int | np.random.Generator,
-    dtype: type = np.float64,
+    dtype: DTypeLike = np.float64,
     one_hot: bool = False,
 ) -> Data:
     """N random samples of `train`, an (x, labels), to train on and N_test, or all if fewer, of `test` to test on.
 
-    Inputs of both are standardised by the N training inputs, then scaled to unit norm; targets as above.
+    Inputs of both are standardised by the N training inputs, then scaled to unit norm; targets as above, for the
+    classes that occur in either.
     """
+    for name, pair in (("train", train), ("test", test)):
+        if not (isinstance(pair, (list, tuple)) and len(pair) == 2):
+            raise ValueError(f"{name} is {shown(pair)}; expected a pair (x, labels)")
+        _check_samples(*pair, f" of {name}")
     (x, labels), (x_test, labels_test) = train, test
-    if not 1 <= N <= len(x):
+    if checked_whole("N", N, 1) > len(x):
         raise ValueError(f"N is {N}; expected 1 <= N <= {len(x)}, the number of training samples there are")
-    if N_test < 1:
-        raise ValueError(f"N_test is {N_test}; expected an integer >= 1")
-    rng = np.random.default_rng(rng)
+    checked_whole("N_test", N_test, 1)
+    dtype, rng, C = checked_dtype(dtype), checked_rng(rng), int(max(labels.max(), labels_test.max())) + 1
     order, order_test = rng.permutation(len(x))[:N], rng.permutation(len(x_test))[:N_test]
-    raw, y, y_test = x[order], targets(labels, one_hot)[order], targets(labels_test, one_hot)[order_test]
+    raw, y, y_test = x[order], targets(labels[order], one_hot, C), targets(labels_test[order_test], one_hot, C)
     x, x_test = (unit_norm(standardise(a, raw)) for a in (raw, x_test[order_test]))
     return Data(*(a.astype(dtype) for a in (x, y, x_test, y_test)))
 
 
-def targets(labels: np.ndarray, one_hot: bool = False) -> np.ndarray:
-    """-1/2 and +1/2 (n, 1) for labels 0 and 1; one-hot (n, C) for C > 2 of them, or if asked for. Raises ValueError."""
-    if labels.dtype.kind not in "iu" or labels.min() < 0:
-        raise ValueError(f"labels are {labels.min()}..{labels.max()}; expected integers 0, 1, ..")
-    C = int(labels.max()) + 1
-    return labels[:, None] - 0.5 if C <= 2 and not one_hot else np.eye(max(C, 2))[labels]
+def targets(labels: np.ndarray, one_hot: bool = False, C: int | None = None) -> np.ndarray:
+    """-1/2 and +1/2 (n, 1) for labels 0 and 1; one-hot (n, C) for C > 2 classes, or if asked for. Raises ValueError.
+
+    labels: integers 0, 1, .. (n,).
+    one_hot: whether two classes get one-hot targets (n, 2), too.
+    C: the number of classes; None for the largest label + 1.
+    """
+    largest, one_hot = int(_checked_labels(labels, least=0).max()), checked_flag("one_hot", one_hot)
+    C = largest + 1 if C is None else checked_whole("C", C, 1)
+    if largest >= C:
+        raise ValueError(f"labels go to {largest}; expected integers 0, 1, .. below C = {C}")
+    if C <= 2 and not one_hot:
+        return labels[:, None] - 0.5
+    require_memory(np, 9 * len(labels) * C, f"targets ({len(labels)} x {C})", "number the classes 0, 1, ..")
+    return (labels[:, None] == np.arange(max(C, 2))).astype(float)
+
+
+def _checked_path(name: str, path: str | Path) -> Path:
+    """`path` as a Path: an integer would be the number of an open file."""
+    return Path(checked_instance(name, path, (str, os.PathLike), "a path"))
+
+
+def _checked_labels(labels: np.ndarray, of: str = "", least: int | None = None) -> np.ndarray:
+    if not (type(labels) is np.ndarray and labels.ndim == 1 and labels.dtype.kind in "iu" and len(labels)):
+        raise ValueError(f"labels{of} is {shown(labels)}; expected integers (n,)")
+    if least is not None and labels.min() < least:
+        raise ValueError(f"labels{of} are {labels.min()}..{labels.max()}; expected integers 0, 1, ..")
+    return labels
+
+
+def _check_samples(x: np.ndarray, labels: np.ndarray, of: str = "", least: int | None = 0) -> None:
+    """Raise ValueError unless x (n, M_0) are finite numbers on the host and labels (n,) integers >= `least`."""
+    n = len(_checked_labels(labels, of, least))
+    plain = type(x) is np.ndarray and (x.dtype.kind in "iu" or x.dtype in FLOATS)
+    if not (plain and x.ndim == 2 and len(x) == n and x.size):
+        raise ValueError(f"x{of} is {shown(x)}; expected a NumPy array of numbers ({n}, M_0), a row for each label")
+    checked_finite(f"x{of}", x)
 
 
 def accuracy(f: Array, y: Array) -> float:
-    """Share of samples on which outputs f (n, C) and targets y (n, C) name the same class."""
+    """Share of samples on which outputs f (n, C) and targets y (n, C) name the same class. Raises ValueError."""
+    checked_array("y", y, checked_array("f", f, ("n", "C")).shape, f)
     same = (f > 0) == (y > 0) if f.shape[1] == 1 else f.argmax(1) == y.argmax(1)
     return float(same.mean())
 
@@ -264,16 +337,21 @@ def shipped(name: str) -> Path:
     return installed if installed.exists() else package.parent / "data" / name
 
 
+def _mnist_names(name: str) -> list[str]:
+    """`name`, such as train-images-idx3-ubyte, and the names that other archives give it; the published one last."""
+    other = name.replace("-idx", ".idx")
+    return [name, other, f"{other}.gz", f"{name}.gz"]
+
+
 def _part(parts: dict, part: str):
-    if part not in parts:
-        raise ValueError(f"part is {part!r}; expected 'train' or 'test'")
-    return parts[part]
+    return parts[checked_choice("part", part, list(parts))]
 
 
 def _file(names: Sequence[str], folder: str | Path | None, mirrors: Sequence[str]) -> Path:
     """The first of `names` that `folder` has; without a folder the last of them, fetched."""
     if folder is None:
         return _fetched(names[-1], mirrors)
+    _checked_path("folder", folder)
     for name in names:
         if os.path.isfile(Path(folder, name)):
             return Path(folder, name)
@@ -296,10 +374,17 @@ def _fetched(name: str, mirrors: Sequence[str]) -> Path:
     raise ValueError(f"cannot fetch {name}; get it elsewhere and give its folder. " + "; ".join(failures))
 
 
+def _opened(path: str | Path) -> IO[bytes]:
+    """The file, open to read. Raises OSError for what is none: a pipe may never say a word, a device never end."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise OSError("it is not a file")
+    return open(path, "rb")
+
+
 def _content(path: str | Path, size: int) -> bytes:
     """The `size` bytes of a file, unpacked if it is a .gz. Raises ValueError for fewer, or more, which stay unread."""
     try:
-        with gzip.open(path) if Path(path).suffix == ".gz" else open(path, "rb") as file:
+        with _opened(path) as packed, gzip.open(packed) if Path(path).suffix == ".gz" else packed as file:
             content = file.read(size + 1)  # to the end, so that gzip compares its checksum
     except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"cannot read {path}: {error}") from error
@@ -309,7 +394,7 @@ def _content(path: str | Path, size: int) -> bytes:
 def _members(path: Path, names: Sequence[str], size: int) -> list[bytes]:
     """The files `names`, of `size` bytes each, of the published archive. Raises ValueError for any other archive."""
     try:
-        with open(path, "rb") as file:
+        with _opened(path) as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error}") from error

@@ -6,6 +6,7 @@
 
 Theta_bar is the `coefficient` of an approximation, which makes this (5) for gradient descent, (13) for exact natural
 gradient, and (16), (18), (21). Where Theta_bar = alpha I it reads f_t = y + (1 - alpha eta)^t (f_0 - y).
+That is the squared error; `CrossEntropyFlow` is the cross-entropy.
 """
 
 import math
@@ -14,11 +15,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .arrays import Array, array_module, to_device
-from .checks import checked_rate, checked_symmetric, checked_whole
+from .arrays import Array, array_module, require_memory, to_device
+from .checks import (
+    checked_array,
+    checked_list,
+    checked_number,
+    checked_rate,
+    checked_rng,
+    checked_symmetric,
+    checked_whole,
+)
 from .jacobian import push
-from .network import Signals
-from .spectral import cutoff, eigen, eigenvalues
+from .losses import cross_entropy, softmax
+from .network import Signals, checked_signals
+from .spectral import cutoff, eigen, eigenvalues, finite
 
 
 @dataclass(frozen=True)
@@ -72,17 +82,12 @@ class Dynamics:
     """
 
     def __init__(self, Theta_bar: Array, f0: Array, y: Array, eta: float) -> None:
-        n = len(Theta_bar)
-        if y.shape != f0.shape or Theta_bar.shape != (n, n) or n not in (f0.size, len(f0)):
-            raise ValueError(
-                f"Theta_bar has shape {Theta_bar.shape}, f0 {f0.shape} and y {y.shape}; "
-                "expected (NC, NC) or (N, N), (N, C) and (N, C)"
-            )
-        for name, array in (("f0", f0), ("y", y)):
-            if not array_module(array).isfinite(array).all():
-                raise ValueError(f"{name} has non-finite entries; expected finite numbers")
-        self.f0, self.eta = f0, checked_rate(eta)
         self.w, self.V = eigen(checked_symmetric("Theta_bar", Theta_bar))
+        n, f0 = len(Theta_bar), checked_array("f0", f0, ("N", "C"), Theta_bar)
+        checked_array("y", y, f0.shape, f0)
+        if n not in (f0.size, len(f0)):
+            raise ValueError(f"Theta_bar is {Theta_bar.shape} and f0 {f0.shape}; expected (NC, NC) or (N, N), (N, C)")
+        self.f0, self.eta = f0, checked_rate(eta)
         self.error = self.V.T @ (y - f0).reshape(n, -1)
 
     def accumulated(self, t: float) -> Array:
@@ -90,9 +95,8 @@ class Dynamics:
 
         Raises FloatingPointError if R_t overflows, or has no limit.
         """
-        if not (t >= 0 and (math.isinf(t) or float(t).is_integer())):
-            raise ValueError(f"t is {t}; expected 0, 1, 2, .. or inf")
-        xp, t = array_module(self.w), float(t)
+        t = checked_number("t", t, "0, 1, 2, .. or inf", lambda v: v >= 0 and (math.isinf(v) or v.is_integer()))
+        xp = array_module(self.w)
         live = abs(self.w) > cutoff(len(self.w), self.w.dtype) * abs(self.w).max()
         w, x = xp.where(live, self.w, 1), self.eta * self.w
         if math.isinf(t):
@@ -113,18 +117,86 @@ class Dynamics:
     def predict(self, cross: Array, f0: Array, t: float) -> Array:
         """f_t(x') (N', C) from Theta_bar(x', x) (N'C, NC), or (N', N), and f_0(x') (N', C); K&O (10).
 
-        Raises ValueError for shapes that do not match.
+        Raises ValueError for shapes that do not match, FloatingPointError if f_t overflows.
         """
-        n = len(self.w)
-        if cross.shape != (f0.shape[0] * n // len(self.f0), n) or f0.shape[1] != self.f0.shape[1]:
-            raise ValueError(
-                f"Theta_bar(x', x) is {cross.shape} and f0 {f0.shape}; expected (N'C, NC) or (N', N), (N', C)"
-            )
-        return f0 + (cross @ self.accumulated(t).reshape(cross.shape[1], -1)).reshape(f0.shape)
+        n, f0 = len(self.w), checked_array("f0", f0, ("N'", self.f0.shape[1]), self.f0)
+        checked_array("cross", cross, (len(f0) * n // len(self.f0), n), f0)
+        with np.errstate(all="ignore"):  # reported by `finite`
+            return finite(f0 + (cross @ self.accumulated(t).reshape(n, -1)).reshape(f0.shape))
+
+
+class CrossEntropyFlow:
+    """The linearised training of f_0 (N, C) by the cross-entropy as its rho -> 0, in continuous time; THEORY 7.
+
+    Where Theta_bar = alpha I for every loss, so for `Exact`, `BlockDiagonal` and all others that a Sigma couples, every
+    probability goes to its target at the same rate. The logit of the target rises above the others, which keep their
+    differences, by a:
+
+        p_t     = y + (p_0 - y) e^{-alpha eta t}
+        a_n     = alpha eta t + log(1 + (1 - e^{-alpha eta t}) (1 - p_{0,ny}) / p_{0,ny})
+        f_t(x') = f_0(x') + Theta_bar(x', x) R_t,    R_t = a (y - 1 / C) / alpha
+
+    A step of `train` or `linearized_training` is one of Euler's with the time step 1, close to this for alpha eta << 1
+    and p_0 of the targets not much smaller.
+
+    Raises ValueError for shapes that do not match, y that are not one-hot, and eta or alpha that are not > 0.
+
+    f0: (N, C), the outputs of the training samples.
+    y: (N, C), one-hot.
+    eta: the learning rate.
+    alpha: the isotropy constant, `Fisher.alpha`.
+    """
+
+    def __init__(self, f0: Array, y: Array, eta: float, alpha: float = 1.0) -> None:
+        checked_array("y", y, checked_array("f0", f0, ("N", "C")).shape, f0)
+        cross_entropy.check(y)
+        self.f0, self.y, self.eta = f0, y, checked_rate(eta)
+        if not (math.isfinite(alpha) and alpha > 0):
+            raise ValueError(f"alpha is {alpha}; expected a finite number > 0")
+        self.alpha = float(alpha)
+
+    def probabilities(self, t: float) -> Array:
+        """p_t (N, C) of the training samples at the time t >= 0."""
+        x, p = self._time(t), softmax(self.f0)
+        others = p * (1 - self.y)
+        grown = p - math.expm1(-x) * others.sum(1, keepdims=True)  # p + (1 - e^{-x}) (1 - p), for the target
+        return math.exp(-x) * others + self.y * grown
+
+    def accumulated(self, t: float) -> Array:
+        """R_t (N, C) at the time t >= 0."""
+        xp, x = array_module(self.f0), self._time(t)
+        target = (self.f0 * self.y).sum(1, keepdims=True)
+        rest = xp.where(self.y > 0, -math.inf, self.f0 - target)  # log p_c / p_y of the others
+        top = rest.max(1, keepdims=True)
+        log_odds = top + xp.log(xp.exp(rest - top).sum(1, keepdims=True))  # log (1 - p_y) / p_y
+        v = log_odds + (math.log(-math.expm1(-x)) if x else -math.inf)
+        a = x + xp.maximum(v, 0) + xp.log1p(xp.exp(-abs(v)))  # x + log (1 + e^v)
+        return a * (self.y - 1 / self.y.shape[1]) / self.alpha
+
+    def predict(self, cross: Array, f0: Array, t: float) -> Array:
+        """f_t(x') (N', C), up to one number for each sample.
+
+        Raises ValueError for shapes that do not match.
+
+        cross: (N'C, NC), `coefficient(test, losses.centred(train))`; or (N', N), that of infinite width.
+        f0: (N', C), f_0(x').
+        t: the time, >= 0.
+        """
+        n = len(self.f0) if cross.shape[1:] == self.f0.shape[:1] else self.f0.size
+        checked_array("f0", f0, ("N'", self.f0.shape[1]), self.f0)
+        checked_array("cross", cross, (len(f0) * n // len(self.f0), n), f0)
+        return f0 + (cross @ self.accumulated(t).reshape(n, -1)).reshape(f0.shape)
+
+    def _time(self, t: float) -> float:
+        if not (math.isfinite(t) and t >= 0):
+            raise ValueError(f"t is {t}; expected a finite number >= 0")
+        return self.alpha * self.eta * float(t)
 
 
 def linearized(s: Signals, W0: list[Array], W: list[Array]) -> Array:
     """f_0(x') + J_0(x') (theta - theta_0) (N', C), with s the signals of x' at W0; (S.23)."""
+    for name, weights in (("W0", W0), ("W", W)):
+        checked_list(name, weights, checked_signals("s", s).shapes, s.f)
     return s.f + push(s, [w - w0 for w, w0 in zip(W, W0, strict=True)])
 
 
@@ -135,10 +207,11 @@ def gaussian_outputs(K: Array, C: int, rng: int | np.random.Generator) -> Array:
     draw is the host's, and the root of K its symmetric one, so that every device has the same sample up to rounding.
     Raises ValueError if K is not symmetric, or has a negative eigenvalue beyond rounding.
     """
-    C, n = checked_whole("C", C, 1), len(checked_symmetric("K", K))
+    C, n, rng = checked_whole("C", C, 1), len(checked_symmetric("K", K)), checked_rng(rng)
+    require_memory(np, 8 * n * C, f"a sample ({n} x {C})", "take fewer outputs")
     w, V = eigen(K)
     smallest, largest = float(w[0]), float(w[-1])
     if smallest < -cutoff(n, K.dtype) * largest or largest < 0:
         raise ValueError(f"K has a negative eigenvalue, {smallest:.3g}; expected a covariance")
-    xp, normal = array_module(K), np.random.default_rng(rng).standard_normal((n, C))
+    xp, normal = array_module(K), rng.standard_normal((n, C))
     return (V * xp.where(w > 0, w, 0) ** 0.5) @ (V.T @ xp.asarray(normal, dtype=K.dtype))

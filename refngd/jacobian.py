@@ -9,13 +9,17 @@ theta holds the layers in order, each W_l row-major; rows of J are sample-major,
 
 from math import prod
 
+import numpy as np
+
 from .arrays import Array, array_module, require_memory
-from .network import Network, Signals
+from .checks import checked_array, checked_instance, checked_list, shown
+from .network import Network, Signals, checked_signals
+from .spectral import finite
 
 
 def jacobian(s: Signals) -> Array:
     """J (N*C, P), K&O (6). Raises MemoryError if it cannot fit; `push` and `pull` apply it without forming it."""
-    xp = array_module(s.f)
+    xp = array_module(checked_signals("s", s).f)
     N, C = s.f.shape
     require_memory(
         xp,
@@ -25,27 +29,25 @@ def jacobian(s: Signals) -> Array:
     )
     J, start = xp.empty((N * C, s.P), s.f.dtype), 0
     for h, delta in zip(s.h, s.delta, strict=True):
-        J_l = (delta[:, :, :, None] * h[:, None, None, :]).reshape(N * C, -1)  # (NC, M_l (M_{l-1}+1))
+        with np.errstate(all="ignore"):  # reported by `finite`
+            J_l = (delta[:, :, :, None] * h[:, None, None, :]).reshape(N * C, -1)  # (NC, M_l (M_{l-1}+1))
         J[:, start : start + J_l.shape[1]] = J_l
         start += J_l.shape[1]
-    return J
+    return finite(J)
 
 
 def push(s: Signals, dW: list[Array]) -> Array:
     """J dtheta (N, C): the first-order change of f when W changes by dW. Raises ValueError for other shapes."""
-    given = [(getattr(dw, "shape", None), str(getattr(dw, "dtype", None))) for dw in dW]
-    expected = [(shape, str(s.f.dtype)) for shape in s.shapes]
-    if given != expected:
-        raise ValueError(f"dW is {given}; expected {expected}")
-    return sum(push_layer(h, delta, dw) for h, delta, dw in zip(s.h, s.delta, dW, strict=True))
+    checked_list("dW", dW, checked_signals("s", s).shapes, s.f)
+    with np.errstate(all="ignore"):  # reported by `finite`
+        return finite(sum(push_layer(h, delta, dw) for h, delta, dw in zip(s.h, s.delta, dW, strict=True)))
 
 
 def pull(s: Signals, v: Array) -> list[Array]:
     """J^T v as a list like W, for v (N, C): the gradient of the MSE loss is pull(s, (f - y) / N). Raises ValueError."""
-    given = (getattr(v, "shape", None), str(getattr(v, "dtype", None)))
-    if given != (s.f.shape, str(s.f.dtype)):
-        raise ValueError(f"v is {given}; expected {(s.f.shape, str(s.f.dtype))}")
-    return [pull_layer(h, delta, v) for h, delta in zip(s.h, s.delta, strict=True)]
+    checked_array("v", v, checked_signals("s", s).f.shape, s.f)
+    with np.errstate(all="ignore"):  # reported by `finite`
+        return [finite(pull_layer(h, delta, v)) for h, delta in zip(s.h, s.delta, strict=True)]
 
 
 def push_layer(h: Array, delta: Array, dw: Array) -> Array:
@@ -59,16 +61,19 @@ def pull_layer(h: Array, delta: Array, v: Array) -> Array:
 
 
 def flatten(dW: list[Array]) -> Array:
-    """theta (P,): the layers in order, each row-major."""
+    """theta (P,): the layers in order, each row-major. Raises ValueError for what is no list of arrays of one kind."""
+    if not (isinstance(dW, (list, tuple)) and dW):
+        raise ValueError(f"dW is {shown(dW)}; expected a list of arrays")
+    checked_list("dW", dW, [("M", "M_in")] * len(dW), dW[0])
     return array_module(dW[0]).concatenate([dw.ravel() for dw in dW])
 
 
 def unflatten(net: Network, theta: Array) -> list[Array]:
     """The list like W of which theta (P,) is the flattening. Raises ValueError for another length."""
-    sizes = [prod(shape) for shape in net.shapes]
-    if theta.shape != (sum(sizes),):
-        raise ValueError(f"theta has shape {theta.shape}; expected ({sum(sizes)},)")
-    return shaped(theta, net.shapes)
+    shapes = checked_instance("net", net, Network, "a Network").shapes
+    sizes = [prod(shape) for shape in shapes]
+    checked_array("theta", theta, (sum(sizes),))
+    return shaped(theta, shapes)
 
 
 def shaped(theta: Array, shapes: list[tuple[int, int]]) -> list[Array]:

@@ -15,13 +15,18 @@ covariance Q_l of the pre-activations u_l (S.175), and outputs decouple, so that
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import accumulate
+from functools import partial
+from typing import Any
 
 import numpy as np
 
+from .activations import relu
 from .arrays import Array, array_module, batches, require_memory, to_device
+from .checks import checked_whole
 from .network import Network, Signals
-from .spectral import gram
+from .spectral import finite, gram
+
+CLOSE = 2.0**-6  # below it, 1 - r^2 of the rounded r tells too little of the angle: errors of 8 units and more
 
 
 @dataclass(frozen=True)
@@ -44,18 +49,29 @@ class Kernels:
 def empirical_kernels(test: Signals, train: Signals) -> Kernels:
     """A and B between two sets of samples at finite width; `empirical_kernels(train, train)` on the training set.
 
-    Raises FloatingPointError if a training Gram matrix over- or underflows.
+    Raises FloatingPointError, with the layer, if one overflows, or on the training set all of it underflows.
     """
     rows, columns = ([d.reshape(-1, d.shape[2]) for d in s.delta] for s in (test, train))
-    if test is train:
-        return Kernels([gram(h, 1) for h in train.h], [gram(d, 1) for d in columns], train.bias)
-    A = [h1 @ h.T for h1, h in zip(test.h, train.h, strict=True)]
-    return Kernels(A, [d1 @ d.T for d1, d in zip(rows, columns, strict=True)], train.bias)
+    pairs, deltas = zip(test.h, train.h, strict=True), zip(rows, columns, strict=True)
+    A = [_product(f"A_{l}", h1, h, test is train) for l, (h1, h) in enumerate(pairs)]
+    return Kernels(A, [_product(f"B_{l}", d1, d, test is train) for l, (d1, d) in enumerate(deltas, 1)], train.bias)
 
 
-def ntk(test: Signals, train: Signals) -> Array:
-    """Theta(x', x) (N'C, NC), K&O (6)."""
-    return sum(empirical_kernels(test, train).Theta)
+def _product(what: str, X1: Array, X: Array, same: bool) -> Array:
+    try:
+        with np.errstate(all="ignore"):  # reported below
+            return gram(X, 1) if same else finite(X1 @ X.T)
+    except FloatingPointError as error:
+        raise FloatingPointError(f"{what}: {error}") from error
+
+
+def ntk(test: Signals, train: Signals, n: int | None = None) -> Array:
+    """Theta(x', x) (N'C, NC), K&O (6).
+
+    n: what stands for N, the number of all training samples, where `train` has some of them only; default: theirs.
+    """
+    Theta = sum(empirical_kernels(test, train).Theta)
+    return Theta if n is None else Theta * (len(train.f) / checked_whole("n", n, 1))
 
 
 def hadamard(B: Array, A: Array) -> Array:
@@ -65,12 +81,12 @@ def hadamard(B: Array, A: Array) -> Array:
 
 
 def order_parameters(net: Network, norm: float = 1.0) -> list[float]:
-    """q_1, .., q_L: the variance of u_l in the wide limit, for an input of that norm ||x|| (S.138), (S.176)."""
-    q, mean_square = [], norm**2 / net.widths[0]
-    for _ in net.widths[1:]:
-        q.append(net.sigma_w**2 * mean_square + net.sigma_b**2)
-        mean_square = net.activation.mean_square(q[-1])
-    return q
+    """q_1, .., q_L: the variance of u_l in the wide limit, for an input of that norm ||x|| (S.138), (S.176).
+
+    Raises FloatingPointError if a variance leaves the range of float64, ArithmeticError where the activation cannot
+    give its averages to rounding.
+    """
+    return _moments(net, norm, np.float64, "")[1]
 
 
 def analytic_kernels(net: Network, test: Array, train: Array) -> Kernels:
@@ -81,105 +97,297 @@ def analytic_kernels(net: Network, test: Array, train: Array) -> Kernels:
     xp, L = array_module(train), len(net.shapes)
     _check_inputs(net, test, train, 2 * L)
     A, B = ([xp.empty((len(test), len(train)), train.dtype) for _ in range(L)] for _ in "AB")
-    for rows, columns, Q, Xi in _blocks(net, test, train):
-        Bs = accumulate(Xi[::-1], lambda B_next, Xi_l: B_next * Xi_l * net.sigma_w**2, initial=xp.ones_like(Q[0]))
-        for kernels, blocks in ((A, Q), (B, list(Bs)[::-1])):
-            for kernel, block in zip(kernels, blocks, strict=True):
-                _put(kernel, rows, columns, block, test is train)
+    for block in _blocks(net, test, train, True):
+        Q, Xi = _recursion(net, block)
+        B_l = {L: xp.ones_like(Q[0])}
+        for l in range(L - 1, 0, -1):
+            B_l[l] = net.sigma_w**2 * Xi[l - 1] * B_l[l + 1]
+        block.warn_of_singular(sum(Q_l * B_l[l] for l, Q_l in enumerate(Q, 1)))
+        for l in range(1, L + 1):
+            A[l - 1][block.i, block.j], B[l - 1][block.i, block.j] = Q[l - 1], B_l[l]
+    for kernel in [*A, *B] if test is train else []:
+        _mirror(kernel)
     return Kernels(A, B, net.sigma_b)
 
 
-def analytic_ntk(net: Network, test: Array, train: Array) -> Array:
+def analytic_ntk(net: Network, test: Array, train: Array, n: int | None = None) -> Array:
     """Theta(x', x) (N', N) at infinite width, the same for every output; with `test is train`, of the training set.
 
     In blocks of rows that stay in cache, and only half of it where it is symmetric; nothing else of its size is formed.
+
+    test, train: inputs (N', M_0) and (N, M_0) of any norm; of norm 0 only if the network has a bias.
+    n: what stands for N, the number of all training samples, where `train` has some of them only; default: theirs.
+
     Raises ValueError for a `standard` network, whose kernel has no limit, and for inputs that do not fit or are zero;
-    MemoryError; ArithmeticError where the activation has no `dual` to rounding. Warns of duplicate training samples.
+    MemoryError; FloatingPointError, with the layer, where a kernel leaves the range of the dtype; ArithmeticError where
+    the activation has no `dual` to rounding. Warns of pairs of training samples that make the kernel singular.
     """
     _check_inputs(net, test, train, 1)
+    n = len(train) if n is None else checked_whole("n", n, 1)
     Theta = array_module(train).empty((len(test), len(train)), train.dtype)
-    for rows, columns, (block, *Qs), Xi in _blocks(net, test, train):
+    for block in _blocks(net, test, train, False):
+        (T, *Qs), Xi = _recursion(net, block)
         for Q, Xi_l in zip(Qs, Xi, strict=True):  # Horner's rule for sum_l Q_l B_l
-            Xi_l *= net.sigma_w**2
-            block *= Xi_l
-            block += Q
-        block /= len(train)
-        _put(Theta, rows, columns, block, test is train)
+            T *= net.sigma_w**2 * Xi_l
+            T += Q
+        block.warn_of_singular(T)
+        Theta[block.i, block.j] = T / n
+    if test is train:
+        _mirror(Theta)
     return Theta
 
 
-def _blocks(net: Network, test: Array, train: Array) -> Iterator[tuple[slice, slice, list[Array], list[Array]]]:
-    """Q_1, .., Q_L and Xi_1, .., Xi_{L-1}, some rows at a time; on and above the diagonal where `test is train`."""
-    xp, same = array_module(train), test is train
-    test_layers, train_layers = (_layers(net, x) for x in (test, train))
-    for rows, columns, A in _products(test, train):
-        A /= net.widths[0]
-        Q, Xi = [_covariance(net, A)], []
-        for a, b in zip(test_layers, train_layers, strict=True):
-            a, b = a[rows] if len(a) > 1 else a, b[columns] if len(b) > 1 else b
-            r = xp.clip(Q[-1] / (a[:, :1] * b[:, 0]), -1, 1)
-            near = 16 * float(np.finfo(r.dtype).eps)
-            parallel = r > 1 - near
-            r[parallel] = 1  # or Xi would be wrong by the root of a rounding error
-            r[r < near - 1] = -1  # likewise
-            if same and not Xi:
-                _warn_of_duplicates(parallel, rows.start)
-            A, Xi_l = net.activation.dual(r, a, b)
-            Q.append(_covariance(net, A))
-            Xi.append(Xi_l)
-        yield rows, columns, Q, Xi
+def _recursion(net: Network, block: "_Block") -> tuple[list[Array], list[Array]]:
+    """Q_1, .., Q_L (S.171) and Xi_1, .., Xi_{L-1} (S.173) of a block of pairs of samples, (n', n) each."""
+    Q, Xi = [block.product + net.sigma_b**2], []
+    for l in range(1, len(net.shapes)):
+        r, c = block.correlation(l, Q[-1])  # cosine and sine of the angle between u_l(x') and u_l(x)
+        A, Xi_l = net.activation.dual(r, *block.features(l), c)
+        Q.append(net.sigma_w**2 * A + net.sigma_b**2)
+        Xi.append(Xi_l)
+    return Q, Xi
 
 
-def _warn_of_duplicates(parallel: Array, start: int) -> None:
-    """Warn of pairs of samples that are parallel up to rounding, of which `parallel` (n, m) is true; a sample is so
-    to itself, on the diagonal."""
-    if int(parallel.sum()) > len(parallel):
-        i = array_module(parallel).arange(len(parallel))
-        parallel[i, i] = False
-        i, j = divmod(int(parallel.argmax()), parallel.shape[1])
-        warnings.warn(
-            f"samples {start + i} and {start + j} are duplicates, or nearly so: the kernels are singular, and their "
-            "pseudo-inverse averages the targets of such samples",
-            RuntimeWarning,
-            stacklevel=4,
-        )
+def _mirror(kernel: Array) -> None:
+    """Put below the diagonal of a symmetric kernel what is above it."""
+    triu = array_module(kernel).triu
+    for i in batches(len(kernel), 1, limit=128):
+        upper = triu(kernel[i, i])
+        kernel[i, i] = upper + triu(upper, 1).T
+        kernel[i.stop :, i] = kernel[i, i.stop :].T
 
 
-def _products(test: Array, train: Array) -> Iterator[tuple[slice, slice, Array]]:
-    """X' X^T in blocks of rows that stay in cache, cut from larger ones, which matrix products are faster on."""
+# ------------------------------------------------------------------------------------------ blocks of pairs of samples
+
+
+def _blocks(net: Network, test: Array, train: Array, B_too: bool) -> Iterator["_Block"]:
+    """Blocks of rows that stay in cache, on and above the diagonal where `test is train`.
+
+    They are cut from larger matrix products, which are faster. B_too: whether the B_l have to be in range.
+    """
+    columns = _Samples.of(net, train, B_too)
+    rows = columns if test is train else _Samples.of(net, test, B_too)
+    watch = _Watch(net, columns) if test is train else None
     for panel in batches(len(test), 1, limit=512):
         start = panel.start if test is train else 0
-        product = test[panel] @ train[start:].T
-        for block in batches(len(product), len(train), limit=2**18):
-            rows = slice(panel.start + block.start, panel.start + block.stop)
-            columns = slice(rows.start if test is train else 0, len(train))
-            yield rows, columns, product[block, columns.start - start :]
+        product = (test[panel] * (net.sigma_w**2 / net.widths[0])) @ train[start:].T
+        for part in batches(len(product), len(train), limit=2**16):
+            i = slice(panel.start + part.start, panel.start + part.stop)
+            j = slice(i.start if test is train else 0, len(train))
+            yield _Block(net, i, j, rows[i], columns[j], product[part, j.start - start :], watch)
 
 
-def _covariance(net: Network, A: Array) -> Array:
-    A *= net.sigma_w**2
-    A += net.sigma_b**2
-    return A
+@dataclass
+class _Block:
+    """Pairs of test samples, the slice `i` of all, with training samples, the slice `j`.
+
+    product: sigma_w^2 X' X^T / M_0 (n', n).
+    watch: looks at the pairs of the training set, if these are such.
+    last: the cosines and sines of the layer before (n', n).
+    near: indices (n,) of the pairs nearly parallel or opposite at the first layer, and their cosines and sines.
+    """
+
+    net: Network
+    i: slice
+    j: slice
+    test: "_Samples"
+    train: "_Samples"
+    product: Array
+    watch: "_Watch | None"
+    last: tuple[Array, Array] | None = None
+    near: tuple[Array, Array, Array, Array] | None = None
+
+    def features(self, l: int) -> tuple[Array, Array]:
+        return self.test.features[l - 1], self.train.features[l - 1]
+
+    def correlation(self, l: int, Q: Array) -> tuple[Array, Array]:
+        """r = Q_l(x', x) / (q_l(x') q_l(x))^{1/2}, and (1 - r^2)^{1/2} as precisely as the angle between samples."""
+        xp, (a, b) = array_module(Q), self.features(l)
+        r = Q / (a[:, :1] * b[:, 0])
+        square = 1 - r * r
+        near = xp.flatnonzero(square < CLOSE)
+        i, j = near // r.shape[1], near % r.shape[1]
+        if len(near):
+            r[i, j], square[i, j] = self._near(l, i, j, r[i, j])
+        self.last = r, xp.sqrt(square)
+        if l == 1:
+            self.near = i, j, r[i, j], self.last[1][i, j]
+        return self.last
+
+    def _near(self, l: int, i: Array, j: Array, r: Array) -> tuple[Array, Array]:
+        """r and 1 - r^2 (n,) of pairs (i, j) (n,). With the cosine rho between the phi_{l-1}, nothing cancels in
+
+            r       = w w' rho + v v'
+            1 - r^2 = (w w')^2 (1 - rho^2) + (w v' - w' v)^2 + 2 w w' v v' (1 - rho)
+
+        where w = sigma_w (E[phi_{l-1}^2] / q_l)^{1/2} and v = sigma_b / q_l^{1/2} are the `weights`.
+        """
+        between = self._inputs(i, j) if l == 1 else self.net.activation.gap(*self._pairs(l - 1, i, j))
+        if between is None:
+            r = array_module(r).clip(r, -1, 1)
+            return r, 1 - r * r
+        gap, square = between
+        (w1, v1), (w, v) = (_at(x.weights[l - 1], k).T for x, k in ((self.test, i), (self.train, j)))
+        r = w1 * w * (1 - gap) + v1 * v
+        return r, (w1 * w) ** 2 * square + (w1 * v - w * v1) ** 2 + 2 * w1 * w * v1 * v * gap
+
+    def _inputs(self, i: Array, j: Array) -> tuple[Array, Array]:
+        """1 - rho and 1 - rho^2 of the inputs; of nearly parallel ones from the chord between their directions."""
+        xp, norm1, norm = array_module(self.product), self.test.norm[i], self.train.norm[j]
+        scale = self.net.sigma_w / self.net.widths[0] ** 0.5
+        rho = xp.clip(self.product[i, j] / (norm1[:, 0] * scale) / (norm[:, 0] * scale), -1, 1)
+        gap, square = 1 - rho, (1 - rho) * (1 + rho)
+        close = square < CLOSE
+        if self.watch:  # a sample is parallel to itself, which needs no chord
+            other = i + self.i.start != j + self.j.start
+            gap, square, close = gap * other, square * other, close & other
+        close = xp.flatnonzero(close)
+        for part in batches(len(close), self.net.widths[0], limit=2**22):
+            k = close[part]
+            x1, x, opposite = self.test.x[i[k]] / norm1[k], self.train.x[j[k]] / norm[k], rho[k] < 0
+            chord = ((x1 - xp.where(opposite[:, None], -x, x)) ** 2).sum(1)
+            gap[k], square[k] = xp.where(opposite, 2 - chord / 2, chord / 2), chord * (1 - chord / 4)
+        return gap, square
+
+    def _pairs(self, l: int, i: Array, j: Array) -> tuple[Array, ...]:
+        """The arguments of `gap` for the pairs (i, j)."""
+        (r, c), (a, b) = self.last, self.features(l)
+        return r[i, j], c[i, j], _at(a, i), _at(b, j)
+
+    def warn_of_singular(self, T: Array) -> None:
+        """T = N Theta (n', n)."""
+        if self.watch and self.near:
+            i, j, r, c = self.near
+            self.watch.look(T[i, j], r, c, i + self.i.start, j + self.j.start)
 
 
-def _put(kernel: Array, rows: slice, columns: slice, block: Array, symmetric: bool) -> None:
-    if symmetric:
-        n = len(block)
-        block[:, :n] = (block[:, :n] + block[:, :n].T) / 2  # up to rounding it is
-        kernel[columns, rows] = block.T
-    kernel[rows, columns] = block
+class _Watch:
+    """Warns, once, of pairs of training samples that make Theta singular to rounding."""
+
+    def __init__(self, net: Network, samples: "_Samples") -> None:
+        self.net, self.size, self.opposite, self.silent = net, samples.size, 0, False
+        self.rounding = 16 * len(net.shapes) * float(np.finfo(samples.x.dtype).eps)
+
+    def look(self, T: Array, r: Array, c: Array, i: Array, j: Array) -> None:
+        """T: N Theta (n,) of the pairs (i, j) (n,); r, c: the cosine and sine of the angle between inputs.
+
+        Theta is singular where one of its 2 x 2 minors is: duplicates; x and -x under an odd phi without bias. Opposite
+        pairs may also be too many together: of ReLU without bias and L = 2, f(x) - f(-x) is linear in x.
+        """
+        size = (_at(self.size, i) * _at(self.size, j))[:, 0]
+        singular = (abs(T) >= (1 - self.rounding) * size) & (i < j)
+        if singular.any():
+            k = int(singular.argmax())
+            kind, sign = ("duplicates", "") if float(r[k]) > 0 else ("opposite", ", up to their sign")
+            self._warn(
+                f"samples {int(i[k])} and {int(j[k])} are {kind}, or nearly so: the kernels are singular, and their "
+                f"pseudo-inverse averages the targets of such samples{sign}"
+            )
+        self.opposite += int(((r < 0) & (c < self.rounding) & (i < j)).sum())
+        M_0, L = self.net.widths[0], len(self.net.shapes)
+        if self.opposite > M_0 and L == 2 and not self.net.sigma_b and self.net.activation == relu:
+            self._warn(
+                f"more than {M_0} samples, of {M_0} inputs, come with their opposite: the kernels are singular, since "
+                "the odd part of a ReLU network with L = 2 and no bias is linear"
+            )
+
+    def _warn(self, what: str) -> None:
+        if not self.silent:
+            warnings.warn(what, RuntimeWarning, stacklevel=5)
+        self.silent = True
 
 
-def _layers(net: Network, x: Array) -> list[Array]:
-    """`features` of the scales sqrt(q_l) of the hidden layers: (n, k), or (1, k) if all norms agree up to rounding."""
-    xp = array_module(x)
-    norms = to_device(xp.linalg.norm(x, axis=1), "cpu").astype(float)
-    if not norms.all():
-        raise ValueError(f"sample {int(norms.argmin())} of the inputs is zero; expected inputs of positive norm")
-    if np.ptp(norms) <= 4 * float(np.finfo(x.dtype).eps) * norms.max():
-        norms = norms.mean(keepdims=True)
-    q = np.array([order_parameters(net, norm) for norm in norms.tolist()])
-    return [xp.asarray(net.activation.features(q_l**0.5), dtype=x.dtype) for q_l in q.T[:-1]]
+# ------------------------------------------------------------------------------------------------- samples one by one
+
+
+@dataclass(frozen=True)
+class _Samples:
+    """What the recursion needs to know of samples one by one; (1, k) instead of (n, k) serves where all norms agree.
+
+    x: the inputs (n, M_0).
+    norm: ||x|| (n, 1), but 1 for 0.
+    features: per hidden layer, (n, k), of the standard deviations of u_l.
+    weights: per hidden layer, (n, 2): the shares w of phi_{l-1} and v of the bias in u_l, with w^2 + v^2 = 1.
+    size: (N Theta(x, x))^{1/2} (n, 1).
+    """
+
+    x: Array
+    norm: Array
+    features: list[Array]
+    weights: list[Array]
+    size: Array
+
+    @classmethod
+    def of(cls, net: Network, x: Array, B_too: bool) -> "_Samples":
+        """Raises ValueError for a zero input without bias, FloatingPointError for q_l, or B_l if `B_too`, out of the
+        range of the dtype of x."""
+        xp, norm = array_module(x), _norms(x)
+        if not (norm.all() or net.sigma_b):
+            raise ValueError(f"sample {int(norm.argmin())} of the inputs is zero; expected inputs of positive norm")
+        agree = np.ptp(norm) <= 4 * float(np.finfo(x.dtype).eps) * norm.max()
+        distinct = norm.mean(keepdims=True) if agree else norm
+        each = [_moments(net, v, x.dtype, f" for sample {i}") for i, v in enumerate(distinct.tolist())]
+        m, q, slopes = (np.array(v).T for v in zip(*each, strict=True))  # (L, n), (L, n), (L-1, n)
+        if B_too:
+            _check_B(net, slopes, x.dtype)
+        Theta = q[0]
+        for q_l, slope in zip(q[1:], slopes, strict=True):  # Horner's rule for sum_l q_l B_l(x, x)
+            Theta = net.sigma_w**2 * slope * Theta + q_l
+        weights = np.stack([net.sigma_w * np.sqrt(m / q), net.sigma_b / np.sqrt(q)], axis=2)
+        features = [net.activation.features(np.sqrt(q_l)) for q_l in q[:-1]]
+        to = partial(xp.asarray, dtype=x.dtype)
+        norm, size = to(np.where(norm, norm, 1)[:, None]), to(np.sqrt(Theta)[:, None])
+        return cls(x, norm, [to(a) for a in features], [to(a) for a in weights], size)
+
+    def __getitem__(self, rows: slice) -> "_Samples":
+        features, weights = ([_at(a, rows) for a in arrays] for arrays in (self.features, self.weights))
+        return _Samples(self.x[rows], _at(self.norm, rows), features, weights, _at(self.size, rows))
+
+
+def _at(a: Array, rows: Array | slice) -> Array:
+    """These rows of a (n, k), or the only one (1, k), which stands for all of them."""
+    return a if len(a) == 1 else a[rows]
+
+
+def _norms(x: Array) -> np.ndarray:
+    """||x|| (n,) in float64 on the host; squares of large x do not overflow, and of small x not underflow."""
+    xp, largest = array_module(x), abs(x).max(1)
+    scale = xp.ones_like(largest)
+    if not 1e-5 < float(largest.min()) <= float(largest.max()) < 1e5:
+        scale = xp.where(largest > 0, largest, 1)
+        x = x / scale[:, None]
+    norm, scale = (to_device(a, "cpu").astype(float) for a in (xp.linalg.norm(x, axis=1), scale))
+    return norm * scale
+
+
+def _moments(net: Network, norm: float, dtype: Any, of: str) -> tuple[list[float], list[float], list[float]]:
+    """E[phi(u_{l-1})^2] and q_l for l = 1..L, and E[phi'(u_l)^2] for l < L, of an input of that norm; phi(u_0) is x."""
+    m, q, slopes, L = [norm * norm / net.widths[0]], [], [], len(net.shapes)
+    for l in range(1, L + 1):
+        q.append(net.sigma_w**2 * m[-1] + net.sigma_b**2)
+        _require_range(q[-1], f"q_{l}, the variance of layer {l}{of},", dtype)
+        if l < L:
+            m.append(net.activation.mean_square(q[-1]))
+            slopes.append(net.activation.mean_square_derivative(q[-1]))
+    return m, q, slopes
+
+
+def _check_B(net: Network, slopes: np.ndarray, dtype: Any) -> None:
+    B = 1.0
+    for l in range(len(slopes), 0, -1):
+        with np.errstate(over="ignore"):  # reported below
+            B = net.sigma_w**2 * slopes[l - 1] * B
+        for value in (B.min(), B.max()):
+            _require_range(value, f"B_{l}(x, x)", dtype)
+
+
+def _require_range(value: float, what: str, dtype: Any) -> None:
+    """Raise FloatingPointError unless there is room for rounding errors of `value` > 0, and for its inverse."""
+    least = float(np.finfo(dtype).tiny / np.finfo(dtype).eps)
+    if not least <= value <= 1 / least:
+        raise FloatingPointError(
+            f"{what} is {value:.3g} and leaves the range of {np.dtype(dtype)}: rescale the inputs, sigma_w or sigma_b"
+        )
 
 
 def _check_inputs(net: Network, test: Array, train: Array, count: int) -> None:

@@ -19,8 +19,21 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from .activations import Activation, relu
-from .arrays import Array, array_module, to_device
-from .checks import FLOATS, checked_dtype, checked_frozen, checked_whole
+from .arrays import Array, array_module, require_memory, to_device
+from .checks import (
+    checked_array,
+    checked_choice,
+    checked_dtype,
+    checked_finite,
+    checked_frozen,
+    checked_instance,
+    checked_list,
+    checked_number,
+    checked_rng,
+    checked_shape,
+    checked_whole,
+    shown,
+)
 from .spectral import haar
 
 
@@ -30,12 +43,21 @@ class Signals:
 
     f (N, C); h: L arrays (N, M_{l-1}+1), or (N, M_{l-1}) without bias; delta: L arrays (N, C, M_l);
     bias: the value in the last column of every h (sigma_b, or 1 in "standard"), 0 without bias.
+
+    Raises ValueError for arrays of other shapes, or not of one kind.
     """
 
     f: Array
     h: list[Array]
     delta: list[Array]
     bias: float = 0.0
+
+    def __post_init__(self) -> None:
+        N, C = checked_shape("f", self.f, ("N", "C")).shape
+        L = len(self.h) if isinstance(self.h, (list, tuple)) else 1
+        checked_list("h", self.h, [(N, "M_in")] * L, self.f, checked_shape)
+        checked_list("delta", self.delta, [(N, C, "M")] * L, self.f, checked_shape)
+        object.__setattr__(self, "bias", checked_number("bias", self.bias, "a finite number", math.isfinite))
 
     @property
     def shapes(self) -> list[tuple[int, int]]:
@@ -101,19 +123,14 @@ class Network:
         except (TypeError, ValueError):
             widths = ()
         if len(widths) < 2:
-            raise ValueError(f"widths is {self.widths}; expected at least two positive integers (M_0, .., M_L)")
-        if not 1e-100 < self.sigma_w < 1e100:  # its square is a float then
-            raise ValueError(f"sigma_w is {self.sigma_w}; expected a finite number > 0")
-        if not (self.sigma_b == 0 or 1e-100 < self.sigma_b < 1e100):
-            raise ValueError(f"sigma_b is {self.sigma_b}; expected a finite number >= 0")
-        if self.parameterization not in ("ntk", "standard"):
-            raise ValueError(f"parameterization is {self.parameterization!r}; expected 'ntk' or 'standard'")
-        if not isinstance(self.activation, Activation):
-            raise ValueError(f"activation is {self.activation!r}; expected an Activation such as refngd.relu")
-        object.__setattr__(self, "widths", widths)
-        # NumPy scalars would promote float32 arrays, Python floats do not
-        object.__setattr__(self, "sigma_w", float(self.sigma_w))
-        object.__setattr__(self, "sigma_b", float(self.sigma_b))
+            given = self.widths if isinstance(self.widths, (list, tuple)) else shown(self.widths)
+            raise ValueError(f"widths is {given}; expected at least two positive integers (M_0, .., M_L)")
+        sigma_w = checked_number("sigma_w", self.sigma_w, "a finite number > 0", _is_size)
+        sigma_b = checked_number("sigma_b", self.sigma_b, "a finite number >= 0", lambda v: v == 0 or _is_size(v))
+        checked_choice("parameterization", self.parameterization, ("ntk", "standard"))
+        checked_instance("activation", self.activation, Activation, "an Activation such as refngd.relu")
+        for name, value in (("widths", widths), ("sigma_w", sigma_w), ("sigma_b", sigma_b)):
+            object.__setattr__(self, name, value)
 
     @property
     def shapes(self) -> list[tuple[int, int]]:
@@ -125,7 +142,7 @@ class Network:
 
         float32 weights are the rounded float64 ones. Move them with `refngd.to_device`.
         """
-        dtype, rng = checked_dtype(dtype), np.random.default_rng(rng)
+        dtype, rng = self._checked_draw(dtype, rng)
         W = [rng.standard_normal(shape) for shape in self.shapes]
         if self.parameterization == "standard":
             for w, M in zip(W, self.widths, strict=False):
@@ -146,15 +163,21 @@ class Network:
         rounded float64 ones. Raises ValueError for another dtype, and for a gain below tiny / eps or above eps max of
         it: all entries that count are to be normal numbers.
         """
-        dtype, rng = checked_dtype(dtype), np.random.default_rng(rng)
+        dtype, rng = self._checked_draw(dtype, rng)
         info = np.finfo(dtype)
         least, most = float(info.tiny / info.eps), float(info.eps * info.max)
-        if not least <= gain <= most:
-            raise ValueError(f"gain is {gain}; expected a number in [{least:.3g}, {most:.3g}] for {dtype}")
+        expected = f"a number in [{least:.3g}, {most:.3g}] for {dtype}"
+        gain = checked_number("gain", gain, expected, lambda v: least <= v <= most)
         W = [np.zeros(shape) for shape in self.shapes]
         for w, M in zip(W, self.widths, strict=False):
-            w[:, :M] = float(gain) * haar(rng, len(w), M)
+            w[:, :M] = gain * haar(rng, len(w), M)
         return [w.astype(dtype) for w in W]
+
+    def _checked_draw(self, dtype: DTypeLike, rng: int | np.random.Generator) -> tuple[np.dtype, np.random.Generator]:
+        """What to draw weights with, if they fit into the memory."""
+        nbytes = 8 * sum(M * k for M, k in self.shapes)
+        require_memory(np, nbytes, f"the weights of widths {self.widths}", "take narrower layers")
+        return checked_dtype(dtype), checked_rng(rng)
 
     def forward(self, W: list[Array], x: Array) -> Array:
         """f (N, C) for x (N, M_0). Raises as `signals`."""
@@ -190,8 +213,7 @@ class Network:
             u_next = h @ w.T
         size = float(abs(u_next).max())
         if not math.isfinite(size):  # here, since phi may hide it: relu(-inf) = 0, tanh(inf) = 1
-            if not xp.isfinite(w).all():
-                raise ValueError(f"W[{l}] has non-finite entries; expected finite numbers")
+            checked_finite(f"W[{l}]", w)
             raise FloatingPointError(f"u_{l + 1} overflows: rescale x or the weights")
         if size < float(np.finfo(u.dtype).tiny) and bool(h.any()) and bool(w.any()):
             raise FloatingPointError(f"u_{l + 1} underflows: rescale x or the weights")
@@ -221,23 +243,22 @@ class Network:
 
     def check(self, W: list[Array], x: Array) -> None:
         """Raise ValueError unless W and x (N, M_0) fit this network, and are on one device and of one dtype."""
-        if [getattr(w, "shape", None) for w in W] != self.shapes:
-            raise ValueError(f"W has shapes {[getattr(w, 'shape', None) for w in W]}; expected {self.shapes}")
         self.check_inputs(x)
-        xp = array_module(x)
-        for l, w in enumerate(W):
-            if array_module(w) is not xp or w.dtype != x.dtype:
-                raise ValueError(
-                    f"W[{l}] is {array_module(w).__name__} {w.dtype} but x is {xp.__name__} {x.dtype}; "
-                    "expected one device and one dtype"
-                )
+        checked_list("W", W, self.shapes, x, checked_shape)  # whether finite is asked where it shows
 
     def check_inputs(self, x: Array) -> None:
         """Raise ValueError unless x is a finite array (N, M_0), float32 or float64, with N >= 1."""
-        if getattr(x, "ndim", None) != 2 or x.shape[0] < 1 or x.shape[1] != self.widths[0]:
-            came = f"has shape {x.shape}" if hasattr(x, "shape") else f"is a {type(x).__name__}"
-            raise ValueError(f"x {came}; expected an array of shape (N, {self.widths[0]}) with N >= 1")
-        if x.dtype not in FLOATS:
-            raise ValueError(f"x has dtype {x.dtype}; expected float32 or float64")
-        if not array_module(x).isfinite(x).all():
-            raise ValueError("x has non-finite entries; expected finite numbers")
+        checked_array("x", x, ("N", self.widths[0]))
+
+
+def _is_size(v: float) -> bool:
+    return 1e-100 < v < 1e100  # its square is a float then
+
+
+def checked_signals(name: str, s: Signals) -> Signals:
+    """`s`, if it is Signals of finite numbers."""
+    checked_instance(name, s, Signals, "the Signals of Network.signals(W, x)")
+    for key, arrays in (("f", [s.f]), ("h", s.h), ("delta", s.delta)):
+        for l, a in enumerate(arrays):
+            checked_finite(f"{name}.{key}" + f"[{l}]" * (key != "f"), a)
+    return s

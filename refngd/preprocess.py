@@ -8,7 +8,7 @@ from math import inf
 import numpy as np
 
 from .arrays import Array, array_module
-from .checks import FLOATS, checked_whole
+from .checks import checked_array, checked_number, checked_numbers, checked_whole
 from .spectral import eigen_power
 
 
@@ -17,25 +17,24 @@ def standardise(x: Array, train: Array | None = None) -> Array:
 
     K&O's published code does so before `unit_norm`; their text asks for unit norm alone. It is one mean and one
     deviation for all inputs, so pixels that never change need no care; test data take those of the training data.
-    Raises ValueError if `train` is constant or not finite.
+    Integers become float64. Raises ValueError if `train` is constant, or x or `train` is no finite array (n, M_0).
     """
-    train = x if train is None else train
+    x = checked_numbers("x", x, ("n", "M_0"))
+    train = x if train is None else checked_numbers("train", train, ("N", x.shape[1]))
     with np.errstate(all="ignore"):  # reported below
         mean, deviation = train.mean(), train.std()
     if not 0 < float(deviation) < inf:  # not <=, or this passes nan
-        raise ValueError(f"train is constant or not finite, from {train.min()} to {train.max()}: it has no scale")
+        raise ValueError(f"train is constant or too large, from {train.min()} to {train.max()}: it has no scale")
     return (x - mean) / deviation
 
 
 def unit_norm(x: Array) -> Array:
     """x with every row scaled to ||x_n|| = 1, as K&O assume throughout.
 
-    Raises ValueError for rows of zeros and entries that are not finite.
+    Integers become float64. Raises ValueError for rows of zeros, and for what is no finite array (n, M_0).
     """
-    xp = array_module(x)
-    if not xp.isfinite(x).all():
-        raise ValueError("x has non-finite entries; expected finite numbers")
-    largest = abs(x).max(1, keepdims=True)
+    x = checked_numbers("x", x, ("n", "M_0"))
+    xp, largest = array_module(x), abs(x).max(1, keepdims=True)
     if not (largest > 0).all():
         raise ValueError(
             f"x has {int((largest == 0).sum())} rows of zeros, which cannot be scaled to unit norm; drop them"
@@ -56,10 +55,12 @@ def forster(x: Array, tolerance: float | None = None, steps: int = 10_000) -> Ar
     arguments and N < M_0; LinAlgError, saying what to do, if x has not rank M_0, if a subspace holds too many samples
     (A diverges), and if `steps` do not suffice.
     """
-    xp, (N, M_0) = array_module(x), _checked(x)
+    xp, (N, M_0) = array_module(x), checked_array("x", x, ("N", "M_0")).shape
+    if N < M_0:
+        raise ValueError(f"x is {x.shape}; expected N >= M_0: with N <= M_0 K-FAC needs no transform")
     steps = checked_whole("steps", steps, 1)
-    if tolerance is not None and not tolerance > 0:
-        raise ValueError(f"tolerance is {tolerance}; expected None or a number > 0")
+    if tolerance is not None:
+        tolerance = checked_number("tolerance", tolerance, "None or a number > 0", lambda v: v > 0)
     X, I = x.astype(np.float64), xp.eye(M_0, dtype=np.float64)
     A, eps = I, float(np.finfo(X.dtype).eps)
     for _ in range(steps + 1):
@@ -79,18 +80,6 @@ def forster(x: Array, tolerance: float | None = None, steps: int = 10_000) -> Ar
         f"no Forster transform of x in {steps} steps: ||(M_0 / N) Y^T Y - I|| is still {residual:.3g}. Raise steps or "
         f"tolerance, add samples (N = {N}, M_0 = {M_0}), or keep fewer principal components"
     )
-
-
-def _checked(x: Array) -> tuple[int, int]:
-    """(N, M_0) of x, or ValueError."""
-    if getattr(x, "ndim", None) != 2 or x.dtype not in FLOATS:
-        given = f"{x.dtype} {x.shape}" if hasattr(x, "shape") else f"a {type(x).__name__}"
-        raise ValueError(f"x is {given}; expected float32 or float64 of shape (N, M_0)")
-    if not 1 <= x.shape[1] <= x.shape[0]:
-        raise ValueError(f"x has shape {x.shape}; expected N >= M_0 >= 1: with N <= M_0 K-FAC needs no transform")
-    if not array_module(x).isfinite(x).all():
-        raise ValueError("x has non-finite entries; expected finite numbers")
-    return x.shape
 
 
 def _deficient(rank: int, M_0: int) -> str:

@@ -32,6 +32,12 @@ def largest(X: Array) -> float:
     return float(abs(X).max())
 
 
+def inverse_size(X: Array) -> Array:
+    """Powers of two T with 1/2 <= T X < 1 for X >= 0, and T = 1 where X is 0."""
+    xp = array_module(X)
+    return xp.where(X > 0, xp.ldexp(xp.ones_like(X), -xp.frexp(X)[1]), 1)
+
+
 def norm(X: Array) -> float:
     """||X||, the root of the sum of squares of all entries."""
     return float(array_module(X).linalg.norm(X))
@@ -46,6 +52,11 @@ def power_of_root(R: Array, n: float, rho: float, q: float, rcond: float | None 
     n: what R^T R is divided by, such as the number of samples.
     rcond: singular values of at most rcond times the largest count as zero.
     """
+    if rho == 0 and q == 1 and rcond is None and len(R) <= R.shape[1]:
+        T = inverse_size(abs(R).max(1))[:, None]  # (T R)^+ T = R^+ for an R of full row rank
+        U, t, V_t = root_svd(T * R)
+        if int((t > 0).sum()) == int((R != 0).any(1).sum()):
+            return n * ((V_t * gain(t, 0.0, 1)) @ (U.T * T[:, 0]))
     c = max(largest(R) / math.sqrt(n), math.sqrt(rho)) or 1.0  # so that squares neither over- nor underflow
     U, t, V_t = root_svd(R / (c * math.sqrt(n)), rcond)
     return (c ** (1 - 2 / q) * math.sqrt(n)) * ((V_t * gain(t, rho / c / c, q)) @ U.T)
@@ -196,7 +207,8 @@ def inverse(K: Array) -> tuple[Array, float]:
             X = xp.linalg.inv(finite(K))
     except xp.linalg.LinAlgError:
         return K, math.inf
-    condition = norm(K) * norm(X)
+    with np.errstate(over="ignore"):  # the inverse of a singular K may be finite, but not its square
+        condition = norm(K) * norm(X)
     return X, condition if math.isfinite(condition) else math.inf
 
 
@@ -228,14 +240,15 @@ def inverse_power(K: Array, rho: float = 0.0, q: float = 1, rcond: float | None 
     """(K + rho I)^{-1/q} (.., n, n) of symmetric K (.., n, n): the definition; the pseudo-inverse at q = 1, rho = 0.
 
     K may be indefinite if q is 1 or inf. Raises ValueError for bad arguments, LinAlgError where a negative eigenvalue
-    has no power, MemoryError, and FloatingPointError if K is not finite.
+    has no power, and MemoryError.
 
     rcond: eigenvalues of K + rho I of modulus <= rcond times the largest count as zero; None for `cutoff`.
     """
     rho, q = checked_damping(rho, q)
+    checked_symmetric("K", K, stack=True)
     shape = " x ".join(map(str, K.shape))
     require_memory(array_module(K), 4 * K.size * K.dtype.itemsize, f"a function of a {shape} matrix", "call direction")
-    V, power = eigen_power(checked_symmetric("K", K), rho, q, checked_rcond(rcond))
+    V, power = eigen_power(K, rho, q, checked_rcond(rcond))
     return (V * power) @ V.mT
 
 

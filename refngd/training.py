@@ -8,11 +8,20 @@ from itertools import repeat
 import numpy as np
 
 from .arrays import Array, array_module
-from .checks import checked_damping, checked_frozen, checked_rate, checked_whole
+from .checks import (
+    checked_array,
+    checked_damping,
+    checked_frozen,
+    checked_instance,
+    checked_rate,
+    checked_rng,
+    checked_whole,
+    shown,
+)
 from .fisher import Fisher
 from .jacobian import push
 from .losses import Loss, mse
-from .network import Network, Signals
+from .network import Network, Signals, checked_signals
 
 
 @dataclass(frozen=True)
@@ -52,31 +61,22 @@ def train(
     eta multiplies `fisher.direction`; its optimum is 1 / alpha where there is one, 1 / lambda_max(NTK) for `Identity`.
     Raises ValueError for bad arguments, at once; FloatingPointError if the loss stops being finite, on the way.
     """
-    eta = checked_rate(eta)
-    steps, (rho, q) = checked_whole("steps", steps, 0), checked_damping(rho, q)
-    if not isinstance(fisher, Fisher):
-        raise ValueError(f"fisher is {fisher!r}; expected a Fisher such as refngd.Exact()")
-    if not isinstance(loss, Loss):
-        raise ValueError(f"loss is {loss!r}; expected a Loss such as refngd.mse")
+    eta, steps, (rho, q) = checked_rate(eta), checked_whole("steps", steps, 0), checked_damping(rho, q)
+    checked_instance("net", net, Network, "a Network")
     frozen = checked_frozen(frozen, len(net.shapes))
-    fisher.require(len(net.shapes) - frozen, net.sigma_b > 0, q)
+    _checked_method(fisher, loss).require(len(net.shapes) - frozen, net.sigma_b > 0, q)
     net.check(W, x)
-    _check_targets(net, x, y, loss)
+    loss.check(checked_array("y", y, (len(x), net.widths[-1]), x))
+    rng = checked_rng(rng)
     if batch is not None and checked_whole("batch", batch, 1) > len(x):
         raise ValueError(f"batch is {batch}; expected None or an integer <= N = {len(x)}")
-    samples = repeat((x, y)) if batch is None else _batches(x, y, int(batch), np.random.default_rng(rng))
+    samples = repeat((x, y)) if batch is None else _batches(x, y, int(batch), rng)
     return _steps(net, W, samples, fisher, eta, steps, rho, q, loss, frozen)
 
 
-def _check_targets(net: Network, x: Array, y: Array, loss: Loss) -> None:
-    """Raise ValueError unless y (N, C) are finite targets of `loss` for x (N, M_0), of its device and dtype."""
-    given = (array_module(y).__name__, str(getattr(y, "dtype", None)), getattr(y, "shape", None))
-    expected = (array_module(x).__name__, str(x.dtype), (len(x), net.widths[-1]))
-    if given != expected:
-        raise ValueError(f"y is {given}; expected {expected}")
-    if not array_module(y).isfinite(y).all():
-        raise ValueError("y has non-finite entries; expected finite numbers")
-    loss.check(y)
+def _checked_method(fisher: Fisher, loss: Loss) -> Fisher:
+    checked_instance("loss", loss, Loss, "a Loss such as refngd.mse")
+    return checked_instance("fisher", fisher, Fisher, "a Fisher such as refngd.Exact()")
 
 
 def _batches(x: Array, y: Array, batch: int, rng: np.random.Generator) -> Iterator[tuple[Array, Array]]:
@@ -113,14 +113,26 @@ def linearized_training(
 ) -> Iterator[list[Array]]:
     """Outputs at t = 0, 1, .. of the network linearised at s[0], of the training samples, and at s[1:], of others.
 
-    Literally (S.24), for any loss: J stays what it is, e and the output Hessian follow the outputs.
-    Raises FloatingPointError once they are not finite.
+    Literally (S.24), for any loss: J stays what it is, e and the output Hessian follow the outputs. y (N, C).
+    Raises ValueError for bad arguments, at once; FloatingPointError once outputs are not finite, on the way.
     """
+    if not (isinstance(s, (list, tuple)) and s):
+        raise ValueError(f"s is {shown(s)}; expected a list of Signals")
+    for k, signals in enumerate(s):
+        if checked_signals(f"s[{k}]", signals).shapes != s[0].shapes:
+            raise ValueError(f"s[{k}] belongs to weights {signals.shapes}; expected {s[0].shapes} as s[0]")
+    eta, (rho, q) = checked_rate(eta), checked_damping(rho, q)
+    _checked_method(fisher, loss).require(len(s[0].h), bool(s[0].bias), q)
+    loss.check_pair(s[0].f, y)
+    return _linearized_steps(s, y, fisher, eta, rho, q, loss)
+
+
+def _linearized_steps(s, y, fisher, eta, rho, q, loss) -> Iterator[list[Array]]:
     f = [signals.f for signals in s]
     while True:
-        if not array_module(f[0]).isfinite(f[0]).all():
-            raise FloatingPointError("the linearised training diverges")
         yield f
         dW = fisher.direction(*loss.whiten(replace(s[0], f=f[0]), y), rho, q)
-        with np.errstate(all="ignore"):  # reported above
+        with np.errstate(all="ignore"):  # reported below
             f = [f_k - eta * push(signals, dW) for f_k, signals in zip(f, s, strict=True)]
+        if not all(array_module(f_k).isfinite(f_k).all() for f_k in f):
+            raise FloatingPointError("the linearised training diverges")

@@ -14,6 +14,13 @@ def pytest_configure(config):
     support.DEVICE = "cpu" if device == "cpu" else "gpu"
 
 
+def pytest_collection_modifyitems(items):
+    """Ids are the same in every process, or `pytest -n` does not start."""
+    changing = [item.nodeid for item in items if " at 0x" in item.nodeid]
+    if changing:
+        raise pytest.UsageError(f"ids with an address: {changing}; name them by `ids`")
+
+
 @pytest.fixture
 def rng():
     return support.generator()

@@ -14,6 +14,7 @@ import scipy.special
 FUNCTIONS = [
     "arange",
     "arcsin",
+    "arctan2",
     "argsort",
     "asarray",
     "asnumpy",
@@ -27,6 +28,7 @@ FUNCTIONS = [
     "exp",
     "expm1",
     "eye",
+    "flatnonzero",
     "fmod",
     "frexp",
     "isfinite",
@@ -36,6 +38,7 @@ FUNCTIONS = [
     "log1p",
     "matmul",
     "maximum",
+    "minimum",
     "ones",
     "ones_like",
     "rint",
@@ -43,6 +46,7 @@ FUNCTIONS = [
     "stack",
     "tanh",
     "tensordot",
+    "triu",
     "where",
     "zeros",
 ]
@@ -150,7 +154,7 @@ for _name in ["add", "sub", "mul", "truediv", "pow", "matmul", "and", "or"]:
     setattr(ndarray, f"__r{_name}__", _on_device(getattr(np.ndarray, f"__r{_name}__")))
 for _name in ["add", "sub", "mul", "truediv", "pow"]:
     setattr(ndarray, f"__i{_name}__", _in_place(getattr(np.ndarray, f"__i{_name}__")))
-for _name in ["neg", "abs", "invert"]:
+for _name in ["neg", "abs", "invert", "floordiv", "mod"]:
     setattr(ndarray, f"__{_name}__", _on_device(getattr(np.ndarray, f"__{_name}__")))
 
 

@@ -1,18 +1,25 @@
-"""The main job, `refngd run`: what it prints, what it writes, and what it says of bad arguments."""
+"""The commands: what they print, what they write, what they keep when they are cut short, and what they say."""
 
+import errno
 import json
+import os
+import shlex
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import refngd as rn
 from refngd import deep_linear, experiments, linear_training
-from refngd.cli import main
+from refngd.cli import main, output
 from refngd.experiments import compare
 
 SMALL = ["-N", "8", "--width", "64", "--steps", "3"]
+HUGE = str(10**20)
 
 
 @pytest.fixture
@@ -208,23 +215,28 @@ def test_own_data(run, tmp_path):
             "folder absent is missing, or has neither data_batch_1.bin nor",
         ),
         (["--data", "absent.npz"], "cannot read absent.npz"),
-        (["--classes", "0", "12"], "classes is [0, 12]; expected two or more different ones"),
-        (["-N", "400"], "N is 400; expected 1 <= N < 357"),
-        (["-N", "0"], "N is 0; expected"),
+        (["--classes", "0", "12"], "--classes is [0, 12]; expected two or more different ones"),
+        (["-N", "400"], "digits: -N is 400; expected 1 <= N < 357"),
+        (["-N", "0"], "digits: -N is 0; expected"),
         (["--depth", "0"], "--depth is 0; expected an integer >= 1"),
-        (["--width", "0"], "widths is (64, 0, 0, 1); expected at least two positive integers"),
+        (["--width", "0"], "--width is 0; expected an integer >= 1"),
         (["--steps", "-1"], "--steps is -1; expected an integer >= 0"),
         (["--factor", "0"], "--factor is 0.0; expected a finite number > 0"),
-        (["--activation", "gelu"], "activation is 'gelu'; expected relu, tanh, erf, linear or shifted_relu:S"),
-        (["--activation", "shifted_relu:x"], "activation is 'shifted_relu:x'; expected"),
-        (["--sigma-w", "-1"], "sigma_w is -1.0; expected a finite number > 0"),
-        (["--rho", "-1"], "rho is -1.0; expected a finite number >= 0"),
-        (["-q", "0.5"], "q is 0.5; expected a number in [1, inf]"),
-        (["--fisher", "BlockTridiagonal", "-q", "2"], "BlockTridiagonal left out: q is 2; expected 1 or inf"),
-        (["--frozen", "3"], "frozen is 3; expected an integer < L = 3"),
-        (["--loss-rho", "-1"], "rho is -1.0; expected a finite number >= 0"),
-        (["--forster", "-N", "20"], "x has shape (20, 64); expected N >= M_0 >= 1"),
+        (["--activation", "gelu"], "--activation is 'gelu'; expected relu, tanh, erf, linear or shifted_relu:S"),
+        (["--activation", "shifted_relu:x"], "--activation is 'shifted_relu:x'; expected"),
+        (["--sigma-w", "-1"], "--sigma-w is -1.0; expected a finite number > 0"),
+        (["--rho", "-1"], "--rho is -1.0; expected a finite number >= 0"),
+        (["-q", "0.5"], "-q is 0.5; expected a number in [1, inf]"),
+        (["--fisher", "BlockTridiagonal", "-q", "2"], "BlockTridiagonal left out: -q is 2; expected 1 or inf"),
+        (["--frozen", "3"], "--frozen is 3; expected an integer < L = 3"),
+        (["--loss-rho", "-1"], "--loss-rho is -1.0; expected a finite number >= 0"),
+        (["--forster", "-N", "20"], "--forster has -N 20 samples of 64 inputs; expected no fewer samples than inputs"),
         (["--seed", "-1"], "--seed is -1; expected an integer >= 0"),
+        (["--steps", HUGE], f"--steps is {HUGE}; expected an integer >= 0 and <= 10^9"),
+        (["--width", HUGE], f"--width is {HUGE}; expected an integer >= 1 and <= 10^9"),
+        (["--depth", HUGE], f"--depth is {HUGE}; expected an integer >= 1 and <= 10^9"),
+        (["--data", "gaussian", "-N", HUGE], f"-N is {HUGE}; expected an integer >= 1 and <= 10^9"),
+        (["--data", "gaussian", "--inputs", HUGE], f"--inputs is {HUGE}; expected an integer >= 1 and <= 10^9"),
     ],
     ids=lambda a: " ".join(a) if isinstance(a, list) else None,
 )
@@ -352,21 +364,23 @@ def test_rules_that_diverge_are_reported_in_their_line(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--teacher", "0"], "singular_values is [0.0]; expected 1 to 6, the width, finite numbers > 0"),
-        (["-N", "3"], "N is 3; expected at least the width, 6"),
-        (["--width", "0"], "width is 0; expected an integer >= 1"),
-        (["--depth", "0"], "depth is 0; expected an integer >= 1"),
-        (["--noise", "-1"], "noise is -1.0; expected a finite number >= 0"),
-        (["--sigma-w", "0"], "sigma_w is 0.0; expected a finite number > 0"),
-        (["--eta", "-1"], "eta is -1.0; expected a finite number > 0"),
-        (["--duration", "inf"], "--duration is inf; expected a finite number >= 0"),
-        (["--duration", "-1"], "--duration is -1.0; expected a finite number >= 0"),
-        (["--rho", "-1"], "rho is -1.0; expected a finite number >= 0"),
-        (["--clip", "0"], "clip is 0.0; expected a number > 0"),
-        (["--seed", "-1"], "seed is -1; expected an integer >= 0"),
+        (["--teacher", "0"], "--teacher is 0.0; expected 1 to 6, the width, finite numbers > 0"),
+        (["-N", "3"], "-N is 3; expected at least the width, 6"),
+        (["--width", "0"], "--width is 0; expected an integer >= 1"),
+        (["--depth", "0"], "--depth is 0; expected an integer >= 1"),
+        (["--noise", "-1"], "--noise is -1.0; expected a finite number >= 0"),
+        (["--sigma-w", "0"], "--sigma-w is 0.0; expected a finite number > 0"),
+        (["--eta", "-1"], "--eta is -1.0; expected a finite number > 0"),
+        (["--duration", "inf"], "--duration is inf; expected a number >= 0, and 8000 times it <= 10^9 steps"),
+        (["--duration", "-1"], "--duration is -1.0; expected a number >= 0"),
+        (["--duration", "1e300"], "--duration is 1e+300; expected a number >= 0"),
+        (["--duration", "nan"], "--duration is nan; expected a number >= 0"),
+        (["--rho", "-1"], "--rho is -1.0; expected a finite number >= 0"),
+        (["--clip", "0"], "--clip is 0.0; expected a number > 0"),
+        (["--seed", "-1"], "--seed is -1; expected an integer >= 0"),
         (["--sigma-w", "1e60"], "training diverged at t = 0"),
-        (["--teacher", "1e200"], "singular_values is [1e+200]; expected 1 to 6, the width, finite numbers > 0"),
-        (["--noise", "1e200"], "noise is 1e+200; expected a finite number >= 0"),
+        (["--teacher", "1e200"], "--teacher is 1e+200; expected 1 to 6, the width, finite numbers > 0"),
+        (["--noise", "1e200"], "--noise is 1e+200; expected a finite number >= 0"),
         (["--rules", "Adam"], "invalid choice: 'Adam'"),
     ],
 )
@@ -377,3 +391,155 @@ def test_linear_says_in_one_line_what_is_wrong(tmp_path, capsys, arguments, mess
     assert exit.value.code == 2
     assert message in said[-1]
     assert not (tmp_path / "out" / "linear.json").exists()
+
+
+# What was computed is kept
+
+
+def interrupt_at(fisher_class):
+    def interrupted(net, W, data, fisher, *settings):
+        if isinstance(fisher, fisher_class):
+            raise KeyboardInterrupt
+        return compare(net, W, data, fisher, *settings)
+
+    return interrupted
+
+
+def test_ctrl_c_keeps_what_was_finished_says_one_line_and_exits_with_130(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("refngd.cli.run.compare", interrupt_at(rn.KFAC))
+    arguments = ["run", "--out", str(tmp_path), *SMALL, "--fisher"]
+    with pytest.raises(SystemExit) as stop:
+        main([*arguments, "Exact", "Identity", "KFAC", "BlockDiagonal"])
+    said = capsys.readouterr()
+    assert stop.value.code == 130
+    assert said.err == "refngd run: interrupted; what was finished, Exact, Identity, is kept\n"
+    assert list(json.loads((tmp_path / "run.json").read_text())["results"]) == ["Exact", "Identity"]
+    assert "Identity  " in said.out
+    before = (tmp_path / "run.json").read_bytes()
+    with pytest.raises(SystemExit) as stop:
+        main([*arguments, "KFAC", "Exact"])
+    assert (stop.value.code, capsys.readouterr().err) == (130, "refngd run: interrupted\n")
+    assert (tmp_path / "run.json").read_bytes() == before  # there was nothing to keep
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["loss.png", "run.json", "spectra.png"]
+
+
+def test_ctrl_c_in_linear_keeps_the_rules_that_were_finished(tmp_path, capsys, monkeypatch):
+    def interrupted(w, data, teacher, rule, *settings):
+        if rule.block:
+            raise KeyboardInterrupt
+        return experiments.trajectory(w, data, teacher, rule, *settings)
+
+    monkeypatch.setattr("refngd.cli.linear.trajectory", interrupted)
+    with pytest.raises(SystemExit) as stop:
+        run_linear(tmp_path, capsys)
+    assert stop.value.code == 130
+    record = json.loads((tmp_path / "out" / "linear.json").read_text())
+    assert list(record["results"]) == list(record["etas"]) == ["SGD", "NGD", "sqrt-NGD"]
+
+
+def test_a_full_disk_costs_neither_the_table_nor_the_files_of_the_run_before(run, tmp_path, capsys, monkeypatch):
+    run("--fisher", "Exact")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # as the system says it: without a name
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_text", full)
+        with pytest.raises(SystemExit) as stop:
+            run("--fisher", "Identity")
+    said = capsys.readouterr()
+    assert stop.value.code == 2
+    assert said.err == f"refngd run: error: cannot write {tmp_path / 'out' / 'run.json'}: No space left on device\n"
+    assert "\nIdentity  " in said.out
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+    with monkeypatch.context() as patched:  # the numbers fit, the pictures do not
+        patched.setattr("refngd.cli.run.draw_spectra", full)
+        with pytest.raises(SystemExit):
+            run("--fisher", "Identity")
+    assert f"cannot write {tmp_path / 'out' / 'spectra.png'}: No space" in capsys.readouterr().err
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["loss.png", "run.json"]
+    assert list(json.loads((tmp_path / "out" / "run.json").read_text())["results"]) == ["Identity"]
+
+
+def test_where_nothing_can_be_written_is_found_out_before_training(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("refngd.cli.run.compare", None)
+    (tmp_path / "file").touch()
+    (tmp_path / "busy" / "loss.png").mkdir(parents=True)
+    for out, message in {
+        "file": f"cannot write into {tmp_path / 'file'}: Not a directory",
+        "file/b": f"cannot write into {tmp_path / 'file' / 'b'}: Not a directory",
+        "busy": f"{tmp_path / 'busy' / 'loss.png'} is a folder; expected none, or a file to replace",
+    }.items():
+        with pytest.raises(SystemExit) as stop:
+            main(["run", "--out", str(tmp_path / out), *SMALL])
+        said = capsys.readouterr()
+        assert (stop.value.code, said.out) == (2, "")
+        assert said.err == f"refngd run: error: {message}\n"
+    assert [p.name for p in (tmp_path / "busy").iterdir()] == ["loss.png"]
+
+
+def test_two_runs_at_once_do_not_mix_and_remains_of_killed_ones_go(run, tmp_path, capsys):
+    run("--fisher", "Exact")
+    with output.reserved(tmp_path / "out", []), pytest.raises(SystemExit) as stop:
+        run("--fisher", "Identity")
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == f"refngd run: error: another run is writing into {tmp_path / 'out'}\n"
+    remains = tmp_path / "out" / output.STAGING
+    remains.mkdir()
+    for name in (output.LOCK, "run.json", "loss.png"):
+        (remains / name).write_text("cut off")
+    run("--fisher", "Identity")
+    assert not remains.exists()
+
+
+def test_pictures_of_one_run_never_lie_beside_numbers_of_another(run, tmp_path, monkeypatch):
+    run("--fisher", "Exact")
+
+    def killed(*args):
+        raise SystemExit("at the worst moment")
+
+    monkeypatch.setattr("refngd.cli.run.draw_loss", killed)
+    with pytest.raises(SystemExit):
+        run("--fisher", "Identity")
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["run.json"]
+    assert list(json.loads((tmp_path / "out" / "run.json").read_text())["results"]) == ["Identity"]
+
+
+def command(tmp_path, *arguments):
+    return [sys.executable, "-m", "refngd", "run", "--out", str(tmp_path / "out"), *SMALL, *arguments]
+
+
+def test_streams_that_are_closed_or_full(tmp_path):
+    def shell(redirection, *arguments):
+        line = f"exec {shlex.join(command(tmp_path, *arguments))} {redirection}"
+        return subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
+
+    done = shell("2>&-", "--fisher", "Exact")
+    assert done.returncode == 0
+    assert "written to" in done.stdout
+    assert shell("2>&-", "--steps", "-1").returncode == 2
+    done = shell("> /dev/full")
+    assert (done.returncode, done.stderr) == (2, "refngd run: error: [Errno 28] No space left on device\n")
+
+
+def test_files_are_written_where_nobody_reads_the_table(tmp_path):
+    with subprocess.Popen(command(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout.readline().startswith(b"digits")
+        assert process.stdout.readline() == b"\n"
+        process.stdout.close()
+        assert process.stderr.read() == b"refngd run: error: nobody reads standard output\n"
+    assert process.returncode == 2
+    assert len(json.loads((tmp_path / "out" / "run.json").read_text())["results"]) == 8
+    assert (tmp_path / "out" / "spectra.png").exists()
+
+
+def test_a_signal_in_the_middle_of_a_run(tmp_path):
+    arguments = command(tmp_path, "--steps", "100000", "--fisher", "Exact")
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline().startswith("digits")
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (130, "refngd run: interrupted\n")
+    assert list((tmp_path / "out").iterdir()) == []

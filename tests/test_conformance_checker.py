@@ -626,6 +626,10 @@ def test_results_of_other_languages(tmp_path):
         (["--results", "empty"], "--results empty has no result"),
         (["--results", "unknown"], "has files of unknown cases, forward-999.json"),
         (["--results", "malformed"], "forward-001.json is not JSON"),
+        (["--results", "nested"], "forward-001.json is not JSON: maximum recursion depth exceeded"),
+        (["--results", "pipe"], "forward-001.json is not JSON: it is no file"),
+        (["--implementation", "planted", "--report", "none/r.json"], "--report none/r.json cannot be written: No such"),
+        (["--implementation", "planted", "--report", "empty"], "--report empty cannot be written: it is a folder"),
         (["--results", "other"], 'forward-001.json is not one of {"outputs"'),
     ],
 )
@@ -636,6 +640,9 @@ def test_errors_of_usage_are_one_line(tmp_path, monkeypatch, arguments, message)
     (tmp_path / "empty").mkdir()
     write_results(tmp_path / "unknown", forward_999="{}")
     write_results(tmp_path / "malformed", forward_001='{"outputs": ')
+    write_results(tmp_path / "nested", forward_001="[" * 100_000)
+    (tmp_path / "pipe").mkdir()
+    os.mkfifo(tmp_path / "pipe" / "forward-001.json")
     write_results(tmp_path / "other", forward_001='{"output": {}}')
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
@@ -661,6 +668,23 @@ def test_errors_of_usage_end_with_status_4(tmp_path, arguments, message):
     (line,) = (line for line in lines if line.startswith("ERROR: "))
     assert status == 4
     assert message in line
+
+
+def test_a_report_that_cannot_be_written_costs_neither_the_summary_nor_the_report_before(tmp_path):
+    """The limit stands for a disk that is full."""
+    (tmp_path / "r.json").write_text("before")
+    (tmp_path / "conftest.py").write_text(
+        "import resource\n\n\ndef pytest_collection_finish():\n"
+        "    resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.RLIM_INFINITY))\n"
+    )
+    options = "--operations", "forward", "--report", "r.json"
+    status, lines = conformance(tmp_path, "--implementation", REFNGD, *options)
+    assert status == 4
+    assert any(line.startswith("forward ") for line in lines)
+    assert [line for line in lines if "cannot write --report r.json: File too large" in line]
+    assert not [line for line in lines if "Traceback" in line]
+    assert (tmp_path / "r.json").read_text() == "before"
+    assert not list(tmp_path.glob(".refngd-*"))
 
 
 def test_a_corrupt_file_fails_as_one_test_and_the_others_run(tmp_path, copy):

@@ -1,6 +1,8 @@
 """The data that ship with the package, and the targets made of them."""
 
 import hashlib
+import os
+import zipfile
 
 import numpy as np
 import pytest
@@ -64,6 +66,48 @@ def test_npz_round_trip(tmp_path):
     x, labels = datasets.load_npz(tmp_path / "own.npz")
     assert x.dtype == float
     assert datasets.select(x, labels, [5, 3])[1].tolist() == [1, 0, 1]
+
+
+def npy(shape, content=bytes(80), descr="<f8"):
+    """The member of an .npz file with this header, right or wrong."""
+    header = f"{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + content
+
+
+@pytest.mark.parametrize(
+    ("x", "labels", "message"),
+    [
+        (b"no header", npy("(2,)", bytes(16), "<i8"), "x or labels is not an array"),
+        (npy("(2, 5)"), b"no header", "x or labels is not an array"),
+        (npy("(True, 5)"), npy("(2,)", bytes(16), "<i8"), "an integer is required|True"),
+        (npy(f"({10**30}, 5)"), npy("(2,)", bytes(16), "<i8"), "too large"),
+        (npy(f"({10**13}, 5)"), npy("(2,)", bytes(16), "<i8"), "Unable to allocate"),
+        (npy("(" * 3000), npy("(2,)", bytes(16), "<i8"), ""),
+        (npy("(2, 5)", bytes(8)), npy("(2,)", bytes(16), "<i8"), "EOF: reading array data"),
+        (npy("(2, 5)", bytes(4001)), npy("(2,)", bytes(16), "<i8"), r"it unpacks to \d+ bytes; expected at most 4000"),
+    ],
+)
+def test_npz_members_that_are_not(tmp_path, monkeypatch, x, labels, message):
+    if "unpacks" in message:
+        monkeypatch.setattr(datasets, "NPZ_LIMIT", 4000)
+    with zipfile.ZipFile(tmp_path / "own.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("x.npy", x)
+        archive.writestr("labels.npy", labels)
+    with pytest.raises(ValueError, match=f"cannot read {tmp_path / 'own.npz'}: .*{message}"):
+        datasets.load_npz(tmp_path / "own.npz")
+
+
+def test_npz_that_only_fits_the_memory_as_bytes(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets, "NPZ_LIMIT", 8000)
+    np.savez(tmp_path / "own.npz", x=np.zeros((2, 1000), np.uint8), labels=[0, 1])
+    with pytest.raises(ValueError, match=r"holds x \(2, 1000\), 16000 bytes as float64; expected at most 8000"):
+        datasets.load_npz(tmp_path / "own.npz")
+
+
+def test_npz_that_is_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "own.npz")
+    with pytest.raises(ValueError, match=r"own\.npz: it is not a file"):
+        datasets.load_npz(tmp_path / "own.npz")
 
 
 def test_accuracy_compares_signs_or_largest_outputs():

@@ -2,13 +2,18 @@
 
 import json
 import math
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from bench import figures, ko_training
 from bench.figure import Figure
-from refngd.cli.output import jsonable
+from refngd.cli.output import jsonable, reserved
 
+ROOT = Path(__file__).parent.parent
 computed = []
 
 
@@ -67,6 +72,29 @@ def test_parts_are_taken_up_again_only_if_they_are_of_the_same_run(run, tmp_path
     assert computed == ["a", "bbb"]
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: text[: len(text) // 2],
+        lambda text: "[" * 100_000,
+        lambda text: "null",
+        lambda text: text.replace('"value": 2', '"value": 3'),
+        lambda text: text.replace('"value": 2', '"val": 2'),
+        lambda text: text.replace('"numbers": {', '"numbers": null, "other": {'),
+    ],
+    ids=["cut off", "nested", "null", "a number", "a name", "no numbers"],
+)
+def test_parts_that_are_damaged_are_computed_anew(run, tmp_path, damage):
+    part = tmp_path / "fake-small" / "parts" / "a.json"
+    run(fake(), "fake")
+    whole = part.read_text()
+    assert damage(whole) != whole
+    part.write_text(damage(whole))
+    assert "the sum is 8" in run(fake(), "fake")[1].out
+    assert computed == ["a"]
+    assert part.read_text() == whole
+
+
 def test_parts_that_other_code_computed_are_computed_anew(run, monkeypatch):
     run(fake(), "fake")
     monkeypatch.setattr(figures, "_code", lambda: "another hash")
@@ -83,9 +111,39 @@ def test_data_are_refused_where_a_figure_has_its_own(run):
 def test_a_run_that_is_interrupted_is_continued(run):
     status, said = run(fake(), "fake", "--scale", "paper")
     assert (status, computed) == (2, ["a", "bbb"])
-    assert said.err == "bench.figures: error: fake: no bbb\n"
+    assert said.err == "bench.figures: fake: error: no bbb\n"
     run(fake(), "fake", "--scale", "paper")
     assert computed == ["bbb"]
+
+
+def test_ctrl_c_says_one_line_and_what_was_finished_is_kept(run):
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    figure = fake()
+    status, said = run(replace(figure, draw=interrupted), "fake")
+    assert (status, said.err) == (130, "bench.figures: fake: interrupted\n")
+    assert "the sum is 8" in said.out
+    assert run(figure, "fake")[0] == 0
+    assert computed == []
+
+
+def test_a_figure_is_not_computed_twice_at_once_nor_where_it_cannot_be_written(run, tmp_path):
+    with reserved(tmp_path / "fake-small" / "parts", []):
+        status, said = run(fake(), "fake")
+    assert (status, computed) == (2, [])
+    assert "fake: error: another run is writing into" in said.err
+    (tmp_path / "fake-small.png").mkdir()
+    status, said = run(fake(), "fake")
+    assert (status, computed) == (2, [])
+    assert "fake-small.png is a folder; expected none, or a file to replace" in said.err
+
+
+def test_without_docstrings_and_asserts(tmp_path):
+    for module in ("figures", "speed", "kernels", "linear", "structure", "mutations"):
+        command = [sys.executable, "-OO", "-m", f"bench.{module}", "--help"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_claim_that_fails_gives_exit_status_1(run):

@@ -71,7 +71,9 @@ SPOILED = [
 ]
 
 
-@pytest.mark.parametrize(("number", "part", "spoil"), [(k, *spoiled) for k, spoiled in enumerate(SPOILED)], ids=str)
+@pytest.mark.parametrize(
+    ("number", "part", "spoil"), [(k, *spoiled) for k, spoiled in enumerate(SPOILED)], ids=[part for part, _ in SPOILED]
+)
 def test_every_verdict_sees_a_result_that_contradicts_it(number, part, spoil):
     settings = tiny_settings()
     results = good_results(settings)

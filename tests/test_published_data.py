@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import socket
 import struct
 import sys
@@ -87,6 +88,14 @@ def test_mnist_from_a_folder(mnist, tmp_path, pack):
     x, labels = datasets.mnist(folder=str(tmp_path), classes=(7, 0))
     assert (x == samples(40, 784, 40)[0][[0, 7, 10, 17, 20, 27, 30, 37]]).all()
     assert labels.tolist() == [1, 0] * 4
+
+
+@pytest.mark.parametrize("pack", [False, True])
+def test_mnist_as_other_archives_name_its_files(mnist, tmp_path, pack):
+    write(tmp_path, {name.replace("-idx", ".idx"): content for name, content in mnist.items()}, pack)
+    x, labels = datasets.mnist("test", tmp_path)
+    assert (x == samples(30, 784, 30)[0]).all()
+    assert labels.tolist() == list(range(10)) * 3
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -193,7 +202,7 @@ def test_a_gzip_bomb_is_refused_without_unpacking_it(mnist, tmp_path):
 
 
 def test_missing_files_and_parts(mnist, cifar10, tmp_path):
-    looked_for = rf"folder {tmp_path} is missing, or has neither {IMAGES} nor {IMAGES}\.gz"
+    looked_for = rf"folder {tmp_path} is missing, or has neither {IMAGES} nor .* nor {IMAGES}\.gz"
     with pytest.raises(ValueError, match=looked_for):
         datasets.mnist("train", tmp_path)
     with pytest.raises(ValueError, match=rf"neither data_batch_1\.bin nor {ARCHIVE}"):
@@ -347,6 +356,15 @@ def test_without_pooch_the_extra_is_named(monkeypatch):
             load()
 
 
+@pytest.mark.parametrize("name", [IMAGES, f"{IMAGES}.gz"])
+def test_a_pipe_is_no_file_and_is_not_waited_for(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(ValueError, match=f"cannot read .*{name}: it is not a file"):
+        datasets.read_idx(tmp_path / name, (40, 28, 28))
+    with pytest.raises(ValueError, match="is missing, or has neither"):
+        datasets.mnist("train", tmp_path)
+
+
 # Preprocessing and the command
 
 
@@ -360,9 +378,11 @@ def test_standardise_takes_one_mean_and_one_deviation_from_the_training_data(rng
         standardise(test, x), (test - x.sum() / 20) / np.sqrt(((x - x.sum() / 20) ** 2).sum() / 20)
     )
     assert standardise(x.astype(np.float32)).dtype == np.float32
-    for bad in (np.full((2, 2), 0.1), np.array([[0, np.nan]]), np.array([[0, np.inf]]), np.array([[-np.inf, 0]])):
-        with pytest.raises(ValueError, match=r"train is constant or not finite, from .* to .*: it has no scale"):
+    for bad in (np.full((2, 4), 0.1), np.array([[-1e200, 1e200, 0, 0]])):
+        with pytest.raises(ValueError, match=r"train is constant or too large, from .* to .*: it has no scale"):
             standardise(x, bad)
+    with pytest.raises(ValueError, match="train has non-finite entries; expected finite numbers"):
+        standardise(x, np.array([[0, np.nan, 0, 0]]))
 
 
 def test_draw_trains_on_one_part_tests_on_the_other_and_looks_only_at_the_training_samples(rng):
@@ -381,8 +401,8 @@ def test_draw_trains_on_one_part_tests_on_the_other_and_looks_only_at_the_traini
         assert len(set(nearest.tolist())) == len(drawn)
         assert (y.argmax(1) == labels[nearest]).all()
     assert len(datasets.draw(train, test, 30, 5, 0).x_test) == 5
-    for N in (0, 31):
-        with pytest.raises(ValueError, match=f"N is {N}; expected 1 <= N <= 30, the number of training samples"):
+    for N, expected in ((0, "an integer >= 1"), (31, "1 <= N <= 30, the number of training samples")):
+        with pytest.raises(ValueError, match=f"N is {N}; expected {expected}"):
             datasets.draw(train, test, N, 5, 0)
     with pytest.raises(ValueError, match="N_test is 0; expected an integer >= 1"):
         datasets.draw(train, test, 3, 0, 0)
@@ -403,4 +423,4 @@ def test_the_command_reads_them_from_a_folder(mnist, cifar10, tmp_path, capsys, 
     assert record["results"]["BlockDiagonal"]["alpha"] == pytest.approx(3)
     with pytest.raises(SystemExit):
         main([*arguments, "-N", "1000"])
-    assert f"{name}: N is 1000; expected 1 <= N <= " in capsys.readouterr().err
+    assert f"{name}: -N is 1000; expected 1 <= N <= " in capsys.readouterr().err

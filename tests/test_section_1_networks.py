@@ -193,4 +193,7 @@ def test_shifted_relu_keeps_the_kink_at_minus_s():
     u = on(np.array([-2.0, -0.5, -0.25, 0.0, 3.0]))
     assert host(phi.phi(u)).tolist() == [-0.5, -0.5, -0.25, 0.0, 3.0]
     assert host(phi.derivative(u)).tolist() == [0.0, 0.0, 1.0, 1.0, 1.0]
+    phi, u = rn.shifted_relu(-0.5), on(np.array([-2.0, 0.0, 0.25, 0.5, 3.0]))
+    assert host(phi.phi(u)).tolist() == [0.5, 0.5, 0.5, 0.5, 3.0]
+    assert host(phi.derivative(u)).tolist() == [0.0, 0.0, 0.0, 0.0, 1.0]
     assert host(rn.relu.derivative(on(np.zeros(1)))).tolist() == [0.0]

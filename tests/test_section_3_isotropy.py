@@ -54,6 +54,14 @@ def test_block_tridiagonal_trains_only_some_layers():
         assert {l for l in range(L) if sizes[l] > 1e-10 * max(sizes)} == trained
 
 
+@pytest.mark.parametrize("sigma", [1, 2, -0.5])
+def test_sigma_of_one_layer_is_a_factor(sigma):
+    p, fisher = problem((8, 2), rn.tanh, 0.5), rn.Layerwise([[sigma]])
+    assert fisher.alpha(p.net, 4) == pytest.approx(1 / sigma, rel=1e-15)
+    exact = host(rn.Exact().direction(p.s, p.e)[0])
+    assert_close(fisher.direction(p.s, p.e)[0], exact / sigma, gram_condition(p))
+
+
 def test_general_sigma_has_the_golden_alpha():
     p = problem((8, 40, 40, 2), rn.tanh, 0.5)
     assert rn.Layerwise(SIGMA).alpha(p.net, 4) == pytest.approx(2.357976653696498, rel=1e-15)

@@ -70,6 +70,15 @@ def test_shared_activation_patterns_make_b_singular_and_are_handled():
     assert_same("KFAC", p)
 
 
+def test_a_layer_as_wide_as_there_are_signals_is_wide_enough():
+    """N C = 8 backward signals are a basis of 8 units, and of no fewer."""
+    p = problem((8, 8, 2), rn.tanh, N=4)
+    assert rn.KFAC().alpha(p.net, 4) == 8
+    kappa = max(condition(host(K)) for k in [rn.empirical_kernels(p.s, p.s)] for K in [*k.A, k.B[0]])
+    assert_close(rn.KFAC().coefficient(p.s, p.s), 8 * np.eye(8), kappa)
+    assert rn.KFAC().alpha(rn.Network((8, 7, 2), rn.tanh), 4) is None
+
+
 def test_separate_bias_without_bias_is_plain_kfac():
     p = problem((6, 7, 2), rn.tanh)
     for a, b in zip(rn.KFAC("separate").direction(p.s, p.e), rn.KFAC().direction(p.s, p.e), strict=True):

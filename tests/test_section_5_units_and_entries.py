@@ -59,6 +59,14 @@ def test_quasi_diagonal_with_one_live_sample_is_the_pseudo_inverse():
         assert_same("QuasiDiagonal", p, rho)
 
 
+@pytest.mark.parametrize("scale", [1e-9, 1e9])
+def test_quasi_diagonal_of_inputs_of_another_size_is_the_same_up_to_that_size(scale):
+    """One layer, whose bias has a fixed size: what counts as proportional to it must not depend on units of x."""
+    p = problem((5, 2), rn.linear, 0.5, N=6)
+    own, scaled = (rn.QuasiDiagonal().direction(s, p.e)[0] for s in (p.s, p.net.signals(p.W, scale * p.x)))
+    assert_close(host(scaled) * ([scale] * 5 + [1]), own, 1e2)
+
+
 def test_quasi_diagonal_without_bias_is_the_diagonal():
     p = problem((5, 6, 2), rn.tanh)
     for q in (1, 2):

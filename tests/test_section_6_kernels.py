@@ -1,13 +1,16 @@
 """THEORY 6: kernels at infinite width against independent quadrature and wide networks, and predictions from them."""
 
 import math
-from itertools import pairwise
+import re
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
+from mpmath import mp
 from scipy.integrate import quad
 from scipy.stats import norm
 from support import ACTIVATIONS, generator, host, on, relative
+from test_section_6_duals import CLOSED
 
 import refngd as rn
 from refngd import activations
@@ -319,7 +322,7 @@ def test_a_quadrature_that_does_not_resolve_phi_says_so():
         def phi(self, u):
             return np.tanh(60 * u)
 
-    with pytest.raises(ArithmeticError, match=r"801 points do not resolve steep\(a z\) for a = 2"):
+    with pytest.raises(ArithmeticError, match=r"1281 points do not resolve steep\(a z\) for a = 2"):
         Steep().mean_square(4.0)
 
 
@@ -351,3 +354,228 @@ def test_opposite_inputs_share_no_live_unit_of_relu(dtype):
     kernels = rn.analytic_kernels(net, on(-x), on(x))
     assert (host(kernels.B[0]).diagonal() == 0).all()
     np.testing.assert_allclose(host(kernels.A[1]).diagonal(), 0, atol=1e-6 * np.finfo(dtype).eps ** 0.5)
+
+
+# ------------------------------------------------------------------------------------------------------ at the edges
+
+
+def exact_kernels(net, x, y):
+    """Q_l, B_l between x and y, and what they are allowed to be off by: (q_l(x) q_l(y))^{1/2}, and likewise of B."""
+    with mp.workdps(60):
+        x, y = ([mp.mpf(float(v)) for v in z] for z in (x, y))
+        return _exact_kernels(net, *(mp.fdot(u, v) / len(x) for u, v in ((x, x), (y, y), (x, y))))
+
+
+def _exact_kernels(net, *m):
+    Q, Xi, L = [], [], len(net.shapes)
+    for l in range(1, L + 1):
+        Q.append([mp.mpf(net.sigma_w) ** 2 * v + mp.mpf(net.sigma_b) ** 2 for v in m])
+        if l < L:
+            a, b = mp.sqrt(Q[-1][0]), mp.sqrt(Q[-1][1])
+            r = min(max(Q[-1][2] / (a * b), mp.mpf(-1)), mp.mpf(1))
+            m, slopes = zip(*(CLOSED[net.activation](*of) for of in ((1, a, a), (1, b, b), (r, a, b))), strict=True)
+            Xi.append(slopes)
+    B = [[mp.mpf(1)] * 3]
+    for slopes in reversed(Xi):
+        B.insert(0, [mp.mpf(net.sigma_w) ** 2 * s * v for s, v in zip(slopes, B[0], strict=True)])
+    return [(v, mp.sqrt(p * q)) for kernels in (Q, B) for p, q, v in kernels]
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("sigma_b", [0.0, 0.3, 3.0])
+@pytest.mark.parametrize(("activation", "sigma_w"), [(rn.relu, 1.4), (rn.erf, 1.4), (rn.erf, 30.0)], ids=str)
+def test_kernels_of_samples_at_any_angle_are_right_to_rounding(activation, sigma_w, sigma_b, dtype):
+    """Angles down to 1e-13 from 0 and pi, norms that differ and that do not: 1 - r is lost where r is rounded."""
+    rng, u = generator(7), np.finfo(dtype).eps
+    for L, exponent, opposite, ratio in product((2, 4), (0, -2, -4, -8, -13), (1, -1), (1.0, 1.0001, 1.5)):
+        x, away = rng.standard_normal((2, 5))
+        away -= x * (away @ x) / (x @ x)
+        away *= np.linalg.norm(x) / np.linalg.norm(away)
+        y = ratio * opposite * (x * math.cos(10.0**exponent) + away * math.sin(10.0**exponent))
+        x, y = x.astype(dtype), y.astype(dtype)
+        net = rn.Network((5, *[3] * (L - 1), 1), activation, sigma_w, sigma_b)
+        kernels = rn.analytic_kernels(net, on(x[None]), on(y[None]))
+        for K, (exact, size) in zip([*kernels.A, *kernels.B], exact_kernels(net, x, y), strict=True):
+            assert abs(float(host(K)[0, 0]) - exact) <= 100 * u * size
+
+
+@pytest.mark.parametrize("activation", [rn.shifted_relu(0.5), rn.shifted_relu(-0.5)], ids=str)
+@pytest.mark.parametrize("ratio", [1.0, 1.0001])
+def test_kernels_of_shifted_relu_have_the_kink_of_nearly_parallel_samples(activation, ratio):
+    """(Xi(x, x) + Xi(y, y)) / 2 - Xi(x, y) is 1 / (2 pi) e^{-k^2 / 2} of the angle: in float32 as in float64."""
+    x = np.array([[1.0, 0.0], [math.cos(1e-3), math.sin(1e-3)]])
+    x[1] *= ratio
+    net = rn.Network((2, 8, 8, 8, 1), activation, 1.4, 0.3)
+    double, single = (rn.analytic_kernels(net, on(x.astype(t)), on(x.astype(t))) for t in (np.float64, np.float32))
+    for K, K32 in zip(host([*double.A, *double.B]), host([*single.A, *single.B]), strict=True):
+        gap, gap32 = ((k[0, 0].astype(float) + k[1, 1]) / 2 - k[0, 1] for k in (K, K32))
+        assert abs(gap - gap32) < 20 * np.finfo(np.float32).eps * K[0, 0]
+
+
+@pytest.mark.parametrize("sigma_b", [0.1, 1.0])
+@pytest.mark.parametrize("L", [2, 3])
+def test_a_fine_grid_in_one_dimension_loses_nothing_in_float32(L, sigma_b):
+    grid = np.linspace(-1, 1, 400)[:, None].astype(np.float32)
+    net = rn.Network((1, *[8] * (L - 1), 1), rn.relu, 2**0.5, sigma_b)
+    K, K32 = (host(rn.analytic_ntk(net, x, x)) for x in (on(grid.astype(float)), on(grid)))
+    size = np.sqrt(np.outer(K.diagonal(), K.diagonal()))
+    assert (abs(K32 - K) <= 20 * np.finfo(np.float32).eps * size).all()
+
+
+def test_the_kernels_that_were_once_wrong():
+    one = rn.Network((1, 8, 1), rn.erf, sigma_w=1.0)
+
+    def ntk(net, value, dtype=np.float64):
+        x = on(np.array([[value]], dtype))
+        return float(host(rn.analytic_ntk(net, x, x))[0, 0])
+
+    assert ntk(one, 1e8) == pytest.approx(63661978.2367581, rel=1e-14)
+    assert ntk(one, 1e4, np.float32) == pytest.approx(6367.19765, rel=1e-6)
+    for s in (1.0, 5.0):
+        shifted = rn.Network((1, 8, 1), rn.shifted_relu(s), sigma_w=1.0)
+        assert ntk(shifted, 1e-7) == pytest.approx(2e-14, rel=1e-14)
+        assert ntk(shifted, 1e-8) == pytest.approx(2e-16, rel=1e-14)
+
+
+@pytest.mark.parametrize("activation", [rn.shifted_relu(1.0), rn.shifted_relu(5.0), rn.shifted_relu(-0.02)], ids=str)
+def test_float32_is_as_good_as_its_rounding_where_the_shift_is_large(activation):
+    x, _ = inputs(unit=True, N=30, M_0=3072)
+    net = rn.Network((3072, 8, 1), activation, 2**0.5)
+    K, K32 = (host(rn.analytic_ntk(net, z, z)) for z in (on(x), on(x.astype(np.float32))))
+    assert (abs(K32 - K) <= 20 * np.finfo(np.float32).eps * K.max()).all()
+
+
+def test_pixels_as_they_come_are_as_good_in_float32():
+    rng = generator(3)
+    x = rng.integers(0, 256, (30, 784)) * (rng.random((30, 784)) < 0.2)
+    net = rn.Network((784, 8, 1), rn.erf)
+    K, K32 = (host(rn.analytic_ntk(net, z, z)) for z in (on(x.astype(float)), on(x.astype(np.float32))))
+    np.testing.assert_allclose(K32, K, rtol=20 * np.finfo(np.float32).eps)
+
+
+def outcome(call, net, x):
+    """Theta or B_1, and None; or None and the message of the error."""
+    try:
+        K = call(net, x, x)
+    except ArithmeticError as error:
+        return None, str(error)
+    return host(K if call is rn.analytic_ntk else K.B[0]), None
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS, ids=str)
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_inputs_of_any_norm_are_right_or_refused_by_layer(dtype, activation):
+    """Scaled by powers of two, which Theta of homogeneous activations follows, and B not."""
+    x = np.array([[1.0, 0.5], [0.25, -1.0]], dtype)
+    net, seen = rn.Network((2, 8, 8, 1), activation), set()
+    for exponent in range(-1000, 1001, 25) if dtype == np.float64 else range(-120, 121, 5):
+        scaled = on(np.ldexp(x, exponent))
+        for call in (rn.analytic_kernels, rn.analytic_ntk):
+            K, message = outcome(call, net, scaled)
+            if message:
+                out_of_range = re.search(r"(q|B|Theta)_\d.* leaves the range of float", message)
+                assert out_of_range or (activation is rn.tanh and "do not resolve" in message)
+                seen.add("out of range")
+                continue
+            seen.add("right")
+            assert np.isfinite(K).all()
+            if activation in (rn.relu, rn.linear):
+                expected, power = outcome(call, net, on(x))[0], 2 * exponent * (call is rn.analytic_ntk)
+                np.testing.assert_allclose(np.ldexp(K, -power), expected, rtol=5 * np.finfo(dtype).eps)
+    assert seen == {"right", "out of range"}
+
+
+def test_layers_that_leave_the_range_are_named():
+    x = on(np.eye(2))
+    with pytest.raises(FloatingPointError, match=r"q_3, the variance of layer 3 for sample 0, is 5e\+293 and leaves"):
+        rn.analytic_ntk(rn.Network((2, 8, 8, 1), rn.linear, sigma_w=1e49), x, x)
+    with pytest.raises(FloatingPointError, match=r"B_1\(x, x\) is .* and leaves the range of float64: rescale"):
+        rn.analytic_kernels(rn.Network((2, 8, 8, 1), rn.linear, sigma_w=1e-80, sigma_b=1.0), x, x)
+    rn.analytic_ntk(rn.Network((2, 8, 8, 1), rn.linear, sigma_w=1e-80, sigma_b=1.0), 1.0 * x, x)  # where Q_3 is all
+    steep = rn.Network((2, 8, 8, 8, 1), rn.linear, sigma_w=1e60)
+    with pytest.raises(FloatingPointError, match=r"B_1\(x, x\) is inf and leaves the range of float64: rescale"):
+        rn.analytic_kernels(steep, 1e-100 * x, 1e-100 * x)
+    assert float(host(rn.analytic_ntk(steep, 1e-100 * x, 1e-100 * x))[0, 0]) == pytest.approx(1e280, rel=1e-13)
+    for size in (1e200, 1e-200, 0.0):
+        with pytest.raises(FloatingPointError, match=r"q_1, the variance of layer 1, is (inf|0) and leaves the range"):
+            rn.order_parameters(rn.Network((2, 8, 1)), size)
+
+
+def test_products_of_inputs_may_leave_the_range_if_the_variances_do_not():
+    x = np.array([[1.0, 0.5], [0.25, -1.0]])
+    net = rn.Network((2, 8, 1), rn.linear, sigma_w=1e-10)
+    K32, K = (host(rn.analytic_ntk(net, z, z)) for z in (on((1e20 * x).astype(np.float32)), on(1e20 * x)))
+    np.testing.assert_allclose(K32, K, rtol=1e-6)
+
+
+def test_zero_is_an_input_of_networks_with_bias():
+    x = on(np.array([[0.0, 0.0], [1.0, 2.0]]))
+    net = rn.Network((2, 8, 8, 1), rn.relu, 1.4, 0.3)
+    for K in (rn.analytic_kernels(net, x, x).A[0], rn.analytic_kernels(net, x[:1], x).A[0]):
+        np.testing.assert_allclose(host(K)[0], [0.09, 0.09], rtol=1e-14)
+    near = on(np.array([[1e-9, -1e-9], [1.0, 2.0]]))
+    np.testing.assert_allclose(host(rn.analytic_ntk(net, x, x)), host(rn.analytic_ntk(net, near, near)), rtol=1e-8)
+
+
+@pytest.mark.parametrize("call", [rn.analytic_kernels, rn.analytic_ntk])
+@pytest.mark.parametrize("activation", [rn.tanh, rn.erf, rn.linear], ids=str)
+def test_opposite_samples_are_named_where_the_activation_is_odd(activation, call):
+    x, x_test = inputs()
+    x[3] = -2 * x[0] if activation is rn.linear else -x[0]
+    with pytest.warns(RuntimeWarning, match="samples 0 and 3 are opposite, or nearly so: the kernels are singular"):
+        call(rn.Network((10, 20, 20, 1), activation), on(x), on(x))
+    call(rn.Network((10, 20, 20, 1), activation, 1.4, 0.5), on(x), on(x))  # in silence: the bias tells them apart
+    call(rn.Network((10, 20, 20, 1), rn.relu), on(x), on(x))
+    call(rn.Network((10, 20, 20, 1), activation), on(x_test), on(x))
+
+
+@pytest.mark.parametrize("call", [rn.analytic_kernels, rn.analytic_ntk])
+def test_too_many_opposite_pairs_are_named_under_relu(call):
+    """K&O's Lemma B.1 fails: with M_0 = 2 and 3 pairs, the kernel is singular if L = 2."""
+    half = generator(4).standard_normal((3, 2))
+    x, net = np.concatenate([half, -half]), rn.Network((2, 8, 1), rn.relu)
+    with pytest.warns(RuntimeWarning, match="more than 2 samples, of 2 inputs, come with their opposite"):
+        K = call(net, on(x), on(x))
+    if call is rn.analytic_ntk:
+        w = np.linalg.eigvalsh(host(K))
+        assert abs(w[0]) < 1e-14 * w[-1] < 1e-3 * w[1]
+    for regular in (rn.Network((2, 8, 8, 1)), rn.Network((2, 8, 1), sigma_b=0.5)):
+        w = np.linalg.eigvalsh(host(rn.analytic_ntk(regular, on(x), on(x))))  # in silence
+        assert w[0] > 1e-4 * w[-1]
+    call(net, on(x[:5]), on(x[:5]))
+
+
+def test_parallel_samples_of_different_norms_are_duplicates_under_relu_alone():
+    x, _ = inputs(unit=True)
+    x[2] = 1.5 * x[1]
+    with pytest.warns(RuntimeWarning, match="samples 1 and 2 are duplicates"):
+        rn.analytic_ntk(rn.Network((10, 20, 1)), on(x), on(x))
+    K = host(rn.analytic_ntk(rn.Network((10, 20, 1), rn.tanh), on(x), on(x)))  # in silence
+    assert np.linalg.cond(K) < 1e4
+
+
+def test_kernels_in_blocks_of_the_training_set_are_those_of_the_whole():
+    x, x_test = (on(z) for z in inputs(N=7))
+    net = rn.Network((10, 20, 20, 2), rn.relu, 1.3, 0.4)
+    W = on(net.init(0))
+    s, test = net.signals(W, x), net.signals(W, x_test)
+    parts = [net.signals(W, x[i]) for i in (slice(0, 3), slice(3, 7))]
+    blocks = np.concatenate([host(rn.ntk(test, part, n=7)) for part in parts], axis=1)
+    np.testing.assert_allclose(blocks, host(rn.ntk(test, s)), rtol=1e-12)
+    blocks = np.concatenate([host(rn.analytic_ntk(net, x_test, x[i], n=7)) for i in (slice(0, 3), slice(3, 7))], axis=1)
+    np.testing.assert_allclose(blocks, host(rn.analytic_ntk(net, x_test, x)), rtol=1e-12)
+    for call in (lambda n: rn.ntk(test, s, n), lambda n: rn.analytic_ntk(net, x_test, x, n)):
+        with pytest.raises(ValueError, match="n is 0; expected an integer >= 1"):
+            call(0)
+
+
+def test_empirical_kernels_that_overflow_name_the_layer():
+    x, x_test = inputs(N=3)
+    net = rn.Network((10, 20, 20, 1), rn.linear)
+    W = on(net.init(0))
+    s, test = net.signals(W, on(1e160 * x)), net.signals(W, on(x_test))
+    with pytest.raises(FloatingPointError, match="A_0: a Gram matrix leaves the range of float64"):
+        rn.ntk(s, s)
+    with pytest.raises(FloatingPointError, match="A_0: a matrix has non-finite entries"):
+        rn.ntk(net.signals(W, on(1e155 * x_test)), s)
+    rn.ntk(test, s)

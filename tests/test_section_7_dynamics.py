@@ -113,18 +113,19 @@ def test_theta_bar_has_to_be_symmetric():
             call()
 
 
-def test_compare_trains_and_predicts_as_one_would_by_hand():
+@pytest.mark.parametrize(("rho", "q"), [(1e-3, 1), (0.0, 2)])
+def test_compare_trains_and_predicts_as_one_would_by_hand(rho, q):
     data = datasets.split(*datasets.digits((3, 5, 8)), 9, 0)
-    net, fisher, rho = rn.Network((64, 50, 50, 3), rn.tanh, 1.2, 0.3), rn.KFAC(), 1e-3
+    net, fisher = rn.Network((64, 50, 50, 3), rn.tanh, 1.2, 0.3), rn.KFAC()
     W, (x, y, x_test, y_test) = on(net.init(0)), on(list(vars(data).values()))
-    result = compare(net, W, datasets.Data(x, y, x_test, y_test), fisher, 3, 0.7, rho)
+    result = compare(net, W, datasets.Data(x, y, x_test, y_test), fisher, 3, 0.7, rho, q)
     s, test = net.signals(W, x), net.signals(W, x_test)
-    Theta_bar, cross = fisher.coefficient(s, s, rho), fisher.coefficient(test, s, rho)
+    Theta_bar, cross = fisher.coefficient(s, s, rho, q), fisher.coefficient(test, s, rho, q)
     eta = 0.7 / np.linalg.eigvalsh(host(Theta_bar))[-1]
     assert result.eta == pytest.approx(eta)
-    assert result.alpha is None  # rho > 0
+    assert result.alpha is None  # rho > 0 or q > 1
     assert compare(net, W, datasets.Data(x, y, x_test, y_test), fisher, 0).alpha == 27
-    for t, step in enumerate(rn.train(net, W, x, y, fisher, eta, 3, rho)):
+    for t, step in enumerate(rn.train(net, W, x, y, fisher, eta, 3, rho, q)):
         assert result.loss[t] == pytest.approx(step.loss)
         assert result.accuracy[t] == datasets.accuracy(net.forward(step.W, x_test), y_test)
     dynamics = rn.Dynamics(Theta_bar, s.f, y, eta)
@@ -230,7 +231,7 @@ def test_gaussian_outputs_are_those_of_wide_networks():
         (np.diag([1.0, -0.1]), 1, "negative eigenvalue"),
         (-np.eye(2), 1, "negative eigenvalue"),
         (np.array([[1.0, 0.5], [0.0, 1.0]]), 1, "not symmetric"),
-        (np.ones((2, 3)), 1, "square"),
+        (np.ones((2, 3)), 1, r"K is .* \(2, 3\); expected an array of float32 or float64 \(2, 2\)"),
         (np.eye(2), 0, "C is 0"),
     ],
 )

@@ -20,6 +20,11 @@ def transformed(x, *others):
     return *(unit_norm(on(z) @ A) for z in (x, *others)), np.linalg.cond(host(A))
 
 
+@pytest.mark.parametrize("size", [1e-200, 1.0, 1e200])
+def test_rows_of_any_size_get_unit_norm(size):
+    assert_close(unit_norm(on(size * np.array([[3.0, 4], [0, -7], [5, 12]]))), [[0.6, 0.8], [0, -1], [5 / 13, 12 / 13]])
+
+
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("shape", [(100, 64), (65, 64), (64, 64), (20, 4), (7, 1)], ids=str)
 def test_forster_transform_makes_a_tight_frame_of_unit_vectors(shape, dtype):

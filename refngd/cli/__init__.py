@@ -4,6 +4,7 @@ import argparse
 
 from .. import __version__
 from . import linear, run
+from .output import one_line
 
 COMMANDS = {
     "run": (
@@ -15,17 +16,17 @@ COMMANDS = {
         "train a deep linear network on a teacher's data by SGD, NGD, sqrt-NGD and their block-diagonal forms",
     ),
 }
+ARGUMENTS = {"singular_values": "--teacher"}  # that have another name here than in Python
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Entry point; exits with status 2 and one line where an argument is bad."""
+    """Entry point; exits with one line, and status 2 where an argument is bad, 130 where Ctrl-C came."""
     parser = _parser()
     args = parser.parse_args(argv)
     command, _ = COMMANDS[args.command]
-    try:
+    options = {option.lstrip("-").replace("-", "_"): option for option in command.OPTIONS} | ARGUMENTS
+    with one_line(parser, f"refngd {args.command}", options):
         command.run(args)
-    except (ValueError, ArithmeticError, MemoryError, OSError) as error:
-        parser.exit(2, f"refngd {args.command}: error: {error}\n")
 
 
 def _parser() -> argparse.ArgumentParser:

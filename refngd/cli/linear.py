@@ -1,7 +1,6 @@
 """`refngd linear`: the teacher-student experiment of Huh, section 6, its table and Figs. 4 and 5."""
 
 import argparse
-import math
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -10,10 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from ..arrays import to_device
-from ..checks import checked_whole
 from ..deep_linear import Rule, Statistics
 from ..experiments import RULES, RULES_RAW, Trajectory, teacher_student_problem, trajectory
-from .output import progress, subplots, write
+from .output import MOST, checked_count, finished, reserved, subplots, write
 
 OPTIONS = {
     "--width": dict(type=int, default=16, metavar="M", help="inputs, outputs, and units of each hidden layer (16)"),
@@ -33,37 +31,44 @@ OPTIONS = {
     "--out": dict(type=Path, default=Path("refngd-linear"), metavar="DIR", help="for the results (refngd-linear)"),
 }
 
+FILES = ("linear.json", "fig4.png", "fig5.png")
+
 
 def run(args: argparse.Namespace) -> None:
-    """Train by `args.rules`, print the table, write linear.json, fig4.png and fig5.png into `args.out`."""
+    """Train by `args.rules`, print the table, write linear.json, fig4.png and fig5.png into `args.out`.
+
+    Ctrl-C keeps the rules that have run.
+    """
+    for option, value in (("--width", args.width), ("--depth", args.depth), ("-N", args.N or args.width)):
+        checked_count(option, value, 1)
     options = (args.seed, args.width, args.depth, args.N, args.teacher, args.noise, not args.raw, args.sigma_w)
     w, data, teacher = teacher_student_problem(*options)
     chosen = list(dict.fromkeys(args.rules))
     settings = {name: setting(name, args.raw, args.eta, args.duration, args.rho, args.clip) for name in chosen}
     *w, teacher, w_star = to_device([*w, teacher, data.w_star], args.device)
     on_device = Statistics(w_star, data.S if data.S is None else to_device(data.S, args.device), data.const)
-    args.out.mkdir(parents=True, exist_ok=True)
-    print(
-        f"{'raw' if args.raw else 'white'} inputs, width {args.width}, N = {args.N or args.width}, depth {args.depth}; "
-        f"teacher of rank {len(args.teacher)}, noise {args.noise:g}: no test loss is below "
-        f"{args.width * args.noise**2 / 2:.4g}\n",
-        flush=True,
-    )
-    results = {name: trajectory(w, on_device, teacher, *settings[name]) for name in progress(chosen)}
-    etas = {name: eta for name, (_, eta, _) in settings.items()}
-    written = write(
-        args,
-        results,
-        {"w_star": data.w_star, "etas": etas},
-        {
+    with reserved(args.out, [args.out / name for name in FILES]) as staging:
+        print(
+            f"{'raw' if args.raw else 'white'} inputs, width {args.width}, N = {args.N or args.width}, depth "
+            f"{args.depth}; teacher of rank {len(args.teacher)}, noise {args.noise:g}: no test loss is below "
+            f"{args.width * args.noise**2 / 2:.4g}\n",
+            flush=True,
+        )
+        results, interrupt = finished(chosen, lambda name: trajectory(w, on_device, teacher, *settings[name]))
+        etas = {name: settings[name][1] for name in results}
+        pictures = {
             "fig4.png": partial(draw_map, data.w_star, len(args.teacher), etas, results),
             "fig5.png": partial(draw_weights, etas, results) if args.depth >= 3 else None,  # there is a w_3
-        },
-    )
-    print("\n".join(table(settings, results)))
-    print("excess: test loss beyond the teacher's own, ||w_bar - teacher||^2 / 2; least where early stopping would")
-    print("end, at step t and time t eta")
-    print(f"written to {args.out}: {written}")
+        }
+        try:
+            print("\n".join(table(settings, results)), flush=True)
+        finally:
+            written = write(args, staging, results, {"w_star": data.w_star, "etas": etas}, pictures)
+        print("excess: test loss beyond the teacher's own, ||w_bar - teacher||^2 / 2; least where early stopping would")
+        print("end, at step t and time t eta")
+        print(f"written to {args.out}: {written}", flush=True)
+    if interrupt:
+        raise interrupt
 
 
 def setting(
@@ -71,10 +76,10 @@ def setting(
 ) -> tuple[Rule, float, int]:
     """The rule, its eta and its number of steps. Raises ValueError for bad arguments."""
     rule, rate, steps = (RULES_RAW if raw else RULES)[name]
-    if not (math.isfinite(duration) and duration >= 0):
-        raise ValueError(f"--duration is {duration}; expected a finite number >= 0")
+    if not 0 <= duration * steps <= MOST:
+        raise ValueError(f"--duration is {duration}; expected a number >= 0, and {steps} times it <= 10^9 steps")
     rule = replace(rule, rho=rho, clip=clip) if rule.rho else rule
-    return rule, rate if eta is None else eta, checked_whole("steps", round(duration * steps), 0)
+    return rule, rate if eta is None else eta, round(duration * steps)
 
 
 def table(settings: dict[str, tuple], results: dict[str, Trajectory]) -> Iterator[str]:

@@ -18,7 +18,7 @@ from ..experiments import Comparison, compare
 from ..losses import MSE, CrossEntropy
 from ..network import Network
 from ..preprocess import forster, unit_norm
-from .output import progress, subplots, write
+from .output import checked_count, finished, reserved, subplots, write
 
 FISHERS: dict[str, Callable[[], fisher.Fisher]] = {
     "Identity": fisher.Identity,
@@ -74,36 +74,48 @@ OPTIONS = {
     "--out": dict(type=Path, default=Path("refngd-run"), metavar="DIR", help="for run.json, pictures (refngd-run)"),
 }
 
+FILES = ("run.json", "loss.png", "spectra.png")
+
 
 def run(args: argparse.Namespace) -> None:
-    """`refngd run`: compare `args.fisher`, write run.json and the pictures into `args.out`, print the table."""
+    """`refngd run`: compare `args.fisher`, print the table, write run.json and the pictures into `args.out`.
+
+    Ctrl-C keeps the approximations that have run.
+    """
     net, W, data = _problem(args)
     names, notes = _defined(args, net)
     loss = MSE() if args.loss == "mse" else CrossEntropy(args.loss_rho)
-    args.out.mkdir(parents=True, exist_ok=True)
-    print(
-        f"{args.data}: N = {len(data.x)} to train, {len(data.x_test)} to test; widths {net.widths}, {net.activation},"
-        f" sigma_w^2 = {net.sigma_w**2:.4g}, sigma_b^2 = {net.sigma_b**2:.4g}, {net.parameterization}\n",
-        flush=True,
-    )
-    results = {}
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        for name in progress(names):
-            settings = (args.steps, args.factor, _rho(args, name), args.q, loss, args.frozen)
-            try:
-                results[name] = compare(net, W, data, FISHERS[name](), *settings)
-            except (ValueError, ArithmeticError) as error:
-                notes.append(f"{name} left out: {error}")
-    if not results:
-        raise ValueError("; ".join(notes))
-    notes += [f"warning: {message}" for message in dict.fromkeys(str(w.message) for w in caught)]
-    args.q = str(args.q)  # JSON has no inf
-    pictures = {"loss.png": partial(draw_loss, results), "spectra.png": partial(draw_spectra, results)}
-    written = write(args, results, {"widths": net.widths}, pictures)
-    print("\n".join([*table(results, args.steps), "", *notes]))
-    print("theory is that of the network linearised at t = 0; a loss of 1e-28 or so is zero up to rounding")
-    print(f"written to {args.out}: {written}")
+
+    def compared(name: str) -> Comparison | None:
+        settings = (args.steps, args.factor, _rho(args, name), args.q, loss, args.frozen)
+        try:
+            return compare(net, W, data, FISHERS[name](), *settings)
+        except (ValueError, ArithmeticError) as error:
+            notes.append(f"{name} left out: {error}")
+
+    with reserved(args.out, [args.out / name for name in FILES]) as staging:
+        print(
+            f"{args.data}: N = {len(data.x)} to train, {len(data.x_test)} to test; widths {net.widths}, "
+            f"{net.activation}, sigma_w^2 = {net.sigma_w**2:.4g}, sigma_b^2 = {net.sigma_b**2:.4g}, "
+            f"{net.parameterization}\n",
+            flush=True,
+        )
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            results, interrupt = finished(names, compared)
+        if not results:
+            raise ValueError("; ".join(notes))
+        notes += [f"warning: {message}" for message in dict.fromkeys(str(w.message) for w in caught)]
+        args.q = str(args.q)  # JSON has no inf
+        pictures = {"loss.png": partial(draw_loss, results), "spectra.png": partial(draw_spectra, results)}
+        try:
+            print("\n".join([*table(results, args.steps), "", *notes]), flush=True)
+        finally:  # the table is first, since disks are full more often than screens; the files come all the same
+            written = write(args, staging, results, {"widths": net.widths, "notes": notes}, pictures)
+        print("theory is that of the network linearised at t = 0; a loss of 1e-28 or so is zero up to rounding")
+        print(f"written to {args.out}: {written}", flush=True)
+    if interrupt:
+        raise interrupt
 
 
 def table(results: dict[str, Comparison], steps: int) -> Iterator[str]:
@@ -165,12 +177,13 @@ def _clipped(losses: list[float], top: float) -> list[float]:
 
 def _problem(args: argparse.Namespace) -> tuple[Network, list, datasets.Data]:
     """The network, its weights and the data of the arguments, on their device."""
-    checked_whole("--depth", args.depth, 1)
-    checked_whole("--steps", args.steps, 0)
+    for option, value, least in (("--depth", args.depth, 1), ("--width", args.width, 1), ("--steps", args.steps, 0)):
+        checked_count(option, value, least)
     checked_frozen(args.frozen, args.depth)
     checked_whole("--seed", args.seed, 0)
     checked_damping(args.rho or 0.0, args.q)
-    CrossEntropy(args.loss_rho)
+    if not (math.isfinite(args.loss_rho) and args.loss_rho >= 0):
+        raise ValueError(f"--loss-rho is {args.loss_rho}; expected a finite number >= 0")
     if not (math.isfinite(args.factor) and args.factor > 0):
         raise ValueError(f"--factor is {args.factor}; expected a finite number > 0")
     data_rng, weight_rng = np.random.default_rng(args.seed).spawn(2)
@@ -184,6 +197,9 @@ def _problem(args: argparse.Namespace) -> tuple[Network, list, datasets.Data]:
     except ValueError as error:
         raise ValueError(f"{args.data}: {error}") from error
     if args.forster:
+        N, M_0 = data.x.shape
+        if N < M_0:
+            raise ValueError(f"--forster has -N {N} samples of {M_0} inputs; expected no fewer samples than inputs")
         A = forster(data.x)
         data = replace(data, x=unit_norm(data.x @ A), x_test=unit_norm(data.x_test @ A))
     widths = (data.x.shape[1], *[args.width] * (args.depth - 1), data.y.shape[1])
@@ -209,8 +225,8 @@ def _load(args: argparse.Namespace, rng: np.random.Generator) -> tuple:
         args.classes, args.inputs = args.classes or [0, 1], 784 if args.inputs is None else args.inputs
         if args.classes != list(range(len(args.classes))) or len(args.classes) < 2:
             raise ValueError(f"--classes is {args.classes}; expected 0 1, 0 1 2, .. for gaussian data")
-        checked_whole("-N", args.N, 1)
-        return datasets.gaussian(args.N + 1000, checked_whole("--inputs", args.inputs, 1), len(args.classes), rng)
+        n, M_0 = checked_count("-N", args.N, 1) + 1000, checked_count("--inputs", args.inputs, 1)
+        return datasets.gaussian(n, M_0, len(args.classes), rng)
     if args.data.endswith(".npz"):
         x, labels = datasets.load_npz(args.data)
         args.classes = args.classes or sorted(set(labels.tolist()))

@@ -57,8 +57,10 @@ def _listed(unknown: list[str]) -> str:
 
 def _parsed(path: Path) -> dict:
     try:
+        if not path.is_file():
+            raise OSError("it is no file")
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON: {error}") from error
     keys = content.keys() if isinstance(content, dict) else set()
     if len(keys & {"outputs", "error", "unsupported"}) != 1 or not isinstance(content.get("outputs", {}), dict):

@@ -5,6 +5,8 @@ A verdict travels in the report's `user_properties`: so it reaches JUnit files, 
 
 import json
 import math
+import os
+import tempfile
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
@@ -89,7 +91,9 @@ class Suite:
         for line in [*table(self.rows), *common_suspects(self.rows)]:
             terminalreporter.write_line(line)
 
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionfinish(self, session):
+        yield  # the closing summary is printed here: if the report cannot be written, that is not lost
         if self.report and not hasattr(session.config, "workerinput"):  # the main process has the rows of all
             content = dict(
                 implementation=self.implementation.name,
@@ -97,7 +101,21 @@ class Suite:
                 operations=totals(self.rows),
                 cases=sorted(self.rows, key=lambda row: row["id"]),
             )
-            Path(self.report).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+            try:
+                _write_whole(Path(self.report), json.dumps(content, indent=1) + "\n")
+            except OSError as error:
+                pytest.exit(f"cannot write --report {self.report}: {error.strerror}", pytest.ExitCode.USAGE_ERROR)
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Write a file whole or not at all; a pipe or a device as it is. Raises OSError."""
+    if path.exists() and not path.is_file():
+        path.write_text(text, encoding="utf-8")
+        return
+    with tempfile.TemporaryDirectory(prefix=".refngd-", dir=path.parent) as folder:
+        draft = Path(folder, "draft")
+        draft.write_text(text, encoding="utf-8")
+        os.replace(draft, path)
 
 
 def totals(rows: list[dict]) -> dict[str, dict]:
@@ -169,9 +187,20 @@ def _suite(option) -> Suite:
     implementation = Adapter(option.implementation) if option.implementation else Results(option.results, ids)
     selected = [case for case in [*cases, *broken] if case.operation in wanted]
     known = _known_failures(option.known_failures, ids) if option.known_failures else {}
-    if option.report and not Path(option.report).absolute().parent.is_dir():
-        raise ValueError(f"--report {option.report}: there is no such folder")
+    if option.report:
+        _require_writable(Path(option.report))
     return Suite(implementation, np.dtype(option.dtype).type, selected, known, option.report)
+
+
+def _require_writable(report: Path) -> None:
+    """Raises ValueError, before anything has run that could be lost."""
+    try:
+        if report.is_dir():
+            raise IsADirectoryError(0, "it is a folder")
+        if report.is_file() or not report.exists():
+            tempfile.TemporaryFile(dir=report.parent).close()
+    except OSError as error:
+        raise ValueError(f"--report {report} cannot be written: {error.strerror}") from error
 
 
 def _known_failures(path: str, ids: list[str] | None) -> dict[str, str]:

@@ -71,7 +71,7 @@ def decode(array: dict) -> np.ndarray:
     try:
         shape, data = array["shape"], array["data"]
         return np.array([float(x) for x in data]).reshape(shape)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(
             f'it is no {{"shape": [..], "data": [..]}} of as many numbers as the shape says ({error})'
         ) from error
@@ -87,7 +87,7 @@ def _manifest(path: Path) -> list[dict]:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         entries = [{key: entry[key] for key in ("file", "operation", "cases", "sha256")} for entry in manifest["files"]]
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (OSError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"the manifest {path} is missing or corrupt ({error!r}); reinstall refngd") from error
     if manifest.get("format") != FORMAT:
         raise ValueError(f"the manifest {path} has format {manifest.get('format')}; expected {FORMAT}")
@@ -108,7 +108,7 @@ def _cases(path: Path, entry: dict) -> list[Case]:
         )
     try:
         cases = [_case(raw, entry["operation"]) for raw in json.loads(content)["cases"]]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{path.name} does not follow the format: {error!r}") from error
     if len(cases) != entry["cases"]:
         raise ValueError(f"{path.name} has {len(cases)} cases; the manifest says {entry['cases']}")

@@ -22,11 +22,20 @@ import numpy as np
 
 from .. import definitions
 from ..activations import linear, relu
-from ..arrays import Array, array_module, kind, require_memory, to_device
-from ..checks import checked_damping, checked_frozen, checked_rcond, checked_whole
+from ..arrays import Array, array_module, require_memory, to_device
+from ..checks import (
+    checked_array,
+    checked_damping,
+    checked_flag,
+    checked_frozen,
+    checked_instance,
+    checked_list,
+    checked_rcond,
+    checked_whole,
+)
 from ..jacobian import jacobian, pull, push
 from ..kernels import Kernels, ntk
-from ..network import Network, Signals
+from ..network import Network, Signals, checked_signals
 from ..spectral import cutoff, finite
 
 
@@ -46,7 +55,7 @@ class Fisher(ABC):
     isotropic_for_any_loss = False  # whether alpha is that of the whitened signals of any loss with a regular Hessian
 
     def __init__(self, *, rcond: float | None = None, refine: bool = True) -> None:
-        self.rcond, self.refine = checked_rcond(rcond), refine
+        self.rcond, self.refine = checked_rcond(rcond), checked_flag("refine", refine)
 
     def matrix(self, s: Signals, rho: float = 0.0) -> Array:
         """Dense G (P, P), by its definition, on the host. Raises MemoryError if it cannot fit.
@@ -54,7 +63,7 @@ class Fisher(ABC):
         s: the signals of the training samples.
         rho: the damping, absolute; of each factor in K-FAC.
         """
-        _check_signals(s, "s")
+        checked_signals("s", s)
         rho, _ = checked_damping(rho, 1)
         self.require(len(s.h), bool(s.bias))
         nbytes = 4 * s.P**2 * s.f.dtype.itemsize
@@ -72,14 +81,13 @@ class Fisher(ABC):
         rho: the damping, absolute; 0 means the Moore-Penrose pseudo-inverse.
         q: the power of Huh in [1, inf]: 1 natural gradient, 2 its square root, inf gradient descent.
         """
-        _check_signals(s, "s")
+        checked_signals("s", s)
         rho, q = checked_damping(rho, q)
         self.require(len(s.h), bool(s.bias), q)
-        if getattr(e, "shape", None) != s.f.shape or kind(e) != kind(s.f):
-            raise ValueError(f"e is {kind(e)} {getattr(e, 'shape', None)}; expected {kind(s.f)} {s.f.shape} as f")
-        if not array_module(e).isfinite(e).all():
-            raise ValueError("e has non-finite entries; expected finite numbers")
-        return pull(s, e / len(e)) if math.isinf(q) else self._direction(s, e, rho, q)
+        checked_array("e", e, s.f.shape, s.f)
+        with np.errstate(all="ignore"):  # reported by `finite`
+            dW = pull(s, e / len(e)) if math.isinf(q) else self._direction(s, e, rho, q)
+            return [finite(dw) for dw in dW]
 
     def coefficient(self, test: Signals, train: Signals, rho: float = 0.0, q: float = 1) -> Array:
         """Theta_bar(x', x) (N'C, NC), K&O (11).
@@ -88,14 +96,14 @@ class Fisher(ABC):
         train: the signals of the training samples x.
         rho, q: as in `direction`.
         """
-        _check_signals(test, "test")
-        _check_signals(train, "train")
+        checked_signals("train", train)
+        if checked_signals("test", test).shapes != train.shapes:
+            raise ValueError(f"test belongs to weights {test.shapes}; expected {train.shapes} as train")
+        checked_array("test.f", test.f, ("N'", train.f.shape[1]), train.f)
         rho, q = checked_damping(rho, q)
         self.require(len(train.h), bool(train.bias), q)
-        kinds = [(kind(s.f), s.shapes) for s in (test, train)]
-        if kinds[0] != kinds[1]:
-            raise ValueError(f"test belongs to weights {kinds[0]}; expected {kinds[1]} as train")
-        return finite(ntk(test, train) if math.isinf(q) else self._coefficient(test, train, rho, q))
+        with np.errstate(all="ignore"):  # reported by `finite`
+            return finite(ntk(test, train) if math.isinf(q) else self._coefficient(test, train, rho, q))
 
     def kernel_coefficient(self, cross: Kernels, train: Kernels, rho: float = 0.0, q: float = 1) -> Array:
         """Theta_bar(x', x) (N'C, NC) from the kernels of both pairs, or (N', N) from those of infinite width.
@@ -107,8 +115,10 @@ class Fisher(ABC):
         rho, q: as in `direction`.
         """
         rho, q = checked_damping(rho, q)
+        _check_kernels(cross, train)
         self.require(len(train.A), bool(train.bias), q)
-        return sum(cross.Theta) if math.isinf(q) else self._kernel_coefficient(cross, train, rho, q)
+        with np.errstate(all="ignore"):  # reported by `finite`
+            return finite(sum(cross.Theta) if math.isinf(q) else self._kernel_coefficient(cross, train, rho, q))
 
     def alpha(self, net: Network, n: int, frozen: int = 0) -> float | None:
         """The isotropy constant (12) for n training samples at rho = 0, q = 1, or None where there is none.
@@ -120,6 +130,7 @@ class Fisher(ABC):
         n: the number of training samples.
         frozen: the first layers that are kept fixed; it is then the constant for `Signals.above(frozen)`.
         """
+        checked_instance("net", net, Network, "a Network")
         n, frozen = checked_whole("n", n, 1), checked_frozen(frozen, len(net.shapes))
         self.require(len(net.shapes) - frozen, net.sigma_b > 0)
         return self._alpha(net, n, frozen)
@@ -169,12 +180,13 @@ class Identity(Fisher):
 
 def fisher_information(s: Signals) -> Array:
     """F = J^T J / N (P, P), K&O (8). Raises MemoryError if it cannot fit."""
-    nbytes = 2 * s.P**2 * s.f.dtype.itemsize
+    nbytes = 2 * checked_signals("s", s).P ** 2 * s.f.dtype.itemsize
     require_memory(array_module(s.f), nbytes, f"F ({s.P} x {s.P})", "call Exact().direction(s, e)")
     J = jacobian(s)
-    F = J.T @ J
+    with np.errstate(all="ignore"):  # reported by `finite`
+        F = J.T @ J
     F /= len(s.f)
-    return F
+    return finite(F)
 
 
 def has_full_rank(net: Network, layers: list[int], n: int) -> bool:
@@ -217,6 +229,13 @@ def warn_of_loss(lost: float, e: Array) -> None:
         )
 
 
-def _check_signals(s: Signals, name: str) -> None:
-    if not isinstance(s, Signals):
-        raise ValueError(f"{name} is a {type(s).__name__}; expected the Signals of Network.signals(W, x)")
+def _check_kernels(cross: Kernels, train: Kernels) -> None:
+    """Raise ValueError unless A (N', N) and B (N'C, NC) of all layers of both fit; in `train` N' is N."""
+    for name, kernels in (("train", train), ("cross", cross)):
+        checked_instance(name, kernels, Kernels, "the Kernels of empirical_kernels or analytic_kernels")
+    N = len(checked_array("train.A", train.A[0], ("N", "N"))) if train.A else 1
+    C = len(checked_array("train.B", train.B[0], ("NC", "NC"))) // N if train.B else 1
+    for name, kernels in (("train", train), ("cross", cross)):
+        N1, L = len(kernels.A[0]) if kernels.A else 1, len(train.A) or 1
+        checked_list(f"{name}.A", kernels.A, [(N1, N)] * L, train.A[0] if train.A else None)
+        checked_list(f"{name}.B", kernels.B, [(N1 * C, N * C)] * L, train.A[0])

@@ -21,6 +21,7 @@ of J, some columns at a time: that takes O(P (N C)^2), where a kernel takes O(P 
 import math
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -39,7 +40,9 @@ from ..spectral import (
     eigen_root,
     finite,
     gain,
+    inverse_size,
     is_clear,
+    largest,
     lost_share,
     power_of_gram,
     refined,
@@ -99,13 +102,29 @@ class Layerwise(Fisher):
         """The layers of each block, the block, scaled, and its solution for E (NC, k): see `_Jacobian.power`."""
         for groups, Sigma in _parts(self.Sigma(len(s.h))):
             scaled, c = s.layers([l for group in groups for l in group]).scaled(math.sqrt(rho))
-            blocks, first = [], 0
-            for group in groups:
-                own = scaled.layers(range(first, first + len(group)))
-                blocks.append(_Jacobian(own, E, c, refine, self.rcond))
-                first += len(group)
-            for group, block, X in zip(groups, blocks, _solve(Sigma, blocks, rho / c / c, q), strict=True):
-                yield group, block, finite(c ** (1 - 2 / q) * X)
+            for own, right in self._trials(Sigma, scaled, E, rho, q):
+                size, blocks, first = 2.0 ** math.frexp(largest(right))[1], [], 0
+                right = right / size
+                for group in groups:
+                    block = own.layers(range(first, first + len(group)))
+                    blocks.append(_Jacobian(block, right, c, refine, self.rcond))
+                    first += len(group)
+                solutions = _solve(Sigma, blocks, rho / c / c, q)
+                if own is not scaled and _are_regular(blocks):
+                    break
+            for group, block, X in zip(groups, blocks, solutions, strict=True):
+                yield group, block, finite(c ** (1 - 2 / q) * size * X)
+
+    def _trials(self, Sigma, s, E, rho, q) -> list[tuple[Signals, Array]]:
+        """Signals and right-hand sides that have the same solution if all blocks are regular; the last has it always.
+
+        (T J)^+ T e = J^+ e for J of full row rank and any diagonal T: rows of norm 1 free cut-offs from the spread of
+        the rows of J, such as that of confident and unsure samples.
+        """
+        small = any(M * k < s.f.size for M, k in s.shapes)
+        alone = len(Sigma) == 1  # whose system is balanced in `refined_inverse`
+        as_given = alone or rho or q != 1 or self.rcond is not None or small or not _has_one_in_range(Sigma)
+        return [(s, E)] if as_given else [_balanced(s, E), (s, E)]
 
     def _kernel_coefficient(self, cross, train, rho, q):
         Theta, Theta_bar = train.Theta, 0
@@ -181,6 +200,7 @@ class _Jacobian:
         self.alive = (sum(squares) > 0).reshape(-1, 1)  # rows of J that are not zero: the others do not act
         self.E = self.alive * E
         self.is_small = len(E) >= s.P
+        self.is_regular = True  # until a direction of the rows that are alive counts as zero
 
     @cached_property
     def Theta(self) -> Array:
@@ -200,8 +220,7 @@ class _Jacobian:
     def power(self, rho: float, q: float) -> Array:
         """lambda = (Theta + rho I)^{-1/q} E (NC, k); for a small block J^T lambda (P, k) itself."""
         if self.is_small:
-            U, t, V_t = self.svd
-            self.lost = lost_share(U, t, self.E)
+            (U, t), V_t = self.factors(rho), self.svd[2]
             return math.sqrt(len(self.s.f)) * (V_t * gain(t, rho, q)) @ (U.T @ self.E)
         lam = self.inverse(rho) if q == 1 else None
         return apply_power(*self.factors(rho), self.E, rho, q) if lam is None else lam
@@ -214,7 +233,11 @@ class _Jacobian:
 
     def regular_solution(self) -> Array | None:
         """Theta^{-1} E (NC, k), or None where Theta is singular."""
-        return self.inverse(0.0) if bool(self.alive.all()) else None
+        lam = self.inverse(0.0)
+        if lam is None and not self.is_small and self.rcond is None:
+            factors = self.factors(0.0)
+            lam = apply_power(*factors, self.E, 0.0, 1) if self.is_regular else None
+        return lam
 
     def factors(self, rho: float) -> tuple[Array, Array]:
         """U (NC, k) and t (k,) of J / sqrt(N) = U t V^T, t = 0 where it counts as zero."""
@@ -225,7 +248,7 @@ class _Jacobian:
             if self.refine and not is_clear(U, t, self.E, rho):
                 T = triangle(X / len(self.s.f) ** 0.5 for X in _columns(self.s))
                 U, t, _ = root_svd(T.mT, self.rcond)
-        self.lost = lost_share(U, t, self.E)
+        self.lost, self.is_regular = lost_share(U, t, self.E), int((t > 0).sum()) == int(self.alive.sum())
         return U, t
 
     def finish(self, lam: Array) -> Array:
@@ -251,7 +274,7 @@ class _Kernel:
 
     def __init__(self, Theta: Array, rcond: float | None) -> None:
         self.Theta, self.rcond = Theta, rcond
-        self.E = array_module(Theta).eye(len(Theta), dtype=Theta.dtype)
+        self.E, self.alive = array_module(Theta).eye(len(Theta), dtype=Theta.dtype), Theta.diagonal()[:, None] > 0
 
     def product(self, X: Array) -> Array:
         return self.Theta @ X
@@ -267,6 +290,18 @@ class _Kernel:
 
     def finish(self, lam: Array) -> Array:
         return lam
+
+
+def _balanced(s: Signals, E: Array) -> tuple[Signals, Array]:
+    """The signals with rows of J (NC, P) of about unit norm, by powers of two, and E (NC, k) scaled alike."""
+    tops = [abs(delta).max(2) * abs(h).max(1, keepdims=True) for h, delta in zip(s.h, s.delta, strict=True)]
+    T = inverse_size(array_module(E).stack(tops).max(0))  # (N, C)
+    return replace(s, delta=[delta * T[:, :, None] for delta in s.delta]), T.reshape(-1, 1) * E
+
+
+def _are_regular(blocks: list) -> bool:
+    """Whether no direction counted as zero but rows of zeros that are so in all blocks."""
+    return all(block.is_regular and bool((block.alive == blocks[0].alive).all()) for block in blocks)
 
 
 def _squares(X: Array) -> Array:
@@ -287,7 +322,8 @@ def _solve(Sigma: np.ndarray, blocks: list, rho: float, q: float) -> list[Array]
     if len(blocks) == 1 and Sigma[0, 0] in (0, 1):
         (block,) = blocks
         return [block.power(rho, q) if Sigma[0, 0] else block.finish(block.E * (1 / rho if rho else 0.0))]
-    if rho == 0 and np.linalg.matrix_rank(Sigma) == len(Sigma):
+    same = all(bool((block.alive == blocks[0].alive).all()) for block in blocks)
+    if rho == 0 and same and np.linalg.matrix_rank(Sigma) == len(Sigma):
         solutions = [block.regular_solution() for block in blocks]
         if all(v is not None for v in solutions):
             w = np.linalg.solve(Sigma, np.ones(len(Sigma))).tolist()
@@ -334,7 +370,8 @@ def _signed_inverse(Sigma: np.ndarray, roots: Array, rho: float) -> LinearMap:
     t = (a * a + rho) ** 0.5
     c, t = U * (a / t), t[:, None]
     q, Z = eigen((c.T * signs) @ c + xp.diag(rho / t[:, 0] ** 2))
-    regular = abs(q) > cutoff(len(q), q.dtype) * float(a.max() / t.min())  # U has errors of eps max(a) / t
+    spread = float(a.max() / t.min()) if len(a) else 1.0
+    regular = abs(q) > cutoff(len(q), q.dtype) * spread  # U has errors of eps max(a) / t
     power = (regular / xp.where(regular, q, 1))[:, None]
     null, _ = xp.linalg.qr(Z[:, ~regular] / t)
     aside = 0.0 if rho == 0 or _has_one_in_range(Sigma) else 1 / rho  # for what has a share outside the range of W

@@ -23,7 +23,7 @@ import numpy as np
 from ..arrays import Array, array_module, batches
 from ..kernels import order_parameters
 from ..network import Network, Signals
-from ..spectral import finite, gain, inverse, norm, refined, root_svd, solve, triangle
+from ..spectral import finite, gain, inverse, inverse_size, largest, norm, refined, root_svd, solve, triangle
 from .base import Fisher, has_full_rank, warn_of_loss
 
 
@@ -78,6 +78,10 @@ class _Layer:
         N, k = h.shape
         self.root = (triangle([h]).T if k > N else h) / math.sqrt(N)  # (N, min(k, N)), K = root root^T
         self.is_regular = q == 1 and rcond is None and k >= N and self._is_safe()
+        self.T = array_module(h).ones_like(h[:, 0])
+        if self.is_regular and rho == 0:  # (T R)^+ T = R^+, and r of confident samples does not underflow
+            self.T = inverse_size(abs(self.delta).max(2).max(1))
+            self.delta = self.delta * self.T[:, None, None]
 
     def _is_safe(self) -> bool:
         """Whether all systems are regular to half of the digits: if K is (eigenvalues interlace), or by a large rho."""
@@ -89,7 +93,9 @@ class _Layer:
     def multipliers(self, E: Array) -> Iterator[tuple[Array, Array]]:
         """Some units at a time, and their mu (u, N, k) for right-hand sides E (N, C, k); R^T mu / N is the step."""
         xp, (N, _, k) = array_module(E), E.shape
-        r2 = (self.delta * self.delta).sum(1).T  # (M, N)
+        r2, E = (self.delta * self.delta).sum(1).T, E * self.T[:, None, None]  # (M, N)
+        size = 2.0 ** math.frexp(largest(E))[1]  # since squares of mu are taken
+        E = E / size
         live = r2 >= float(np.finfo(r2.dtype).tiny)
         order = xp.argsort(live.sum(1))  # so that units of a batch have about as many live samples
         for batch in batches(len(order), N * max(N, k), limit=2**20):
@@ -97,7 +103,7 @@ class _Layer:
             delta, alive, r2_u = self.delta[:, :, units], live[units], xp.where(live[units], r2[units], 1)
             g = (delta.transpose(0, 2, 1) @ E).transpose(1, 0, 2) * (alive / r2_u)[:, :, None]  # (u, N, k)
             mu = self._of_kernel(r2_u, alive, g) if self.is_regular else None
-            yield units, self._of_root(r2_u, alive, g) if mu is None else mu
+            yield units, size * (self._of_root(r2_u, alive, g) if mu is None else mu)
 
     def _of_root(self, r2: Array, live: Array, g: Array) -> Array:
         """mu = D U (t^2 + rho)^{-1/q} U^T D g (u, N, k) from the singular values of R / sqrt(N) = D root."""

@@ -130,5 +130,6 @@ def certified(case):
     record = {"outputs": outputs}
     if high_steps:
         record["intermediates"] = both(low_steps, high_steps)[0]
-    assert all(not math.isnan(x) for group in record.values() for array in group.values() for x in flatten(array))
+    if any(math.isnan(x) for group in record.values() for array in group.values() for x in flatten(array)):
+        raise ArithmeticError(f"{case.id}: there is a NaN among its numbers")
     return {**record, "kappa": rounded_up(problem), "kappa_gram": rounded_up(gram), "digits": digits}
