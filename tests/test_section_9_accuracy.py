@@ -4,6 +4,7 @@ import functools
 import math
 import re
 from itertools import pairwise
+from types import SimpleNamespace
 
 import mpmath
 import numpy as np
@@ -538,6 +539,14 @@ def test_an_error_that_grows_is_a_jump_of_an_unbounded_rule_only():
     assert damped[1] > 4 * damped[0]  # and no word
 
 
+def test_growth_is_measured_from_the_start():
+    """A rule by which ||E|| grows by half in each step."""
+    rule = SimpleNamespace(q=1, rho=0.0, clip=math.inf, update=lambda w, data: [-0.5 * w[0]])
+    states = lt.descend(on([np.eye(3)]), dl.Statistics(on(np.zeros((3, 3)))), rule, 1.0, 5)
+    with pytest.raises(FloatingPointError, match=r"training diverged at t = 2: \|\|E\|\| is 2.25 times"):
+        list(states)
+
+
 def test_opposite_signs_are_not_made_out_of_rounding():
     """A singular map wanted has no sign of its determinant."""
     w, _ = problem(3, True, 10)
@@ -577,3 +586,8 @@ def test_a_jump_needs_more_than_twice_the_first_error():
         assert (lt.jump([identity] * 2, now, now, data) is not None) == jumped
     assert lt.jump([identity] * 2, [identity, identity], [-1 * identity, -1 * identity], data)
     assert not lt.jump([identity] * 2, [identity, identity], [identity, -1 * identity], data)
+    assert not lt.jump([identity] * 2, [0 * identity, identity], [identity, -1 * identity], data)  # one had no sign
+    reached = dl.Statistics(identity)
+    for growth, jumped in ((1e-9, False), (1e-7, True)):
+        now = [(1 + growth) * identity, identity]  # E was 0
+        assert (lt.jump([identity] * 2, now, now, reached) is not None) == jumped
