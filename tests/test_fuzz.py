@@ -697,7 +697,10 @@ EXEMPT = {
     ),
     **dict.fromkeys(("rn.Exact.Sigma", "rn.BlockDiagonal.Sigma"), INTERNAL),
     **dict.fromkeys(("rn.shifted_relu.phi", "rn.shifted_relu.derivative"), "act on arrays of any kind"),
-    **{f"deep_linear.{f}": INTERNAL for f in ("check", "check_chain", "check_fit", "partial_pairs", "singular_cutoff")},
+    **{
+        f"deep_linear.{f}": INTERNAL
+        for f in ("check", "check_chain", "check_fit", "is_saddle", "partial_pairs", "singular_cutoff")
+    },
     **{f"linear_training.{f}": INTERNAL for f in ("jump", "unbounded")},
     **{f"rn.{f}.kernel_coefficient": "never defined" for f in ("Unitwise", "Entrywise", "QuasiDiagonal")},
     **{f"{cls}.check_pair": INTERNAL for cls in ("losses.MSE", "rn.CrossEntropy")},
