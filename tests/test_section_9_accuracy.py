@@ -547,6 +547,15 @@ def test_growth_is_measured_from_the_start():
         list(states)
 
 
+def test_layers_that_turn_one_after_the_other_have_not_jumped():
+    """Reflections in the first layer, then in the second."""
+    turn = on(np.diag([0.0, 0.0, 2.0]))
+    steps = iter([[turn, 0 * turn], [0 * turn, turn]])
+    rule = SimpleNamespace(q=1, rho=0.0, clip=math.inf, update=lambda w, data: next(steps))
+    *_, last = lt.descend(on([np.eye(3)] * 2), dl.Statistics(on(np.zeros((3, 3)))), rule, 1.0, 2)
+    assert [lt._sign(w_i) for w_i in last.w] == [-1, -1]
+
+
 def test_opposite_signs_are_not_made_out_of_rounding():
     """A singular map wanted has no sign of its determinant."""
     w, _ = problem(3, True, 10)
