@@ -40,8 +40,8 @@ def on(x):
 
 
 def host(x):
-    """x, an array or a list of arrays, as NumPy."""
-    return rn.to_device(x, "cpu")
+    """x, a number, an array or a list of arrays, as NumPy."""
+    return x if isinstance(x, (float, np.generic)) else rn.to_device(x, "cpu")
 
 
 @dataclass
