@@ -40,8 +40,10 @@ def on(x):
 
 
 def host(x):
-    """x, a number, an array or a list of arrays, as NumPy."""
-    return x if isinstance(x, (float, np.generic)) else rn.to_device(x, "cpu")
+    """x, a number, an array or a list of these, as NumPy."""
+    if isinstance(x, (list, tuple)):
+        return [host(a) for a in x]
+    return x if isinstance(x, (int, float, np.generic)) else rn.to_device(x, "cpu")
 
 
 @dataclass

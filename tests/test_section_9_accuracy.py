@@ -4,6 +4,7 @@ import functools
 import math
 import re
 from itertools import pairwise
+from types import SimpleNamespace
 
 import mpmath
 import numpy as np
@@ -16,7 +17,7 @@ from refngd import linear_training as lt
 from refngd import modes
 
 EPS = {np.float64: 2.0**-52, np.float32: 2.0**-23}
-CONDITIONS = {np.float64: [10, 1e4, 1e5, 1e7, 1e9, 1e12], np.float32: [10, 1e2, 1e4]}
+CONDITIONS = {np.float64: [10, 1e3, 4e3, 1e5, 1e7, 1e9, 1e12], np.float32: [10, 1e2, 1e4]}
 
 
 def problem(d, white, cond, seed=0, dtype=np.float64, spread=0.5):
@@ -162,12 +163,36 @@ def test_k_serves_where_its_eigenvectors_can_be_mended_and_j_elsewhere(routes):
         dl.Rule(q).update(*problem(3, False, cond))
         assert routes == taken, (q, cond)
         routes.clear()
+    dl.Rule(2, rcond=1e-4).update(*problem(3, False, 1e2))
+    assert routes == ["eigen"]
+    routes.clear()
     dl.Rule(2).update(*problem(2, True, 1e8))
     dl.Rule(2, block=True).update(*problem(2, False, 1e8))
     assert routes == ["_two_layers", "_one_layer", "_one_layer"]
     routes.clear()
     dl.Rule(math.inf).update(*problem(3, True, 1e8))
     assert routes == []
+
+
+def test_memory_is_asked_for_before_k_and_j_are_formed(monkeypatch):
+    """Four times their own, 9 x 9 and 27 x 9."""
+    asked = []
+    monkeypatch.setattr(dl, "require_memory", lambda xp, nbytes, what, instead: asked.append((nbytes, what[:10])))
+    dl.Rule(2).update(*problem(3, False, 1e8))
+    assert asked == [(4 * 9 * 9 * 8, "K (9 x 9) "), (4 * 27 * 9 * 8, "J (27 x 9)")]
+
+
+@pytest.mark.parametrize("q", [1, 1.5, 2, 7])
+def test_divided_differences_are_right_to_half_of_the_digits(q):
+    """They multiply what is itself below half of the digits; of eigenvalues equal, near, and far apart."""
+    w = np.array([1, 1, 1 + 1e-13, 1 + 1e-9, 1 + 1e-7, 1 + 1e-3, 2, 1e6])
+    actual = host(dl._divided_differences(on(w), q))
+    with mpmath.workdps(40):
+        m = [mpmath.mpf(float(x)) for x in w]
+        f = [x ** (-1 / mpmath.mpf(q)) for x in m]
+        for i, j in np.ndindex(8, 8):
+            exact = (f[i] - f[j]) / (m[i] - m[j]) if m[i] != m[j] else -f[i] / (q * m[i])
+            assert actual[i, j] == pytest.approx(float(exact), rel=5e-8, abs=0)
 
 
 @pytest.mark.parametrize(("start", "dtype", "steps", "limit"), [
@@ -254,6 +279,15 @@ def test_rcond_zero_keeps_all_that_there_is():
             kept = dl.Rule(2, rule.block, rcond=0).update(w, data)
             for a, b in zip(host(kept), host(rule.update(w, data)), strict=True):
                 close(a, b, 1e-12)
+
+
+def test_two_layers_keep_what_j_keeps():
+    """A singular value of w_2 may be next to nothing: those of J are (a^2 + b^2)^{1/2}, here down to 8.5 eps."""
+    small = 6 * 2.0**-52
+    w, data = on([np.diag([small, small]), np.diag([1.0, small])]), dl.Statistics(on(np.diag([1.0, 1.0])))
+    u_1, u_2 = host(dl.Rule(1).update(w, data))
+    close(u_1[1, 1], np.array(-0.5 / small), 1e-12)
+    close(u_2[1, 1], np.array(-0.5 / small), 1e-12)
 
 
 def test_statistics_of_samples_of_any_scale():
@@ -507,6 +541,23 @@ def test_an_error_that_grows_is_a_jump_of_an_unbounded_rule_only():
     assert damped[1] > 4 * damped[0]  # and no word
 
 
+def test_growth_is_measured_from_the_start():
+    """A rule by which ||E|| grows by half in each step."""
+    rule = SimpleNamespace(q=1, rho=0.0, clip=math.inf, update=lambda w, data: [-0.5 * w[0]])
+    states = lt.descend(on([np.eye(3)]), dl.Statistics(on(np.zeros((3, 3)))), rule, 1.0, 5)
+    with pytest.raises(FloatingPointError, match=r"training diverged at t = 2: \|\|E\|\| is 2.25 times"):
+        list(states)
+
+
+def test_layers_that_turn_one_after_the_other_have_not_jumped():
+    """Reflections in the first layer, then in the second."""
+    turn = on(np.diag([0.0, 0.0, 2.0]))
+    steps = iter([[turn, 0 * turn], [0 * turn, turn]])
+    rule = SimpleNamespace(q=1, rho=0.0, clip=math.inf, update=lambda w, data: next(steps))
+    *_, last = lt.descend(on([np.eye(3)] * 2), dl.Statistics(on(np.zeros((3, 3)))), rule, 1.0, 2)
+    assert [lt._sign(w_i) for w_i in last.w] == [-1, -1]
+
+
 def test_opposite_signs_are_not_made_out_of_rounding():
     """A singular map wanted has no sign of its determinant."""
     w, _ = problem(3, True, 10)
@@ -546,3 +597,8 @@ def test_a_jump_needs_more_than_twice_the_first_error():
         assert (lt.jump([identity] * 2, now, now, data) is not None) == jumped
     assert lt.jump([identity] * 2, [identity, identity], [-1 * identity, -1 * identity], data)
     assert not lt.jump([identity] * 2, [identity, identity], [identity, -1 * identity], data)
+    assert not lt.jump([identity] * 2, [0 * identity, identity], [identity, -1 * identity], data)  # one had no sign
+    reached = dl.Statistics(identity)
+    for growth, jumped in ((1e-9, False), (1e-7, True)):
+        now = [(1 + growth) * identity, identity]  # E was 0
+        assert (lt.jump([identity] * 2, now, now, reached) is not None) == jumped
