@@ -4,7 +4,6 @@ import functools
 import math
 import re
 from itertools import pairwise
-from types import SimpleNamespace
 
 import mpmath
 import numpy as np
@@ -541,9 +540,20 @@ def test_an_error_that_grows_is_a_jump_of_an_unbounded_rule_only():
     assert damped[1] > 4 * damped[0]  # and no word
 
 
+class Scripted(dl.Rule):
+    """A rule whose updates a test writes down; `updates` gives one for w."""
+
+    def of(self, updates):
+        object.__setattr__(self, "updates", updates)
+        return self
+
+    def update(self, w, data):
+        return self.updates(w)
+
+
 def test_growth_is_measured_from_the_start():
     """A rule by which ||E|| grows by half in each step."""
-    rule = SimpleNamespace(q=1, rho=0.0, clip=math.inf, update=lambda w, data: [-0.5 * w[0]])
+    rule = Scripted().of(lambda w: [-0.5 * w[0]])
     states = lt.descend(on([np.eye(3)]), dl.Statistics(on(np.zeros((3, 3)))), rule, 1.0, 5)
     with pytest.raises(FloatingPointError, match=r"training diverged at t = 2: \|\|E\|\| is 2.25 times"):
         list(states)
@@ -553,7 +563,7 @@ def test_layers_that_turn_one_after_the_other_have_not_jumped():
     """Reflections in the first layer, then in the second."""
     turn = on(np.diag([0.0, 0.0, 2.0]))
     steps = iter([[turn, 0 * turn], [0 * turn, turn]])
-    rule = SimpleNamespace(q=1, rho=0.0, clip=math.inf, update=lambda w, data: next(steps))
+    rule = Scripted().of(lambda w: next(steps))
     *_, last = lt.descend(on([np.eye(3)] * 2), dl.Statistics(on(np.zeros((3, 3)))), rule, 1.0, 2)
     assert [lt._sign(w_i) for w_i in last.w] == [-1, -1]
 
