@@ -52,6 +52,12 @@ def to_device(x: Any, device: str) -> Any:
     return cupy.asarray(x)
 
 
+def is_finite(x: Array) -> bool:
+    """Whether all entries of x are finite. Their sum tells, unless it overflows itself, and needs no other array."""
+    with np.errstate(all="ignore"):
+        return math.isfinite(float(x.sum())) or bool(array_module(x).isfinite(x).all())
+
+
 def raising(xp: Any) -> AbstractContextManager:
     """Context in which linear algebra raises LinAlgError: NumPy always does, CuPy ignores failure by default."""
     if xp is np:

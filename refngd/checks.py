@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from .arrays import Array, array_module, kind
+from .arrays import Array, array_module, is_finite, kind
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
@@ -136,7 +136,7 @@ def checked_shape(name: str, a: Any, shape: tuple[int | str, ...], like: Array |
 
 def checked_finite(name: str, a: Array) -> Array:
     """`a`, if all its entries are finite."""
-    if not array_module(a).isfinite(a).all():
+    if not is_finite(a):
         raise ValueError(f"{name} has non-finite entries; expected finite numbers")
     return a
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import Array, array_module, raising, require_memory
+from .arrays import Array, array_module, is_finite, raising, require_memory
 from .checks import checked_damping, checked_rcond, checked_symmetric
 
 LinearMap = Callable[[Array], Array]
@@ -284,7 +284,7 @@ def eigen(K: Array) -> tuple[Array, Array]:
 
 def finite(K: Array) -> Array:
     """K, or FloatingPointError: it is computed from finite arguments, so they are out of range."""
-    if not array_module(K).isfinite(K).all():
+    if not is_finite(K):
         raise FloatingPointError("a matrix has non-finite entries: rescale the inputs or the weights")
     return K
 

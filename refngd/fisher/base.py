@@ -33,7 +33,7 @@ from ..checks import (
     checked_rcond,
     checked_whole,
 )
-from ..jacobian import jacobian, pull, push
+from ..jacobian import jacobian, pull, pull_layer, push
 from ..kernels import Kernels, ntk
 from ..network import Network, Signals, checked_pair, checked_signals
 from ..spectral import cutoff, finite
@@ -166,7 +166,8 @@ class Identity(Fisher):
         super().__init__()
 
     def _direction(self, s, e, rho, q):
-        return pull(s, e / (len(e) * (1 + rho) ** (1 / q)))
+        v = e / (len(e) * (1 + rho) ** (1 / q))
+        return [pull_layer(h, delta, v) for h, delta in zip(s.h, s.delta, strict=True)]
 
     def _coefficient(self, test, train, rho, q):
         return ntk(test, train) / (1 + rho) ** (1 / q)

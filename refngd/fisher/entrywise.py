@@ -16,7 +16,7 @@ import numpy as np
 from ..arrays import Array, array_module, batches
 from ..jacobian import pull, pull_layer
 from ..network import Signals
-from ..spectral import cutoff, finite
+from ..spectral import cutoff
 from .base import Fisher
 
 
@@ -36,7 +36,7 @@ class Entrywise(Fisher):
             layer, c = s.layers([l]).scaled(math.sqrt(rho))
             dW.append(_inverse_diagonal(layer, rho / c / c, q))
             dW[l] *= c ** (1 - 2 / q) * pull(layer, e / len(e))[0]
-        return [finite(dw) for dw in dW]
+        return dW
 
     def _coefficient(self, test, train, rho, q):
         N = len(train.f)
@@ -75,7 +75,7 @@ class QuasiDiagonal(Fisher):
             dW.append(pull_layer(h, delta, e / len(e)))  # the gradient with centred inputs
             for units in batches(len(dW[l]), h.shape[1]):
                 dW[l][units] = self._solve(h, mean / bias, delta[:, :, units], dW[l][units], rho / c / c) / c
-        return [finite(dw) for dw in dW]
+        return dW
 
     def _coefficient(self, test, train, rho, q):
         if not train.bias:

@@ -30,7 +30,7 @@ from numpy.typing import ArrayLike
 from .. import definitions
 from ..arrays import Array, array_module, batches, to_device
 from ..checks import checked_array, checked_values
-from ..jacobian import jacobian, pull, push, shaped
+from ..jacobian import jacobian, pull_layer, push_layer, shaped
 from ..kernels import ntk
 from ..network import Network, Signals
 from ..spectral import (
@@ -215,8 +215,8 @@ class _Jacobian:
 
     def product(self, X: Array) -> Array:
         """Theta X (NC, 1), without Theta."""
-        N, C = self.s.f.shape
-        return push(self.s, pull(self.s, X.reshape(N, C) / N)).reshape(-1, 1)
+        layers = zip(self.s.h, self.s.delta, self._pull(X), strict=True)
+        return sum(push_layer(h, delta, dw) for h, delta, dw in layers).reshape(-1, 1)
 
     def power(self, rho: float, q: float) -> Array:
         """lambda = (Theta + rho I)^{-1/q} E (NC, k); for a small block J^T lambda (P, k) itself."""
@@ -258,8 +258,11 @@ class _Jacobian:
 
     def pull(self, X: Array) -> list[Array]:
         """J^T lambda / N as a list like W, of what `power` returns for k = 1."""
-        N, C = self.s.f.shape
-        return shaped(X[:, 0] / N, self.s.shapes) if self.is_small else pull(self.s, X.reshape(N, C) / N)
+        return shaped(X[:, 0] / len(self.s.f), self.s.shapes) if self.is_small else self._pull(X)
+
+    def _pull(self, X: Array) -> list[Array]:
+        v = X.reshape(self.s.f.shape) / len(self.s.f)
+        return [pull_layer(h, delta, v) for h, delta in zip(self.s.h, self.s.delta, strict=True)]
 
     def cross(self, test: Signals, X: Array) -> Array:
         """J(x') J^T lambda / N (N'C, k)."""
