@@ -121,8 +121,6 @@ def flow(
     converged = checked_number("converged", converged, "a number in [0, 1)", lambda v: 0 <= v < 1)
     tolerance = checked_number("tolerance", tolerance, "a number in [1e-13, 1)", lambda v: 1e-13 <= v < 1)
     _check_start(w, data, rule)
-    if w[0].dtype != np.float64:
-        raise ValueError(f"w is {w[0].dtype}; expected float64, in which the integrator works")
     velocity, theta = _Velocity(w, data, rule, checked_positive("eta", eta), evaluations), _to_theta(w)
     start = velocity.error(theta)
 
@@ -151,6 +149,8 @@ class _Velocity:
     """w' of `flow`, as a function of time and of theta (P,), all weights in one vector on the host."""
 
     def __init__(self, w: list[Array], data: Statistics, rule: Rule, eta: float, limit: int) -> None:
+        if w[0].dtype != np.float64:
+            raise ValueError(f"w is {w[0].dtype}; expected float64, in which the integrator works")
         self.w, self.data, self.rule, self.eta, self.left = w, data, rule, eta, checked_whole("evaluations", limit, 1)
         self.t, self.size = 0.0, 0.0
 
