@@ -508,7 +508,8 @@ not_callable = 1
 def conformance(folder, *arguments, plugin="refngd.conformance.plugin"):
     """A run of the suite in another folder: exit status, lines of output."""
     command = [sys.executable, "-m", "pytest", "-p", plugin, "-p", "no:randomly", "-p", "no:cacheprovider"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+    own = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    environment = {**own, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
     (folder / "planted.py").write_text(PLANTED)
     command += ["--pyargs", "refngd.conformance", *map(str, arguments)]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
