@@ -12,6 +12,7 @@ import refngd as rn
 from refngd import datasets
 from refngd.arrays import Array, array_module, raising
 from refngd.cli.output import subplots
+from refngd.jacobian import pull_layer
 from refngd.kernels import empirical_kernels
 
 from .figure import Figure
@@ -145,12 +146,13 @@ def _draw_1a(settings: dict, results: dict[str, dict], path: Path) -> None:
 class PlainInverse(rn.BlockTridiagonal):
     """lambda = [(Sigma (x) I) blockdiag(Theta_l) + rho I]^{-1} (1 (x) e), by a plain inverse without care."""
 
-    def _multipliers(self, Theta, E, rho, q, products):
-        xp, L = array_module(E), len(Theta)
-        K = xp.asarray(_coupled(self.Sigma(L), Theta), dtype=E.dtype)
+    def _direction(self, s, e, rho, q):
+        xp, L, Theta = array_module(e), len(s.h), rn.empirical_kernels(s, s).Theta
+        K = xp.asarray(_coupled(self.Sigma(L), Theta), dtype=e.dtype)
         with raising(xp):
-            inverse = xp.linalg.inv(K + rho * xp.eye(len(K), dtype=E.dtype))
-        return (inverse @ xp.concatenate([E] * L)).reshape(L, *E.shape)
+            inverse = xp.linalg.inv(K + rho * xp.eye(len(K), dtype=e.dtype))
+        lam = (inverse @ xp.concatenate([e.ravel()] * L)).reshape(L, *e.shape)
+        return [pull_layer(h, delta, v / len(e)) for h, delta, v in zip(s.h, s.delta, lam, strict=True)]
 
 
 def _coupled(Sigma: np.ndarray, Theta: list[Array]) -> Array:
@@ -175,7 +177,7 @@ def _compute_1b(settings: dict, part: str, device: str, data: str | None) -> dic
     L, how = int(part[1:].split("-")[0]), part.split("-")[1]
     plain, eta, steps = how == "plain32", settings["eta"], settings["steps"]
     net, W, x, y = problem(settings, data, device, L, dtype="float32" if plain else how)
-    fisher, s = PlainInverse(refine=False) if plain else rn.BlockTridiagonal(), net.signals(W, x)
+    fisher, s = PlainInverse() if plain else rn.BlockTridiagonal(refine=False), net.signals(W, x)
     negative = negative_eigenvalues(net.signals(*problem(settings, data, device, L)[1:3]))
 
     def curve(rho: float) -> dict:
