@@ -340,7 +340,7 @@ def test_updates_at_any_scale_of_the_weights(d, k, rule, white):
         close(a, expected, 1e-12)
 
 
-def test_scales_of_the_issue():
+def test_equal_layers_of_tiny_scale_move_as_their_modes():
     """Each mode of c^{d-1} I is (12): -s_Delta j / ||j||^{2/q}."""
     for d, c in [(4, 1e-60), (2, 1e-163), (3, 1e-82), (6, 1e-60), (7, 1e-60)]:
         w, data = on([c * np.eye(3)] * d), dl.Statistics(on(np.eye(3)))
