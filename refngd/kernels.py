@@ -77,6 +77,13 @@ def ntk(test: Signals, train: Signals, n: int | None = None) -> Array:
     return Theta if n is None else Theta * (len(train.f) / checked_whole("n", n, 1))
 
 
+def tangent_kernel(test: Signals, train: Signals) -> Array:
+    """`ntk` without checks: what leaves the range is not finite."""
+    rows, columns = ([d.reshape(-1, d.shape[2]) for d in s.delta] for s in (test, train))
+    layers = zip(rows, columns, test.h, train.h, strict=True)
+    return sum(hadamard(d1 @ d.T, h1 @ h.T) for d1, d, h1, h in layers) / len(train.f)
+
+
 def hadamard(B: Array, A: Array) -> Array:
     """B * A (N'C, NC), where A (N', N) is the same for all outputs."""
     (N1, N), C1, C = A.shape, B.shape[0] // A.shape[0], B.shape[1] // A.shape[1]

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from .activations import Activation, relu
-from .arrays import Array, array_module, require_memory, to_device
+from .arrays import Array, array_module, is_finite, require_memory, to_device
 from .checks import (
     checked_array,
     checked_choice,
@@ -81,14 +81,20 @@ class Signals:
         """
         return self.layers(range(checked_frozen(frozen, len(self.h)), len(self.h)))
 
-    def scaled(self, least: float = 0.0) -> tuple["Signals", float]:
-        """The signals of J / c, and c: a power of two, 1 but where squares of J or of `least` could leave the range.
+    def parts(self, least: float = 0.0, groups: Sequence[Sequence[int]] | None = None) -> list[tuple["Signals", float]]:
+        """For each group of layers, default: each layer, the signals of its J / c, and c, a power of two.
 
-        With c the larger of the entries of J and `least` is about 1, and all digits are as before. Raises
-        FloatingPointError where J itself leaves the range of its dtype.
+        c is 1 but where squares of J or of `least` could leave the range. With c the larger of the entries of J and
+        `least` is about 1, and all digits are as before. Raises FloatingPointError where J itself leaves the range.
         """
-        xp, L, info = array_module(self.f), len(self.h), np.finfo(self.f.dtype)
-        sizes = to_device(xp.stack([abs(X).max() for X in (*self.h, *self.delta)]), "cpu").astype(float)
+        largest = array_module(self.f).stack([abs(X).max() for X in (*self.h, *self.delta)])
+        sizes = to_device(largest, "cpu").astype(float).reshape(2, -1)
+        groups = [[l] for l in range(len(self.h))] if groups is None else groups
+        return [self.layers(group)._scaled(sizes[:, group].ravel(), least) for group in groups]
+
+    def _scaled(self, sizes: np.ndarray, least: float) -> tuple["Signals", float]:
+        """`parts` of all layers, from the largest entries of each h and each delta (2 L,)."""
+        L, info = len(self.h), np.finfo(self.f.dtype)
         sizes = np.append(np.where(sizes > 0, sizes, 1), least or 1.0)
         exponents = np.maximum(np.frexp(sizes)[1], info.minexp)  # sizes are below 2^exponents
         if abs(exponents).max() < info.maxexp // 8:
@@ -234,8 +240,8 @@ class Network:
         for l in range(L - 1, 0, -1):  # delta[l - 1] is delta_l
             M = u[l].shape[1]
             with np.errstate(all="ignore"):  # reported below
-                back = (delta[l].reshape(N * C, -1) @ W[l][:, :M]).reshape(N, C, M)
-                back *= (self._scale(M) * self.activation.derivative(u[l]))[:, None]
+                back = (delta[l].reshape(N * C, -1) @ W[l]).reshape(N, C, -1)[:, :, :M]  # W[l][:, :M] would be copied
+                back = back * (self._scale(M) * self.activation.derivative(u[l]))[:, None]
             if not xp.isfinite(back).all():
                 raise FloatingPointError(f"delta_{l} overflows: rescale the weights")
             delta[l - 1] = back
@@ -266,7 +272,9 @@ def checked_pair(test: Signals, train: Signals) -> None:
 def checked_signals(name: str, s: Signals) -> Signals:
     """`s`, if it is Signals of finite numbers."""
     checked_instance(name, s, Signals, "the Signals of Network.signals(W, x)")
-    for key, arrays in (("f", [s.f]), ("h", s.h), ("delta", s.delta)):
-        for l, a in enumerate(arrays):
-            checked_finite(f"{name}.{key}" + f"[{l}]" * (key != "f"), a)
+    if not is_finite(s.f, *s.h, *s.delta):
+        checked_finite(f"{name}.f", s.f)
+        for key, arrays in (("h", s.h), ("delta", s.delta)):
+            for l, a in enumerate(arrays):
+                checked_finite(f"{name}.{key}[{l}]", a)
     return s

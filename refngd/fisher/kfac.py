@@ -25,7 +25,7 @@ from ..arrays import Array, array_module
 from ..checks import checked_choice
 from ..kernels import hadamard
 from ..network import Network, Signals
-from ..spectral import finite, power_of_gram, power_of_root
+from ..spectral import LinearMap, power_of_gram, power_of_root
 from .base import Fisher, has_full_rank
 
 
@@ -61,35 +61,40 @@ class KFAC(Fisher):
         return definitions.Fisher("KFAC", bias=self.bias, last=self.last)
 
     def _direction(self, s, e, rho, q):
-        N, C = e.shape
-        dW = []
-        for K_h, K_delta, K_bias in self._powers(s, rho, q):
-            left = (K_delta.reshape(-1, N, C) * e).sum(2) / N  # (M_l, N)
-            columns = [left @ K_h.T] + [K @ e.reshape(-1, 1) / N for K in K_bias]
-            dW.append(array_module(e).concatenate(columns, axis=1))
+        (N, C), dW = e.shape, []
+        for K_h, K_delta_e, K_bias_e in self._powers(s, rho, q, lambda T: (T.reshape(-1, N, C) * e).sum(2) / N):
+            dW.append(K_delta_e @ K_h.T)
+            if K_bias_e is not None:
+                dW[-1] = array_module(e).concatenate([dW[-1], K_bias_e.sum(1)[:, None]], axis=1)
         return dW
 
     def _coefficient(self, test, train, rho, q):
         inputs, b = self._split(test)
         Theta_bar, N = 0, len(train.f)
-        for (K_h, K_delta, K_bias), h, delta in zip(self._powers(train, rho, q), inputs.h, test.delta, strict=True):
+        powers = self._powers(train, rho, q, lambda T: T)
+        for (K_h, K_delta, K_bias), h, delta in zip(powers, inputs.h, test.delta, strict=True):
             delta = delta.reshape(test.f.size, -1)  # (N'C, M_l)
             Theta_bar = Theta_bar + hadamard(delta @ K_delta, h @ K_h) / N
-            for K in K_bias:
-                Theta_bar = Theta_bar + b * (delta @ K) / N
+            if K_bias is not None:
+                Theta_bar = Theta_bar + b * (delta @ K_bias) / N
         return Theta_bar
 
-    def _powers(self, s: Signals, rho: float, q: float) -> Iterator[tuple[Array, Array, list[Array]]]:
-        """K_h (k, N), K_delta (M_l, NC) of every layer, and that of the bias (M_l, NC) if it has a block of its own."""
+    def _powers(
+        self, s: Signals, rho: float, q: float, right: LinearMap
+    ) -> Iterator[tuple[Array, Array, Array | None]]:
+        """K_h (k, N), K_delta B (M_l, p) of every layer, and that of the bias (M_l, p) if it has a block of its own.
+
+        right: T (m, NC) -> T B (m, p).
+        """
         (N, C), (inputs, b) = s.f.shape, self._split(s)
         for l, (h, delta) in enumerate(zip(inputs.h, s.delta, strict=True), 1):
             delta = delta.reshape(N * C, -1)
-            K_h = finite(power_of_root(h, N, rho, q, self.rcond))
+            K_h = power_of_root(h, N, rho, q, self.rcond)
             if self._is_fixed(l, s.h):
-                K_delta = delta.T * (1 / N + rho) ** (-1 / q)
+                K_delta = right(delta.T) * (1 / N + rho) ** (-1 / q)
             else:
-                K_delta = finite(power_of_root(delta, N, rho, q, self.rcond))
-            yield K_h, K_delta, [finite(power_of_root(b * delta, N**2, rho, q, self.rcond))] if b else []
+                K_delta = power_of_root(delta, N, rho, q, self.rcond, right)
+            yield K_h, K_delta, power_of_root(b * delta, N**2, rho, q, self.rcond, right) if b else None
 
     def _kernel_coefficient(self, cross, train, rho, q):
         N, b = len(train.A[0]), train.bias if self.bias == "separate" else 0.0
