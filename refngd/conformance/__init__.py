@@ -14,6 +14,5 @@ or attribute. In any other language it writes one file <case id>.json for each c
     --report FILE            all verdicts as JSON; JUnit by pytest's own --junitxml
 
 Modules: `vectors` reads the cases, `compare` judges outputs, `suspects` says which bug a failure looks like,
-`implementations` loads a function or a folder of results, `plugin` is the pytest side, `adapters` has implementations,
-and `oracle` made the vectors.
+`implementations` loads a function or a folder of results, `plugin` is the pytest side, `adapters` has implementations.
 """
