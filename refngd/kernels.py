@@ -327,7 +327,7 @@ class _Samples:
         range of the dtype of x."""
         xp, norm = array_module(x), _norms(x)
         if not (norm.all() or net.sigma_b):
-            raise ValueError(f"sample {int(norm.argmin())} of the inputs is zero; expected inputs of positive norm")
+            raise ValueError(f"sample {int(norm.argmin())} of x is zero; expected inputs of positive norm")
         agree = np.ptp(norm) <= 4 * float(np.finfo(x.dtype).eps) * norm.max()
         distinct = norm.mean(keepdims=True) if agree else norm
         each = [_moments(net, v, x.dtype, f" for sample {i}") for i, v in enumerate(distinct.tolist())]

@@ -332,7 +332,7 @@ def test_bad_input_to_the_analytic_kernels():
     zero = x.copy()
     zero[2] = 0
     for call in (rn.analytic_kernels, rn.analytic_ntk):
-        with pytest.raises(ValueError, match="sample 2 of the inputs is zero; expected inputs of positive norm"):
+        with pytest.raises(ValueError, match="sample 2 of x is zero; expected inputs of positive norm"):
             call(net, x_test, zero)
         with pytest.raises(ValueError, match=r"test is .* \(.*, 9\); expected an array of .* \(N', 10\)"):
             call(net, x[:, :9], x)
