@@ -282,7 +282,7 @@ def eigen_power(K: Array, rho: float, q: float, rcond: float | None) -> tuple[Ar
     live = abs(w) > cutoff(K.shape[-1], K.dtype, rcond) * size  # not >=, or this fails on a matrix of all zeros
     if 1 < q < math.inf and (live & (w < 0)).any():
         low = f"there is a negative eigenvalue, {float(w.min()):.3g}"
-        raise xp.linalg.LinAlgError(f"no real power -1/{q:g}: {low}; if it is rounding, raise rcond")
+        raise xp.linalg.LinAlgError(f"K has no real power -1/{q:g}: {low}; if it is rounding, raise rcond")
     return V, live * xp.where(live, w, 1) ** (-1 / q)
 
 

@@ -1,4 +1,4 @@
-"""The conformance suite itself: verdicts, malformed outputs, corrupt files, the pytest side, and bugs it must name."""
+"""The conformance suite itself: verdicts, malformed outputs, corrupt files, `refngd check`, and bugs it must name."""
 
 import json
 import os
@@ -9,16 +9,17 @@ import time
 import xml.etree.ElementTree as ET
 from collections import Counter
 from pathlib import Path
-from types import SimpleNamespace
 from unittest.mock import patch
 
 import numpy as np
 import pytest
 
 import refngd as rn
+from refngd import cli
 from refngd.conformance import compare, plugin, vectors
 from refngd.conformance.adapters.refngd_numpy import OPERATIONS, Engine, listed, run
 from refngd.conformance.compare import ACCURATE, CONFORMANT, FAILED, NOT_TESTABLE, UNSUPPORTED, check, judge
+from refngd.conformance.implementations import Adapter, Results
 from refngd.conformance.suspects import explain
 
 # of an indefinite G, which some cases are about
@@ -113,7 +114,7 @@ def test_unsupported_is_no_failure_and_an_exception_is_one():
 
 
 def test_must_fail_passes_if_and_only_if_an_error_is_raised():
-    case = small(outputs={}, error="rho is negative")
+    case = small(outputs={}, attrs={"rho": -1.0}, error="rho is negative")
     assert returning(ValueError("rho"), case).status == ACCURATE
     assert returning(NotImplementedError(), case).status == UNSUPPORTED
     verdict = returning({}, case)
@@ -486,7 +487,7 @@ def test_a_factor_that_depends_on_the_layer_is_named():
     assert explain(case, outputs, np.float64)[1][0] == "a factor M"
 
 
-# ------------------------------------------------------------------------------------------------------ the pytest side
+# ------------------------------------------------------------------------------------------------------ `refngd check`
 
 
 REFNGD = "refngd.conformance.adapters.refngd_numpy"
@@ -505,13 +506,12 @@ not_callable = 1
 """
 
 
-def conformance(folder, *arguments, plugin="refngd.conformance.plugin"):
-    """A run of the suite in another folder: exit status, lines of output."""
-    command = [sys.executable, "-m", "pytest", "-p", plugin, "-p", "no:randomly", "-p", "no:cacheprovider"]
+def conformance(folder, *arguments, start=("-m", "refngd")):
+    """A run of `refngd check` in another folder: exit status, lines of output."""
+    command = [sys.executable, *start, "check", *map(str, arguments)]
     own = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     environment = {**own, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
     (folder / "planted.py").write_text(PLANTED)
-    command += ["--pyargs", "refngd.conformance", *map(str, arguments)]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     return done.returncode, (done.stdout + done.stderr).splitlines()
 
@@ -520,7 +520,9 @@ def conformance(folder, *arguments, plugin="refngd.conformance.plugin"):
 def planted(tmp_path_factory):
     """A run with a factor N in K-FAC: exit status, lines, report, JUnit."""
     folder = tmp_path_factory.mktemp("planted")
-    status, lines = conformance(folder, "--implementation", "planted", "--report", "r.json", "--junitxml", "j.xml")
+    status, lines = conformance(
+        folder, "--implementation", "planted", "--report", "r.json", "--", "--junitxml", "j.xml"
+    )
     return status, lines, json.loads((folder / "r.json").read_text()), ET.parse(folder / "j.xml")
 
 
@@ -561,7 +563,7 @@ def test_known_failures_are_strict(tmp_path):
         "# of mine\n\ndirection-007  a factor N\nforward-001  does not fail\njacobian-001 none\n"
     )
     cases = "direction-007 or forward-001 or forward-002 or jacobian-001"
-    options = "--implementation", "planted", "-k", cases, "--known-failures", "known", "--report", "r.json"
+    options = "--implementation", "planted", "--known-failures", "known", "--report", "r.json", "--", "-k", cases
     status, lines = conformance(tmp_path, *options)
     statuses = {row["id"]: row["status"] for row in json.loads((tmp_path / "r.json").read_text())["cases"]}
     assert status == 1
@@ -580,20 +582,20 @@ def test_operations_and_dtype_select(tmp_path):
     options = "--implementation", f"{REFNGD}:run", "--operations", "forward", "signals", "--dtype", "float32"
     status, lines = conformance(tmp_path, *options)
     assert status == 0
-    assert f"{len(OF['forward']) + len(OF['signals'])} passed" in lines[-1]
-    assert any(line.startswith("=") and "float32" in line for line in lines)
+    count = len(OF["forward"]) + len(OF["signals"])
+    assert f"{REFNGD}:run, float32, {count} of {count} cases:" in lines
 
 
 def write_results(folder, **contents):
     """Right results of the forward cases, but for `contents`."""
     folder.mkdir()
     for case in OF["forward"]:
-        (folder / f"{case.id}.json").write_text('{"error": "refused"}')
+        (folder / f"{case.id}.json").write_text(json.dumps({"error": case.error}))
         if not case.error:
             outputs = {name: vectors.encode(a) for name, a in case.outputs.items()}
             (folder / f"{case.id}.json").write_text(json.dumps({"outputs": outputs}))
     for name, content in contents.items():
-        (folder / f"{name.replace('_', '-')}.json").write_text(content)
+        (folder / f"{name.replace('_', '-')}.json").write_text(content, encoding="utf-8")
 
 
 def test_results_of_other_languages(tmp_path):
@@ -613,76 +615,175 @@ def test_results_of_other_languages(tmp_path):
     assert others == {ACCURATE}
 
 
+MALFORMED = {  # what is in forward-001.json: what its failure says
+    '{"outputs": ': "forward-001.json is not JSON: Expecting value",
+    "[" * 100_000: "forward-001.json is not JSON: maximum recursion depth exceeded",
+    '{"output": {}}': 'forward-001.json is not one of {"outputs"',
+    '{"outputs": {"f": {"shape": [2], "data": [nan, 1]}}}': "line 1 has a bare nan; write infinities as",
+    '{"outputs": {"f": {"shape": [2], "data": [1,\n-inf]}}}': "line 2 has a bare inf; write infinities as",
+    '{"outputs": {"f": {"shape": [2], "data": [NaN, 1]}}}': "a bare NaN; write infinities as",
+    '\ufeff{"outputs": {}}': "starts with a byte-order mark; write UTF-8 without one",
+    '{"outputs": {"f": 1}}': "f is malformed",
+    '{"outputs": {"f": {"shape": [2], "data": ["nan", "1"]}}}': "f has shape (2,)",
+    '{"error": "x"}': "refused: x",
+    '{"error": "x", "outputs": {}}': 'forward-001.json is not one of {"outputs"',
+}
+
+
+@pytest.mark.parametrize("content", MALFORMED)
+def test_a_malformed_result_fails_its_case_in_plain_words(tmp_path, content):
+    write_results(tmp_path / "results", forward_001=content)
+    check_one_bad(tmp_path / "results", MALFORMED[content])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda path: path.write_text('{"outputs": {}}', encoding="utf-16"), "forward-001.json is not UTF-8"),
+        (lambda path: (path.unlink(), os.mkfifo(path)), "forward-001.json is not JSON: it is no file"),
+        (lambda path: (path.unlink(), path.mkdir()), "forward-001.json is not JSON: it is no file"),
+    ],
+)
+def test_a_result_that_is_no_text_file_fails_its_case(tmp_path, spoil, message):
+    write_results(tmp_path / "results")
+    spoil(tmp_path / "results" / "forward-001.json")
+    check_one_bad(tmp_path / "results", message)
+
+
+def check_one_bad(folder, message):
+    found = {case.id: check(case, Results(folder, [case.id for case in CASES])) for case in OF["forward"]}
+    assert {name for name, verdict in found.items() if verdict.status == FAILED} == {"forward-001"}
+    assert message in found["forward-001"].message
+
+
+def test_must_fail_asks_for_a_refusal_of_that_input(tmp_path):
+    (case,) = (case for case in CASES if case.id == "coefficient-041")
+    folder = tmp_path / "results"
+    folder.mkdir()
+    answers = {
+        '{"error": "x_test has 3 columns"}': ACCURATE,
+        '{"error": "an array of another shape"}': FAILED,
+        '{"error": 1}': FAILED,
+        '{"outputs": {"anything": null}}': FAILED,
+        '{"outputs": {"Theta": {"shape": [1], "data": [1]}}}': FAILED,
+        '{"outputs": {}}': FAILED,
+    }
+    for content, status in answers.items():
+        (folder / "coefficient-041.json").write_text(content)
+        assert check(case, Results(folder, [case.id])).status == status, content
+
+
+def test_an_adapter_returns_or_raises_a_reason_and_a_crash_does_not_pass(monkeypatch, tmp_path):
+    (case,) = (case for case in CASES if case.id == "direction-118")
+    (tmp_path / "mine.py").write_text("answer = None\ndef run(op, inputs, attrs):\n    return answer(op)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    implementation = Adapter("mine")
+
+    def crash(op):
+        return op.no_such_attribute
+
+    def refuse(op):
+        raise ValueError("the damping rho of the loss is below 0")
+
+    answers = {
+        crash: FAILED,
+        refuse: ACCURATE,
+        lambda op: {"error": "rho < 0"}: ACCURATE,
+        lambda op: {"error": "no"}: FAILED,
+    }
+    for answer, status in answers.items():
+        monkeypatch.setattr(sys.modules["mine"], "answer", answer)
+        verdict = check(case, implementation)
+        assert verdict.status == status
+        assert (
+            status == ACCURATE
+            or "the reason does not name loss_rho; a user must be told: loss_rho is" in verdict.message
+        )
+
+
+def test_every_must_fail_case_says_which_input_is_refused():
+    assert [case.id for case in CASES if case.error and not compare.refused(case)] == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ([], "expected one of --implementation MODULE and --results DIR"),
         (["--implementation", "planted:missing"], "planted has no function missing"),
         (["--implementation", "planted:not_callable"], "planted has no function not_callable"),
         (["--implementation", "broken"], "cannot import broken: ZeroDivisionError"),
-        (["--implementation", "planted", "--results", "results"], "exclude each other"),
+        (["--implementation", "nowhere"], "cannot import nowhere: ModuleNotFoundError"),
+        (["--implementation", "planted", "--results", "results"], "expected one of --implementation"),
         (["--implementation", "planted", "--operations", "forwards"], "--operations forwards; expected some of"),
         (["--implementation", "planted", "--known-failures", "none"], "--known-failures: cannot read none"),
         (["--implementation", "planted", "--known-failures", "known"], "line 2 of known is 'forward-999 why'"),
         (["--results", "none"], "--results none is no folder"),
         (["--results", "empty"], "--results empty has no result"),
         (["--results", "unknown"], "has files of unknown cases, forward-999.json"),
-        (["--results", "malformed"], "forward-001.json is not JSON"),
-        (["--results", "nested"], "forward-001.json is not JSON: maximum recursion depth exceeded"),
-        (["--results", "pipe"], "forward-001.json is not JSON: it is no file"),
         (["--implementation", "planted", "--report", "none/r.json"], "--report none/r.json cannot be written: No such"),
         (["--implementation", "planted", "--report", "empty"], "--report empty cannot be written: it is a folder"),
-        (["--results", "other"], 'forward-001.json is not one of {"outputs"'),
+        (["--implementation", "planted", "--", "-k", "nothing"], "no case was run; the lines above, pytest's, say why"),
+        (["--implementation", "planted", "--", "--no-such-option"], "no case was run; the lines above, pytest's, say"),
     ],
 )
-def test_errors_of_usage_are_one_line(tmp_path, monkeypatch, arguments, message):
+def test_errors_of_usage_are_one_line_and_status_2(tmp_path, monkeypatch, capfd, arguments, message):
     (tmp_path / "planted.py").write_text(PLANTED)
     (tmp_path / "broken.py").write_text("1 / 0")
     (tmp_path / "known").write_text("forward-001 because\nforward-999 why\n")
     (tmp_path / "empty").mkdir()
-    write_results(tmp_path / "unknown", forward_999="{}")
-    write_results(tmp_path / "malformed", forward_001='{"outputs": ')
-    write_results(tmp_path / "nested", forward_001="[" * 100_000)
-    (tmp_path / "pipe").mkdir()
-    os.mkfifo(tmp_path / "pipe" / "forward-001.json")
-    write_results(tmp_path / "other", forward_001='{"output": {}}')
+    (tmp_path / "unknown").mkdir()
+    (tmp_path / "unknown" / "forward-999.json").write_text("{}")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    names = "implementation", "results", "operations", "known_failures", "report"
-    option = SimpleNamespace(**dict.fromkeys(names), dtype="float64")
-    for name, value in zip(arguments[::2], arguments[1::2], strict=True):
-        setattr(option, name[2:].replace("-", "_"), value.split() if name == "--operations" else value)
-    with pytest.raises(pytest.UsageError) as raised:
-        plugin.pytest_configure(SimpleNamespace(option=option, stash={}))
-    assert message in str(raised.value)
-    assert "\n" not in str(raised.value)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ([], "no implementation is given: use --implementation MODULE[:FUNCTION] or --results DIR"),
-        (["--implementation", "nowhere"], "cannot import nowhere: ModuleNotFoundError"),
-    ],
-)
-def test_errors_of_usage_end_with_status_4(tmp_path, arguments, message):
-    status, lines = conformance(tmp_path, *arguments)
-    (line,) = (line for line in lines if line.startswith("ERROR: "))
-    assert status == 4
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["check", *arguments])
+    assert ended.value.code == 2
+    (line,) = (line for line in capfd.readouterr().err.splitlines() if line.startswith("refngd check: error: "))
     assert message in line
+
+
+def test_files_of_unknown_cases_are_said_to_be_ignored(tmp_path):
+    write_results(tmp_path / "results", notes="1")
+    status, lines = conformance(tmp_path, "--results", "results", "--operations", "forward")
+    assert status == 0
+    assert lines[-1] == "not looked at: files of unknown cases, notes.json"
+
+
+def test_the_project_around_it_has_no_say(tmp_path):
+    """Neither its pytest configuration nor its conftest.py, nor are files left there."""
+    (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = --no-such-option\nfilterwarnings = error\n")
+    (tmp_path / "conftest.py").write_text("1 / 0")
+    (tmp_path / "planted.py").write_text(PLANTED)
+    before = {path.name for path in tmp_path.iterdir()}
+    status, lines = conformance(tmp_path, "--implementation", "planted", "--operations", "jacobian")
+    assert status == 0
+    assert lines[-1].split()[0] == "all"
+    assert {path.name for path in tmp_path.iterdir()} - {"__pycache__"} == before
+
+
+def test_cases_can_be_spread_over_processes(tmp_path):
+    pytest.importorskip("xdist")
+    options = "--operations", "forward", "jacobian", "--report", "r.json", "--", "-n", "2"
+    status, lines = conformance(tmp_path, "--implementation", "planted", *options)
+    counts = json.loads((tmp_path / "r.json").read_text())["operations"]["all"]
+    assert status == 0
+    assert (counts["accurate"], counts["unsupported"]) == (len(OF["forward"]), len(OF["jacobian"]))
+    assert lines[-1].split()[0] == "all"
 
 
 def test_a_report_that_cannot_be_written_costs_neither_the_summary_nor_the_report_before(tmp_path):
     """The limit stands for a disk that is full."""
     (tmp_path / "r.json").write_text("before")
-    (tmp_path / "conftest.py").write_text(
-        "import resource\n\n\ndef pytest_collection_finish():\n"
-        "    resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.RLIM_INFINITY))\n"
+    limited = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.RLIM_INFINITY)); "
+        "from refngd.cli import main; main(sys.argv[1:])"
     )
     options = "--operations", "forward", "--report", "r.json"
-    status, lines = conformance(tmp_path, "--implementation", REFNGD, *options)
-    assert status == 4
+    start = "-B", "-c", limited
+    status, lines = conformance(tmp_path, "--implementation", REFNGD, *options, start=start)
+    assert status == 2
     assert any(line.startswith("forward ") for line in lines)
-    assert [line for line in lines if "cannot write --report r.json: File too large" in line]
+    assert [line for line in lines if "--report r.json cannot be written: File too large" in line]
     assert not [line for line in lines if "Traceback" in line]
     assert (tmp_path / "r.json").read_text() == "before"
     assert not list(tmp_path.glob(".refngd-*"))
@@ -690,30 +791,15 @@ def test_a_report_that_cannot_be_written_costs_neither_the_summary_nor_the_repor
 
 def test_a_corrupt_file_fails_as_one_test_and_the_others_run(tmp_path, copy):
     spoil_digit(copy / "forward.json")
-    (tmp_path / "conftest.py").write_text(
-        "from functools import partial\n"
-        "from refngd.conformance import plugin, vectors\n"
-        f"plugin.read = partial(vectors.read, {str(copy)!r})\n"
+    spoilt = (
+        "import sys; from functools import partial; from refngd.conformance import plugin, vectors; "
+        f"plugin.read = partial(vectors.read, {str(copy)!r}); from refngd.cli import main; main(sys.argv[1:])"
     )
-    status, lines = conformance(tmp_path, "--implementation", REFNGD, "--operations", "forward", "signals")
+    options = "--operations", "forward", "signals"
+    status, lines = conformance(tmp_path, "--implementation", REFNGD, *options, start=("-c", spoilt))
     assert status == 1
     assert any(line.startswith("forward.json is corrupt or was edited") for line in lines)
-    assert f"1 failed, {len(OF['signals'])} passed" in lines[-1]
-
-
-def test_the_entry_point_loads_the_suite_only_where_it_is_asked_for(tmp_path):
-    shutil.copy(ROOT / "refngd" / "conformance" / "pytest11" / "__init__.py", tmp_path / "refngd_pytest.py")
-    options = "--implementation", REFNGD, "--operations", "forward"
-    assert conformance(tmp_path, *options, plugin="refngd_pytest")[0] == 0
-    (tmp_path / "test_other.py").write_text(
-        "import sys\n\ndef test(pytestconfig):\n"
-        "    assert not {'refngd', 'numpy'} & sys.modules.keys()\n"
-        "    assert not hasattr(pytestconfig.option, 'dtype')\n"
-    )
-    (tmp_path / "conftest.py").write_text("def pytest_addoption(parser):\n    parser.addoption('--results')\n")
-    command = [sys.executable, "-m", "pytest", "-p", "refngd_pytest", "-p", "no:randomly", "test_other.py"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert any(f"1 failed, {len(OF['signals'])} passed" in line for line in lines)
 
 
 def test_statuses_without_a_verdict_of_their_own_make_no_common_suspect():

@@ -1,6 +1,6 @@
 """curvlinops on the vectors: `run` as the library comes, `converted` with its factors and orders taken into account.
 
-python -m pytest --pyargs refngd.conformance --implementation bench.peers.curvlinops_adapter[:converted]
+refngd check --implementation bench.peers.curvlinops_adapter[:converted]
 
 Its matrices are those of `nn.MSELoss()`, the mean over samples and outputs of (f - y)^2: 2/C times ours.
 """

@@ -1,6 +1,6 @@
 """NNGeometry on the vectors: `run` as the library comes, `converted` with its factors and orders taken into account.
 
-python -m pytest --pyargs refngd.conformance --implementation bench.peers.nngeometry_adapter[:converted]
+refngd check --implementation bench.peers.nngeometry_adapter[:converted]
 """
 
 from functools import partial

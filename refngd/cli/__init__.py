@@ -3,7 +3,7 @@
 import argparse
 
 from .. import __version__
-from . import linear, run
+from . import check, linear, run
 from .output import one_line
 
 COMMANDS = {
@@ -15,6 +15,7 @@ COMMANDS = {
         linear,
         "train a deep linear network on a teacher's data by SGD, NGD, sqrt-NGD and their block-diagonal forms",
     ),
+    "check": (check, "judge another implementation by certified cases, and name the bug that a failure looks like"),
 }
 ARGUMENTS = {"singular_values": "--teacher"}  # that have another name here than in Python
 

@@ -7,7 +7,9 @@
     failed             : all else, malformed outputs and exceptions among it
     unsupported        : NotImplementedError
 
-A must-fail case passes, as accurate, if and only if an exception other than NotImplementedError is raised.
+A must-fail case passes, as accurate, if and only if its input is refused: with an exception other than
+NotImplementedError, or {"error": reason} for outputs, whose words name an input or attribute that the case's `error`
+names. So a crash about something else does not pass.
 """
 
 import math
@@ -35,8 +37,12 @@ INTERMEDIATES = {
 Outputs = dict[str, np.ndarray]
 
 
-class Reported(Exception):
-    """The error that an implementation wrote in place of outputs."""
+class Refused(Exception):
+    """The reason that an implementation gave in place of outputs."""
+
+
+class Malformed(Exception):
+    """What was given in place of outputs cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -80,11 +86,33 @@ def check(case: Case, implementation: Callable[[Case, type], Outputs], dtype: ty
             outputs = implementation(case, dtype)
     except NotImplementedError as error:
         return Verdict(UNSUPPORTED, f"unsupported: {error}".removesuffix(": "))
+    except Malformed as error:
+        return Verdict(FAILED, str(error))
     except Exception as error:
-        return Verdict(ACCURATE, str(error)) if case.error else Verdict(FAILED, _raised(error))
+        return _refusal(case, error) if case.error else Verdict(FAILED, _raised(error))
     if case.error:
         return Verdict(FAILED, f"outputs were returned where a user must be told: {case.error}")
     return judge(case, outputs, dtype)
+
+
+def _refusal(case: Case, error: Exception) -> Verdict:
+    """The verdict on a must-fail case that was refused, or crashed."""
+    names = sorted(refused(case))
+    if any(_parts(word) & _parts(name) for name in names for word in re.findall(r"\b[A-Za-z]\w*", str(error))):
+        return Verdict(ACCURATE, str(error))
+    told = f"a user must be told: {case.error}"
+    return Verdict(FAILED, f"the reason does not name {' or '.join(names)}; {told}\n{_raised(error)}")
+
+
+def refused(case: Case) -> set[str]:
+    """The inputs and attributes that the `error` of a must-fail case names."""
+    words = re.findall(r"\b[A-Za-z]\w*", case.error)
+    return {name for name in [*case.inputs, *case.attrs] if name in words}
+
+
+def _parts(name: str) -> set[str]:
+    """{"loss", "rho"} of loss_rho, {"w"} of W_1."""
+    return set(re.sub(r"\d", "", name).lower().split("_")) - {""}
 
 
 def _within_range(case: Case, dtype: type) -> bool:
@@ -176,5 +204,7 @@ def _norm(a: np.ndarray) -> float:
 
 def _raised(error: Exception) -> str:
     """The exception, and where, less the frames of this package that called."""
+    if isinstance(error, Refused):
+        return f"refused: {error}"
     frames = [f for f in traceback.extract_tb(error.__traceback__)[1:] if Path(f.filename).name != "implementations.py"]
     return f"raised {type(error).__name__}: {error}\n{''.join(traceback.format_list(frames))}".rstrip()

@@ -1,78 +1,109 @@
 """What is under test: a function imported by name, or a folder of results that any program wrote.
 
-Both are called with a case and a dtype, and return its outputs or raise as `compare.check` wants it. All errors made in
-naming them are ValueErrors, before anything runs.
+Both are called with a case and a dtype, and return its outputs, or raise as `compare.check` wants it. All errors made
+in naming them are ValueErrors, before anything runs; what is wrong with one result is an error of its case alone.
 """
 
 import importlib
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 
-from .compare import Outputs, Reported
+from .compare import Malformed, Outputs, Refused
 from .vectors import Case, decode
 
 
 class Adapter:
     """The function `name` = "module[:function]", `run` by default, of a module that the current directory may hold."""
 
+    ignored = ""
+
     def __init__(self, name: str) -> None:
         self.name, self.run = name, _imported(name)
 
     def __call__(self, case: Case, dtype: type) -> Outputs:
-        return self.run(*case.arguments(dtype))
+        outputs = self.run(*case.arguments(dtype))
+        if isinstance(outputs, dict) and isinstance(outputs.get("error"), str):
+            raise Refused(outputs["error"])
+        return outputs
 
 
 class Results:
-    """The files <case id>.json of a folder. ids: those of all cases there are, None for any."""
+    """The files <case id>.json of a folder.
 
-    def __init__(self, folder: str | Path, ids: list[str] | None) -> None:
-        self.name, folder = str(folder), Path(folder)
-        if not folder.is_dir():
+    ids: those of all cases there are, None for any.
+    ignored: what else the folder holds, in words.
+    """
+
+    def __init__(self, folder: str | Path, ids: Iterable[str] | None) -> None:
+        self.name, self.folder = str(folder), Path(folder)
+        if not self.folder.is_dir():
             raise ValueError(f"--results {folder} is no folder")
-        files = sorted(folder.glob("*.json"))
+        files = sorted(self.folder.glob("*.json"))
         unknown = [path.name for path in files if ids is not None and path.stem not in ids]
-        if unknown or not files:
-            raise ValueError(f"--results {folder} has {_listed(unknown)}; expected files <case id>.json")
-        self.content = {path.stem: _parsed(path) for path in files}
+        if len(unknown) == len(files):
+            raise ValueError(f"--results {folder} has {_listed(unknown) or 'no result'}; expected files <case id>.json")
+        self.ignored = _listed(unknown)
 
     def __call__(self, case: Case, dtype: type) -> Outputs:
-        if case.id not in self.content:
-            raise NotImplementedError(f"there is no {case.id}.json")
-        content = self.content[case.id]
+        path = self.folder / f"{case.id}.json"
+        if not path.exists():
+            raise NotImplementedError(f"there is no {path.name}")
+        content = _parsed(path)
         if "unsupported" in content:
             raise NotImplementedError(content["unsupported"])
         if "error" in content:
-            raise Reported(content["error"])
+            raise Refused(str(content["error"]))
         return {name: _array(name, value, dtype) for name, value in content["outputs"].items()}
 
 
 def _listed(unknown: list[str]) -> str:
-    return f"files of unknown cases, {', '.join(unknown[:5])}{' ..' * (len(unknown) > 5)}" if unknown else "no result"
+    return f"files of unknown cases, {', '.join(unknown[:5])}{' ..' * (len(unknown) > 5)}" if unknown else ""
 
 
 def _parsed(path: Path) -> dict:
+    """The content of a result. Raises Malformed, with what a writer of JSON by hand does wrong in plain words."""
     try:
         if not path.is_file():
             raise OSError("it is no file")
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
+    except UnicodeDecodeError as error:
+        raise Malformed(f"{path.name} is not UTF-8: {error}") from error
+    except json.JSONDecodeError as error:
+        raise Malformed(f"{path.name} is not JSON: {_in_words(error)}") from error
     except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not JSON: {error}") from error
+        raise Malformed(f"{path.name} is not JSON: {error}") from error
     keys = content.keys() if isinstance(content, dict) else set()
     if len(keys & {"outputs", "error", "unsupported"}) != 1 or not isinstance(content.get("outputs", {}), dict):
-        raise ValueError(f'{path} is not one of {{"outputs": {{..}}}}, {{"error": ..}}, {{"unsupported": ..}}')
+        raise Malformed(f'{path.name} is not one of {{"outputs": {{..}}}}, {{"error": ..}}, {{"unsupported": ..}}')
     return content
+
+
+def _no_number(token: str) -> float:
+    raise ValueError(f'a bare {token}; write infinities as "inf" and "-inf", in quotes, and no nan')
+
+
+def _in_words(error: json.JSONDecodeError) -> str:
+    """What is at the place where the parser stopped: the bare nan and inf of printf and of C++ streams, a mark."""
+    if error.doc.startswith("\ufeff"):
+        return "it starts with a byte-order mark; write UTF-8 without one"
+    rest = error.doc[error.pos :].lstrip("-+")
+    token = next((token for token in ("nan", "inf") if rest.lower().startswith(token)), None)
+    if token:
+        return f'line {error.lineno} has a bare {token}; write infinities as "inf" and "-inf", in quotes, and no nan'
+    return str(error)
 
 
 def _array(name: str, value: dict, dtype: type) -> np.ndarray:
     try:
-        return decode(value).astype(dtype)
+        with np.errstate(over="ignore"):  # what overflows in float32 is found to be infinite
+            return decode(value).astype(dtype)
     except ValueError as error:
-        raise Reported(f"{name} is malformed: {error}") from error
+        raise Malformed(f"{name} is malformed: {error}") from error
 
 
 def _imported(name: str) -> Callable:

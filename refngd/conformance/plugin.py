@@ -1,14 +1,14 @@
-"""The pytest side: options, a verdict as the outcome of a test, the closing summary and the report.
+"""The pytest side of `refngd check`: a test a case, a verdict as its outcome, and the rows of the closing table.
 
-A verdict travels in the report's `user_properties`: so it reaches JUnit files, and the main process from others.
+`run` starts pytest with this module as a plugin. A verdict travels in the report's `user_properties`: so it reaches
+JUnit files, and the main process from those of pytest-xdist, which make their own suite of the same settings.
 """
 
 import json
 import math
 import os
-import tempfile
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -30,31 +30,49 @@ OUTCOMES = {  # of a test; the others pass
     NOT_TESTABLE: pytest.skip,
 }
 PROPERTY = "refngd"
+TESTS = Path(__file__).with_name("test_vectors.py")
 
 
-def pytest_addoption(parser):
-    group = parser.getgroup("refngd", "conformance with refngd's vectors")
-    group.addoption("--implementation", metavar="MODULE[:FUNCTION]", help="the function under test (default: run)")
-    group.addoption("--results", metavar="DIR", help="the folder with the results under test, <case id>.json")
-    group.addoption("--dtype", choices=("float32", "float64"), default="float64", help="of inputs and outputs")
-    group.addoption("--operations", nargs="+", metavar="OP", help="only these operations")
-    group.addoption("--known-failures", metavar="FILE", help="lines `case-id  reason`; these cases must fail")
-    group.addoption("--report", metavar="FILE", help="write all verdicts as JSON")
+@dataclass(frozen=True)
+class Settings:
+    """The options of `refngd check`, as it documents them: exactly one of the first two is given."""
+
+    implementation: str | None = None
+    results: str | None = None
+    dtype: str = "float64"
+    operations: tuple[str, ...] = ()
+    known_failures: str | None = None
 
 
 @dataclass(eq=False)  # pytest hashes its plugins
 class Suite:
     """The cases, and what they are run against. rows: what the report says of every case that has run.
 
-    It is a pytest plugin of its own: the hooks that need no more than the rows are its methods.
+    It is a pytest plugin: the hooks that need it are its methods.
     """
 
     implementation: Adapter | Results
     dtype: type
     selected: list[Case | Broken]
     known: dict[str, str]
-    report: str | None
     rows: list[dict] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Suite":
+        """Raises ValueError, naming the option, for settings that do not fit."""
+        cases, broken = read()
+        operations = {case.operation for case in [*cases, *broken]}
+        ids = None if broken else [case.id for case in cases]  # those of a broken file are not known
+        wanted = set(settings.operations or operations)
+        if not wanted <= operations:
+            raise ValueError(
+                f"--operations {' '.join(sorted(wanted - operations))}; expected some of {' '.join(sorted(operations))}"
+            )
+        adapter = settings.implementation
+        implementation = Adapter(adapter) if adapter else Results(settings.results, ids)
+        selected = [case for case in [*cases, *broken] if case.operation in wanted]
+        known = _known_failures(settings.known_failures, ids) if settings.known_failures else {}
+        return cls(implementation, np.dtype(settings.dtype).type, selected, known)
 
     def run(self, case: Case | Broken, node: pytest.Item) -> None:
         """The outcome of one test."""
@@ -79,43 +97,23 @@ class Suite:
             return Verdict(FAILED, case.message)
         return compare.check(case, self.implementation, self.dtype)
 
+    def pytest_configure(self, config):
+        config.stash[SUITE] = self
+
     def pytest_runtest_logreport(self, report):
         if report.when == "call":
             self.rows += [json.loads(value) for name, value in report.user_properties if name == PROPERTY]
 
-    def pytest_report_header(self):
-        return f"refngd conformance: {self.implementation.name}, {np.dtype(self.dtype)}, {len(self.selected)} cases"
 
-    def pytest_terminal_summary(self, terminalreporter):
-        terminalreporter.section(f"conformance of {self.implementation.name}, {np.dtype(self.dtype)}")
-        for line in [*table(self.rows), *common_suspects(self.rows)]:
-            terminalreporter.write_line(line)
-
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_sessionfinish(self, session):
-        yield  # the closing summary is printed here: if the report cannot be written, that is not lost
-        if self.report and not hasattr(session.config, "workerinput"):  # the main process has the rows of all
-            content = dict(
-                implementation=self.implementation.name,
-                dtype=str(np.dtype(self.dtype)),
-                operations=totals(self.rows),
-                cases=sorted(self.rows, key=lambda row: row["id"]),
-            )
-            try:
-                _write_whole(Path(self.report), json.dumps(content, indent=1) + "\n")
-            except OSError as error:
-                pytest.exit(f"cannot write --report {self.report}: {error.strerror}", pytest.ExitCode.USAGE_ERROR)
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Write a file whole or not at all; a pipe or a device as it is. Raises OSError."""
-    if path.exists() and not path.is_file():
-        path.write_text(text, encoding="utf-8")
-        return
-    with tempfile.TemporaryDirectory(prefix=".refngd-", dir=path.parent) as folder:
-        draft = Path(folder, "draft")
-        draft.write_text(text, encoding="utf-8")
-        os.replace(draft, path)
+def report(suite: Suite) -> str:
+    """All verdicts as JSON."""
+    content = dict(
+        implementation=suite.implementation.name,
+        dtype=str(np.dtype(suite.dtype)),
+        operations=totals(suite.rows),
+        cases=sorted(suite.rows, key=lambda row: row["id"]),
+    )
+    return json.dumps(content, indent=1) + "\n"
 
 
 def totals(rows: list[dict]) -> dict[str, dict]:
@@ -142,6 +140,12 @@ def table(rows: list[dict]) -> list[str]:
     ]
 
 
+def notes(suite: Suite) -> list[str]:
+    """What comes after the table, a line each: the common suspects, and what nobody looked at."""
+    ignored = suite.implementation.ignored
+    return common_suspects(suite.rows) + ([f"not looked at: {ignored}"] if ignored else [])
+
+
 def common_suspects(rows: list[dict]) -> list[str]:
     """For every operation the suspects that explain most of its failures: of several for one case, the common one."""
     lines = []
@@ -157,50 +161,6 @@ def common_suspects(rows: list[dict]) -> list[str]:
 
 def _about(case: Case) -> str:
     return f"the case: {case.title} ({case.equation}); it catches: {case.catches}"
-
-
-SUITE = pytest.StashKey[Suite]()
-
-
-def pytest_configure(config):
-    option = config.option
-    if not (option.implementation or option.results):
-        return  # `pytest_collection_modifyitems` complains, if it matters
-    try:
-        if option.implementation and option.results:
-            raise ValueError("--implementation and --results exclude each other")
-        config.stash[SUITE] = _suite(option)
-    except ValueError as error:
-        raise pytest.UsageError(str(error)) from error
-    config.pluginmanager.register(config.stash[SUITE], "refngd-conformance")
-
-
-def _suite(option) -> Suite:
-    cases, broken = read()
-    operations = {case.operation for case in [*cases, *broken]}
-    ids = None if broken else [case.id for case in cases]  # those of a broken file are not known
-    wanted = set(option.operations or operations)
-    if not wanted <= operations:
-        raise ValueError(
-            f"--operations {' '.join(sorted(wanted - operations))}; expected some of {' '.join(sorted(operations))}"
-        )
-    implementation = Adapter(option.implementation) if option.implementation else Results(option.results, ids)
-    selected = [case for case in [*cases, *broken] if case.operation in wanted]
-    known = _known_failures(option.known_failures, ids) if option.known_failures else {}
-    if option.report:
-        _require_writable(Path(option.report))
-    return Suite(implementation, np.dtype(option.dtype).type, selected, known, option.report)
-
-
-def _require_writable(report: Path) -> None:
-    """Raises ValueError, before anything has run that could be lost."""
-    try:
-        if report.is_dir():
-            raise IsADirectoryError(0, "it is a folder")
-        if report.is_file() or not report.exists():
-            tempfile.TemporaryFile(dir=report.parent).close()
-    except OSError as error:
-        raise ValueError(f"--report {report} cannot be written: {error.strerror}") from error
 
 
 def _known_failures(path: str, ids: list[str] | None) -> dict[str, str]:
@@ -222,7 +182,24 @@ def _known_failures(path: str, ids: list[str] | None) -> dict[str, str]:
     return known
 
 
-def pytest_collection_modifyitems(config, items):
-    tests = Path(__file__).with_name("test_vectors.py")
-    if SUITE not in config.stash and any(item.path == tests for item in items):
-        raise pytest.UsageError("no implementation is given: use --implementation MODULE[:FUNCTION] or --results DIR")
+SUITE = pytest.StashKey[Suite]()
+
+
+def run(suite: Suite, settings: Settings, arguments: list[str]) -> int:
+    """pytest's exit status. arguments: more of pytest's own, such as -k, -x, -n, --junitxml.
+
+    Neither the configuration of the project around it nor a cache is read or written.
+    """
+    own = ["-q", "-rN", "--assert=plain", "-c", os.devnull, f"--rootdir={TESTS.parent}", "-p", "no:cacheprovider"]
+    own += ["-p", __name__, "--refngd-settings", json.dumps(asdict(settings)), *arguments, str(TESTS)]
+    return int(pytest.main(own, plugins=[suite]))
+
+
+def pytest_addoption(parser):
+    parser.addoption("--refngd-settings", help="those of `refngd check`, which alone sets them")
+
+
+def pytest_configure(config):
+    if hasattr(config, "workerinput"):  # a process of pytest-xdist
+        settings = Settings(**json.loads(config.option.refngd_settings))
+        config.pluginmanager.register(Suite.of(settings), "refngd-suite")

@@ -1,11 +1,10 @@
-"""One test a case. `plugin` fills it, if an implementation is given."""
+"""One test a case. `plugin` fills it."""
 
 from refngd.conformance.plugin import SUITE
 
 
 def pytest_generate_tests(metafunc):
-    suite = metafunc.config.stash.get(SUITE, None)
-    selected = suite.selected if suite else []
+    selected = metafunc.config.stash[SUITE].selected
     metafunc.parametrize("case", selected, ids=[case.id for case in selected])
 
 

@@ -69,10 +69,11 @@ def phi(attrs, u):
 def outputs(W, shifts, x, attrs):
     """f (C,) of one sample x (M_0,), with shifts (M_l,) added to the u_l, and h_0 .. h_{L-1}: K&O (1)."""
     standard, sigma_b, h, v = attrs.get("parameterization") == "standard", attrs["sigma_b"], [], x
-    for w, shift in zip(W, shifts, strict=True):
+    for l, (w, shift) in enumerate(zip(W, shifts, strict=True), 1):
         v = v if standard else v * (attrs["sigma_w"] / math.sqrt(len(v)))
         bias = jnp.full(1 if sigma_b > 0 else 0, 1.0 if standard else sigma_b, v.dtype)
         h.append(jnp.concatenate([v, bias]))
+        require(w.shape[1] == len(h[-1]), f"W_{l} has {w.shape[1]} columns; x and the widths ask for {len(h[-1])}")
         u = w @ h[-1] + shift
         v = phi(attrs, u)
     return u, h

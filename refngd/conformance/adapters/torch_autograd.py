@@ -104,8 +104,9 @@ class Net:
 def outputs(net: Net, W: list[Tensor], shifts: list[Tensor], x: Tensor) -> tuple[Tensor, list[Tensor]]:
     """f (C,) of one sample x (M_0,), with shifts (M_l,) added to the u_l, and h_0 .. h_{L-1}: K&O (1)."""
     h, phi = [], x
-    for w, shift in zip(W, shifts, strict=True):
+    for l, (w, shift) in enumerate(zip(W, shifts, strict=True), 1):
         h.append(net.scaled(phi))
+        require(w.shape[1] == len(h[-1]), f"W_{l} has {w.shape[1]} columns; x and the widths ask for {len(h[-1])}")
         u = w @ h[-1] + shift
         phi = net.phi(u)
     return u, h
@@ -486,7 +487,8 @@ def inverse_power(inputs, attrs):
 def product(w: list[Tensor]) -> Tensor:
     """w_bar = w_d .. w_1."""
     w_bar = w[0]
-    for w_i in w[1:]:
+    for i, w_i in enumerate(w[1:], 2):
+        require(w_i.shape[1] == len(w_bar), f"w_{i} takes {w_i.shape[1]} inputs; w_{i - 1} gives {len(w_bar)}")
         w_bar = w_i @ w_bar
     return w_bar
 

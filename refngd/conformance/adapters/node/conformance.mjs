@@ -221,9 +221,9 @@ const operations = {
 const number = (value) => (value === "inf" ? Infinity : value);
 
 // Nested arrays of {"shape", "data"}, and back.
-function decoded({ shape, data }) {
+function decoded({ shape, data }, name) {
   const values = data.map(number);
-  requireThat(values.every(Number.isFinite), "an input has non-finite entries");
+  requireThat(values.every(Number.isFinite), `${name} has non-finite entries`);
   const nested = (dims, start) => {
     if (dims.length === 0) return values[start];
     const size = dims.slice(1).reduce((a, b) => a * b, 1);
@@ -238,7 +238,7 @@ function encoded(array) {
   return { shape, data: [array].flat(Infinity) };
 }
 
-const mapped = (object, f) => Object.fromEntries(Object.entries(object).map(([name, value]) => [name, f(value)]));
+const mapped = (object, f) => Object.fromEntries(Object.entries(object).map(([name, value]) => [name, f(value, name)]));
 
 function result({ inputs, attrs }, operation) {
   try {

@@ -362,7 +362,7 @@ def kernels():
         "a correlation 0/0",
         {**inputs, "x_test": [[0.0] * 3]},
         kernel_attrs("relu", 0.0, 0.0, 2),
-        "a sample is zero: its correlation is not defined",
+        "x_test has a sample of zeros: its correlation is not defined",
     )
     book.add(
         "must-fail",
@@ -597,7 +597,7 @@ def inverse_power():
         "nan in silence",
         {"K": wild},
         {"rho": 0.0, "q": 2},
-        "a negative eigenvalue has no real power -1/2",
+        "K has a negative eigenvalue: it has no real power -1/2",
     )
     book.add(
         "must-fail",
@@ -663,7 +663,7 @@ def forster():
         "an A that diverges",
         {"x": [[1.0, 0.5], [2.0, 1.0], [-0.5, -0.25], [0.25, 1.0]]},
         {},
-        "three of four samples lie in a subspace of one dimension, which may hold two",
+        "x has three of four samples in a subspace of one dimension, which may hold two",
     )
     book.add(
         "must-fail",
@@ -673,7 +673,7 @@ def forster():
         "a transform that is not needed",
         {"x": draw(97, (2, 3))},
         {},
-        "N >= M_0 is needed",
+        "x has N < M_0 samples",
     )
     return book
 

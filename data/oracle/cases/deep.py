@@ -315,7 +315,7 @@ def mode_velocity():
             "invariants with a zero under the logarithm",
             {"s": [[0.0], [1.0]], "s_star": [1.0]},
             {"q": 1, "block": True},
-            "ln|s_i| of a zero",
+            "s has a zero: ln|s_i| is not defined",
         ),
     ):
         book.add("must-fail", title, "Huh (12)", [], "a number where there is none", inputs, attrs, error)
