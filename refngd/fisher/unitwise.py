@@ -94,7 +94,7 @@ class _Layer:
         E, live = E / size, r2 >= float(np.finfo(r2.dtype).tiny)
         order = xp.argsort(live.sum(1))  # so that units of a batch have about as many live samples
         most = live.sum(1)[order].tolist()
-        for batch in batches(len(order), N * max(N, k), limit=2**20):
+        for batch in batches(E, len(order), N * max(N, k), limit=2**20):
             units = order[batch]
             delta, alive, r2_u = self.delta[:, :, units], live[units], xp.where(live[units], r2[units], 1)
             g = (delta.transpose(0, 2, 1) @ E).transpose(1, 0, 2) * (alive / r2_u)[:, :, None]  # (u, N, k)
