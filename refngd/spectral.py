@@ -248,6 +248,13 @@ def eigen_root(K: Array, rcond: float | None = None) -> tuple[Array, Array]:
     return U, live * array_module(w).where(live, w, 1) ** 0.5
 
 
+def solve(K: Array, B: Array) -> Array:
+    """K^{-1} B (.., n, k) for non-singular K (.., n, n)."""
+    xp = array_module(K)
+    with raising(xp):
+        return xp.linalg.solve(K, B)
+
+
 def damped(K: Array, rho: float) -> Array:
     """K + rho I (n, n)."""
     K, i = K.copy(), array_module(K).arange(len(K))

@@ -9,7 +9,8 @@
     Theta_bar   = sum_l (delta'_l K_delta) * (h'_{l-1} K_h) / N                                 (21), (S.96)
 
 The roots of the two factors are delta_l and h_{l-1} themselves, so that nothing of the size of G_l comes up, and errors
-are those of the condition numbers of the roots. From kernels alone, delta' K_delta = B(x', x) (B / N + rho I)^{-1/q}, and A is alike.
+are those of the condition numbers of the roots. From kernels alone, delta' K_delta = B(x', x) (B / N + rho I)^{-1/q},
+and A is alike.
 
 bias="augmented" treats the bias as one more input; bias="separate" gives it the block b^2 delta_l^T delta_l / N^2 +
 rho I of (S.123), b the bias column of h, and K-FAC the weights alone. The damping is on each factor, not on their
