@@ -345,11 +345,14 @@ def test_npz_files_that_are_not(content, tmp_path):
         datasets.load_npz(path)
 
 
-def test_a_corrupt_shipped_file_is_noticed(monkeypatch, tmp_path):
-    (tmp_path / "digits.csv.gz").write_bytes(b"damaged")
+@pytest.mark.parametrize(
+    ("name", "load"), [("digits.csv.gz", datasets.digits), ("mnist-sample.npz", datasets.mnist_sample)]
+)
+def test_a_corrupt_shipped_file_is_noticed(monkeypatch, tmp_path, name, load):
+    (tmp_path / name).write_bytes(b"damaged")
     monkeypatch.setattr(datasets, "shipped", lambda name: tmp_path / name)
-    with pytest.raises(ValueError, match=r"data file digits\.csv\.gz is corrupt"):
-        datasets.digits()
+    with pytest.raises(ValueError, match=f"data file {name} is corrupt"):
+        load()
 
 
 def test_targets_need_labels_from_zero():
