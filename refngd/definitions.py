@@ -270,7 +270,9 @@ def kfac(s: Signals, fisher: Fisher, l: int, rho: float, q: float) -> Array:
     if fisher.damping == "product":
         K = kfac_of_product(h, delta, fixed, rho, q)
     else:
-        left = (1 / N + rho) ** (-1 / q) * delta.T if fixed else power_of_root(delta, N, rho, q)  # (M, NC)
+        left = power_of_root(delta, N, rho, q)  # (M, NC)
+        if fixed:
+            left = (1 / N + rho) ** (-1 / q) * delta.T
         right = power_of_root(h, N, rho, q)  # (k, N)
         K = np.einsum("inc,jn->ijnc", left.reshape(-1, N, C), right)
     if not separate:
