@@ -380,7 +380,12 @@ def modules():
     for name in LINALG:
         setattr(cupy.linalg, name, _factors(name))
     cupy.linalg.LinAlgError = np.linalg.LinAlgError
-    cupy.cuda = SimpleNamespace(runtime=SimpleNamespace(memGetInfo=lambda: (settings.memory, settings.memory)))
+    runtime = SimpleNamespace(
+        memGetInfo=lambda: (settings.memory, settings.memory), getDeviceProperties=lambda i: {"name": b"none"}
+    )
+    cupy.cuda = SimpleNamespace(runtime=runtime, Device=lambda: SimpleNamespace(id=0, synchronize=lambda: None))
+    pool = SimpleNamespace(free_all_blocks=lambda: None, total_bytes=lambda: 0)
+    cupy.get_default_memory_pool = lambda: pool
     cupyx.errstate = errstate
     special = ModuleType("cupyx.scipy.special")
     special.erf = _on_device(scipy.special.erf, "erf")
