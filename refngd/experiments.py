@@ -57,7 +57,7 @@ def teacher_student_problem(
     x, y, teacher = teacher_student(data_rng, width, N, singular_values, noise, whiten)
     net = Network((width,) * (checked_whole("depth", depth, 1) + 1), linear, sigma_w, parameterization="standard")
     data = Statistics.of(x, y)
-    if whiten:  # S = I but for rounding
+    if whiten and data.is_regular:  # S = I but for rounding
         data = Statistics(data.w_star, const=data.const)
     return net.init(weight_rng), data, teacher
 

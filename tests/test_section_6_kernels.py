@@ -198,6 +198,8 @@ FISHERS_AT_INFINITE_WIDTH = [
     rn.KFAC(),
     rn.KFAC(last="gram"),
     rn.KFAC(bias="separate"),
+    rn.KFAC(damping="product"),
+    rn.KFAC("separate", "gram", "product"),
 ]
 
 

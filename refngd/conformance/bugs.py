@@ -328,13 +328,13 @@ kfac_rho_on_A: rho is added to A* alone
     - B + rho * I_B, A + rho * I_A)
     + B, A + rho * I_A)
 kfac_rho_on_B: rho is added to B* alone
-    - right = power_of_root(h[:, :-1] if separate else h, N, rho, q)
-    + right = power_of_root(h[:, :-1] if separate else h, N, 0.0, q)
+    - right = power_of_root(h, N, rho, q)
+    + right = power_of_root(h, N, 0.0, q)
     - B + rho * I_B, A + rho * I_A)
     + B + rho * I_B, A)
 kfac_A_without_N: 1/N is missing in A*
-    - right = power_of_root(h[:, :-1] if separate else h, N, rho, q)
-    + right = power_of_root(h[:, :-1] if separate else h, 1, rho, q)
+    - right = power_of_root(h, N, rho, q)
+    + right = power_of_root(h, 1, rho, q)
     - A, B = h.T @ h / N,
     + A, B = h.T @ h,
 kfac_B_without_N: 1/N is missing in B*
