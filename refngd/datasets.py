@@ -163,17 +163,16 @@ def teacher_student(
     rng: a seed or a generator. Drawn from it in this order: the left and the right singular vectors of the teacher, of
         uniform (Haar) distribution, x, and z.
     width: of the inputs and of the outputs.
-    N: the number of samples, at least `width`; by default `width`.
+    N: the number of samples; by default `width`. With fewer than that the map wanted is not unique.
     singular_values: of the teacher, 1 to `width` numbers > 0.
     noise: the standard deviation of each target's noise.
-    whiten: x^T x / N = I exactly, x being sqrt(N) U V^T of a Gaussian U t V^T; else x is that Gaussian.
+    whiten: x^T x / N = I exactly, x being sqrt(N) U V^T of a Gaussian U t V^T, or V V^T if N < width, the identity on
+        the directions that occur; else x is that Gaussian.
 
     Raises ValueError for other arguments.
     """
     width = checked_whole("width", width, 1)
     N = width if N is None else checked_whole("N", N, 1)
-    if width > N:
-        raise ValueError(f"N is {N}; expected at least the width, {width}, or no map wanted is unique")
     expected = f"1 to {width}, the width, finite numbers > 0"
     is_list = isinstance(singular_values, (list, tuple)) or getattr(singular_values, "ndim", 0) == 1
     if not (is_list and 1 <= len(singular_values) <= width):

@@ -369,7 +369,7 @@ def test_rules_that_diverge_are_reported_in_their_line(tmp_path, capsys):
     ("arguments", "message"),
     [
         (["--teacher", "0"], "--teacher is 0.0; expected 1 to 6, the width, finite numbers > 0"),
-        (["-N", "3"], "-N is 3; expected at least the width, 6"),
+        (["-N", "0"], "-N is 0; expected an integer >= 1"),
         (["--width", "0"], "--width is 0; expected an integer >= 1"),
         (["--depth", "0"], "--depth is 0; expected an integer >= 1"),
         (["--noise", "-1"], "--noise is -1.0; expected a finite number >= 0"),
