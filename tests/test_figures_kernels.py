@@ -105,6 +105,18 @@ def test_kfac_after_the_forster_transform_and_as_published():
     assert residual < 1e-8
 
 
+def test_kfac_with_fewer_inputs_than_samples_is_behind_but_from_outputs_zero():
+    """On the mean over f_0 it loses accuracy against exact NGD, by the pseudo-inverse and after the transform."""
+    panel = PANEL | {"components": 20, "N_test": 200, "N": [80]}
+    _, settings = tiny("ko-2")
+    settings |= {"panels": [panel], "initialisations": 10, "seeds": 3}
+    runs = [ko_kernels.ko2_compute(settings, part, "cpu", None)["methods"] for part in ko_kernels.ko2_parts(settings)]
+    for name in ("K-FAC", "K-FAC, Forster"):
+        behind = [np.mean(run["exact"]["accuracy"]) - np.mean(run[name]["accuracy"]) for run in runs]
+        assert np.mean(behind) > 0.02
+        assert abs(np.mean([run["exact"]["circle"] - run[name]["circle"] for run in runs])) < 0.02
+
+
 def test_the_published_transform_is_the_right_one_up_to_its_tolerance():
     x = rn.preprocess.unit_norm(np.random.default_rng(0).standard_normal((60, 5)))
     y = ko_kernels.published_forster(x)
