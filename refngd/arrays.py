@@ -52,10 +52,11 @@ def to_device(x: Any, device: str) -> Any:
     return cupy.asarray(x)
 
 
-def is_finite(x: Array) -> bool:
-    """Whether all entries of x are finite. Their sum tells, unless it overflows itself, and needs no other array."""
+def is_finite(*arrays: Array) -> bool:
+    """Whether all entries are finite. Their sum tells, unless it overflows, and takes one transfer."""
     with np.errstate(all="ignore"):
-        return math.isfinite(float(x.sum())) or bool(array_module(x).isfinite(x).all())
+        total = sum(x.sum() for x in arrays)
+        return math.isfinite(float(total)) or all(bool(array_module(x).isfinite(x).all()) for x in arrays)
 
 
 def raising(xp: Any) -> AbstractContextManager:

@@ -562,6 +562,7 @@ ENTRIES = {
         dict(x=(array(), X), y=(array(), Y), x_test=(array(), X[:3]), y_test=(array(), Y[:3])),
     ),
     "datasets.digits": (datasets.digits, dict(classes=(classes, [0, 1]))),
+    "datasets.mnist_sample": (datasets.mnist_sample, dict(part=(text(), "train"), classes=(classes, [0, 1]))),
     "datasets.mnist": (
         datasets.mnist,
         dict(part=(text(), "train"), folder=(refused(*(v for v in SCALARS if v is not None)), "absent")),

@@ -59,13 +59,13 @@ def checked_count(option: str, value: int, least: int) -> int:
     return value
 
 
-def progress(names: Iterable[str]) -> Iterable[str]:
-    """A progress bar where standard error is a terminal and tqdm is there."""
+def progress(names: Iterable, total: int | None = None) -> Iterable:
+    """`names` with a progress bar where standard error is a terminal and tqdm is there; `total` if they have no len."""
     try:
         from tqdm import tqdm
     except ImportError:
         return names
-    return tqdm(names, disable=None, leave=False) if sys.stderr else names  # None: it was closed
+    return tqdm(names, total=total, disable=None, leave=False) if sys.stderr else names  # None: it was closed
 
 
 def finished(names: Iterable[str], compute: Callable[[str], Any]) -> tuple[dict[str, Any], KeyboardInterrupt | None]:

@@ -350,8 +350,8 @@ kfac_rho_on_A: rho is added to A* alone
     - B + rho * I_B, A + rho * I_A)
     + B, A + rho * I_A)
 kfac_rho_on_B: rho is added to B* alone
-    - right = power_of_root(h[:, :-1] if separate else h, N, rho, q)
-    + right = power_of_root(h[:, :-1] if separate else h, N, 0.0, q)
+    - right = power_of_root(h, N, rho, q)
+    + right = power_of_root(h, N, 0.0, q)
     - B + rho * I_B, A + rho * I_A)
     + B + rho * I_B, A)
 kfac_rho_root: the root of rho is added to each factor of K-FAC
@@ -375,8 +375,8 @@ kfac_pi: the damping of K-FAC is split by pi: pi rho^{1/2} on A*, rho^{1/2} / pi
     + root, pi = rho**0.5, math.sqrt(np.trace(used) / len(used) / np.trace(B) * len(B))
     + G = np.einsum("ik,jm->ijkm", B + root / pi * I_B, A + root * pi * I_A)
 kfac_A_without_N: 1/N is missing in A*
-    - right = power_of_root(h[:, :-1] if separate else h, N, rho, q)
-    + right = power_of_root(h[:, :-1] if separate else h, 1, rho, q)
+    - right = power_of_root(h, N, rho, q)
+    + right = power_of_root(h, 1, rho, q)
     - A, B = h.T @ h / N,
     + A, B = h.T @ h,
 kfac_B_without_N: 1/N is missing in B*

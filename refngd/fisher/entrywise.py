@@ -14,7 +14,7 @@ import math
 import numpy as np
 
 from ..arrays import Array, array_module, batches
-from ..jacobian import pull, pull_layer
+from ..jacobian import pull_layer
 from ..network import Signals
 from ..spectral import cutoff
 from .base import Fisher
@@ -32,17 +32,15 @@ class Entrywise(Fisher):
 
     def _direction(self, s, e, rho, q):
         dW = []
-        for l in range(len(s.h)):
-            layer, c = s.layers([l]).scaled(math.sqrt(rho))
+        for layer, c in s.parts(math.sqrt(rho)):
             dW.append(_inverse_diagonal(layer, rho / c / c, q))
-            dW[l] *= c ** (1 - 2 / q) * pull(layer, e / len(e))[0]
+            dW[-1] *= c ** (1 - 2 / q) * pull_layer(layer.h[0], layer.delta[0], e / len(e))
         return dW
 
     def _coefficient(self, test, train, rho, q):
         N = len(train.f)
         Theta_bar = array_module(train.f).zeros((*test.f.shape, *train.f.shape), train.f.dtype)
-        for l, (h1, d1) in enumerate(zip(test.h, test.delta, strict=True)):
-            layer, c = train.layers([l]).scaled(math.sqrt(rho))
+        for (layer, c), h1, d1 in zip(train.parts(math.sqrt(rho)), test.h, test.delta, strict=True):
             inverse = _inverse_diagonal(layer, rho / c / c, q) * (c ** (1 - 2 / q) / N)
             for n in range(N):  # one training sample at a time: nothing larger than W is formed
                 Theta_bar[:, :, n] += (d1 * ((h1 * layer.h[0][n]) @ inverse.T)[:, None]) @ layer.delta[0][n].T
@@ -67,14 +65,14 @@ class QuasiDiagonal(Fisher):
         if not s.bias:
             return Entrywise()._direction(s, e, rho, q)
         dW = []
-        for l in range(len(s.h)):
-            layer, c = s.layers([l]).scaled(math.sqrt(rho))
+        for layer, c in s.parts(math.sqrt(rho)):
             h, delta = layer.h[0], layer.delta[0]
             mean, bias = h[:, :-1].mean(0), h[:1, -1]
             h = array_module(h).concatenate([h[:, :-1] - mean, h[:, -1:]], axis=1)
-            dW.append(pull_layer(h, delta, e / len(e)))  # the gradient with centred inputs
-            for units in batches(len(dW[l]), h.shape[1]):
-                dW[l][units] = self._solve(h, mean / bias, delta[:, :, units], dW[l][units], rho / c / c) / c
+            g = pull_layer(h, delta, e / len(e))  # the gradient with centred inputs
+            for units in batches(len(g), h.shape[1]):
+                g[units] = self._solve(h, mean / bias, delta[:, :, units], g[units], rho / c / c) / c
+            dW.append(g)
         return dW
 
     def _coefficient(self, test, train, rho, q):

@@ -343,9 +343,12 @@ class _Orders(np.random.Generator):
 
 
 def statistics(inputs: Arrays) -> deep_linear.Statistics:
-    if "Sigma_x" in inputs:
-        return deep_linear.Statistics.with_covariance(inputs["w_star"], inputs["Sigma_x"])
-    return deep_linear.Statistics(inputs["w_star"])
+    if "Sigma_x" not in inputs:
+        return deep_linear.Statistics(inputs["w_star"])
+    data = deep_linear.Statistics.with_covariance(inputs["w_star"], inputs["Sigma_x"])
+    if not data.is_regular:  # the library takes any map wanted then; the cases ask for the only one
+        raise ValueError("Sigma_x is singular")
+    return data
 
 
 def rule_of(attrs: dict) -> deep_linear.Rule:
