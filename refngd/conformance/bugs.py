@@ -36,6 +36,9 @@ sigma_w_missing: sigma_w is missing in h
 sigma_w_is_variance: sigma_w is taken for a variance
     - return net.sigma_w / math.sqrt(M), net.sigma_b
     + return math.sqrt(net.sigma_w / M), net.sigma_b
+sigma_w_squared: sigma_w^2 in place of sigma_w in h
+    - return net.sigma_w / math.sqrt(M), net.sigma_b
+    + return net.sigma_w**2 / math.sqrt(M), net.sigma_b
 sigma_b_missing: the bias enters as 1, not as sigma_b
     - return net.sigma_w / math.sqrt(M), net.sigma_b
     + return net.sigma_w / math.sqrt(M), float(net.sigma_b > 0)
@@ -53,6 +56,9 @@ bias_first: the bias stands in the first column of W
 standard_as_ntk: a standard network gets the factors of the ntk parameterization
     - if net.parameterization == "standard":
     + if False:
+ntk_as_standard: a network of the ntk parameterization lacks its factors
+    - if net.parameterization == "standard":
+    + if True:
 standard_with_sigma_w: sigma_w enters a standard network
     - return 1.0, float(net.sigma_b > 0)
     + return net.sigma_w, float(net.sigma_b > 0)
@@ -126,11 +132,16 @@ h_tiled: h is tiled over outputs, not repeated: row n C + c has h of sample (n C
     + K = np.einsum("inc,jnc->ijnc", left.reshape(-1, N, C), np.tile(right, (1, C)).reshape(-1, N, C))
 A_tiled: A is tiled over outputs, not repeated, in Theta_l = B_l * A_{l-1}
     - return jacobian(test) @ jacobian(train).T / len(train.f)
-    + tiled = lambda s: jacobian(Signals(s.f.reshape(-1, 1), [np.tile(h, (s.f.shape[1], 1)) for h in s.h], [d.reshape(-1, 1, d.shape[2]) for d in s.delta]))
-    + return tiled(test) @ tiled(train).T / len(train.f)
+    + J = []
+    + for s in (test, train):
+    +     h, delta = [np.tile(h, (s.f.shape[1], 1)) for h in s.h], [d.reshape(-1, 1, d.shape[2]) for d in s.delta]
+    +     J.append(jacobian(Signals(s.f.reshape(-1, 1), h, delta)))
+    + return J[0] @ J[1].T / len(train.f)
     - K = [power_of_root(R, N, rho, q) for R in roots.get(name, entries)]
     + parts = [s] if name == "Exact" else [s._replace(h=[h], delta=[d]) for h, d in zip(s.h, s.delta)]
-    + K = [R.swapaxes(-1, -2) @ inverse_power(ntk(t, t), rho, q) if name in ("Exact", "BlockDiagonal") else power_of_root(R, N, rho, q) for R, t in zip(roots.get(name, entries), parts)]
+    + K = [power_of_root(R, N, rho, q) for R in roots.get(name, entries)]
+    + if name in ("Exact", "BlockDiagonal"):
+    +     K = [R.T @ inverse_power(ntk(t, t), rho, q) for R, t in zip(roots[name], parts)]
 pull_is_mean: J^T v is a mean over samples
     - unflatten(jacobian(s).T @ v.ravel(), shapes(s))
     + [dw / len(v) for dw in unflatten(jacobian(s).T @ v.ravel(), shapes(s))]
@@ -359,17 +370,16 @@ kfac_rho_root: the root of rho is added to each factor of K-FAC
     + left = power_of_root(delta, N, rho**0.5, q)
     - left = (1 / N + rho) **
     + left = (1 / N + rho**0.5) **
-    - right = power_of_root(h[:, :-1] if separate else h, N, rho, q)
-    + right = power_of_root(h[:, :-1] if separate else h, N, rho**0.5, q)
+    - right = power_of_root(h, N, rho, q)
+    + right = power_of_root(h, N, rho**0.5, q)
     - B + rho * I_B, A + rho * I_A)
     + B + rho**0.5 * I_B, A + rho**0.5 * I_A)
 kfac_pi: the damping of K-FAC is split by pi: pi rho^{1/2} on A*, rho^{1/2} / pi on B*
     - K = np.einsum("inc,jn->ijnc", left.reshape(-1, N, C), right)
-    + A, identity = h[:, :-1] if separate else h, l == len(s.h) - 1 and fisher.last == "identity"
-    + B = 1 / N if identity else (delta**2).sum() / N / delta.shape[1]
-    + root, pi = rho**0.5, math.sqrt((A**2).sum() / N / A.shape[1] / B)
-    + left = (1 / N + root / pi) ** (-1 / q) * delta.T if identity else power_of_root(delta, N, root / pi, q)
-    + K = np.einsum("inc,jn->ijnc", left.reshape(-1, N, C), power_of_root(A, N, root * pi, q))
+    + B = 1 / N if fixed else (delta**2).sum() / N / delta.shape[1]
+    + root, pi = rho**0.5, math.sqrt((h**2).sum() / N / h.shape[1] / B)
+    + left = (1 / N + root / pi) ** (-1 / q) * delta.T if fixed else power_of_root(delta, N, root / pi, q)
+    + K = np.einsum("inc,jn->ijnc", left.reshape(-1, N, C), power_of_root(h, N, root * pi, q))
     - G = np.einsum("ik,jm->ijkm", B + rho * I_B, A + rho * I_A)
     + used = A[:-1, :-1] if s.bias and fisher.bias == "separate" else A
     + root, pi = rho**0.5, math.sqrt(np.trace(used) / len(used) / np.trace(B) * len(B))
@@ -420,13 +430,19 @@ units_without_bias: the block of a unit leaves out its bias, which has its own
     + parts = [[R[..., :-1], R[..., -1:]] if name == "Unitwise" and s.bias else [R] for R in roots.get(name, entries)]
     + K = [np.concatenate([power_of_root(R, N, rho, q) for R in R_b], -2) for R_b in parts]
     - layer[:, None] == layer, (layer[:, None] == layer) & (i[:, None] == i)
-    + layer[:, None] == layer, (layer[:, None] == layer) & (i[:, None] == i) & (not s.bias or fisher.name != "Unitwise" or is_bias[:, None] == is_bias)
+    + layer[:, None] == layer, (layer[:, None] == layer) & (i[:, None] == i)
+    + if s.bias and fisher.name == "Unitwise": same_unit &= is_bias[:, None] == is_bias
 entries_of_means: the entries of the diagonal are products of means of delta^2 and h^2, not the mean of the products
     - K = [power_of_root(R, N, rho, q) for R in roots.get(name, entries)]
     + G = [np.outer((d**2).sum((0, 1)) / N, (h**2).mean(0)).reshape(-1, 1) + rho for h, d in zip(s.h, s.delta)]
-    + K = [np.where(g > 0, g, np.inf) ** (-1 / q) * J_l.reshape(s.f.size, -1).T for g, J_l in zip(G, J)] if name == "Entrywise" else [power_of_root(R, N, rho, q) for R in roots.get(name, entries)]
+    + K = [power_of_root(R, N, rho, q) for R in roots.get(name, entries)]
+    + if name == "Entrywise":
+    +     K = [np.where(g > 0, g, np.inf) ** (-1 / q) * J_l.reshape(s.f.size, -1).T for g, J_l in zip(G, J)]
     - F = I if fisher.name == "Identity" else J.T @ J / len(s.f)
-    + F = np.diag(np.concatenate([np.outer((d**2).sum((0, 1)), (h**2).sum(0)).ravel() for h, d in zip(s.h, s.delta)])) / len(s.f) ** 2 if fisher.name == "Entrywise" else I if fisher.name == "Identity" else J.T @ J / len(s.f)
+    + F = I if fisher.name == "Identity" else J.T @ J / len(s.f)
+    + if fisher.name == "Entrywise":
+    +     means = [np.outer((d**2).sum((0, 1)), (h**2).sum(0)).ravel() for h, d in zip(s.h, s.delta)]
+    +     F = np.diag(np.concatenate(means)) / len(s.f) ** 2
 quasi_bias_undamped: A_00 of the quasi-diagonal lacks rho
     - A_00 = np.where(F_00 + rho > 0, F_00 / N + rho, 1)
     + A_00 = np.where(F_00 > 0, F_00 / N, 1)
@@ -464,6 +480,10 @@ step_is_mean_of_outputs: 1/(N C) in place of 1/N in the gradient
 step_is_gradient: the step is the gradient: no matrix is inverted
     - if name == "Identity" or math.isinf(q):
     + if True:
+empirical_fisher: the empirical Fisher matrix, of the gradients of samples, not of J
+    - return unflatten(preconditioned(s, fisher, rho, q) @ e.ravel() / len(e), shapes(s))
+    + own = Signals(s.f[:, :1], s.h, [e[:, None] @ delta for delta in s.delta], s.bias)
+    + return unflatten(preconditioned(own, fisher, rho, q).sum(1) / len(e), shapes(s))
 ascent: W + eta direction in place of W - eta direction
     - [w - eta * dw for w, dw in zip(W[frozen:], dW, strict=True)]
     + [w + eta * dw for w, dw in zip(W[frozen:], dW, strict=True)]
@@ -518,6 +538,9 @@ wide_with_N_test: 1/N' in place of 1/N in the kernels of infinite width
 wide_without_N: 1/N is missing in the kernels of infinite width
     - [B_l * A_l / A_l.shape[1] for
     + [B_l * A_l for
+norm_not_squared: the norm is not squared
+    - x[0, 0] = attrs["norm"]
+    + x[0, 0] = attrs["norm"] ** 0.5
 
 # deep linear networks
 
@@ -593,6 +616,12 @@ layers_in_turn: the layers are updated one after another
 conserved_negative: c_i has the opposite sign
     - return [a @ a.T - b.T @ b for a, b in pairwise(w)]
     + return [b.T @ b - a @ a.T for a, b in pairwise(w)]
+
+# singular modes
+
+eta_bar_ignored: eta_bar is not applied
+    - attrs["p"], attrs["eta_bar"])
+    + attrs["p"], 1.0)
 """
 
 

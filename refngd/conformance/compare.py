@@ -52,7 +52,8 @@ class Verdict:
     """status: one of STATUSES; error, digits: of the worst output, None if nothing was compared.
 
     outputs: if they are wrong, a dict of arrays; fits: whether they have the names and shapes of those expected;
-    refused: whether there was an error in place of outputs. An error is infinite where an expected infinity, or its sign, was missed.
+    refused: whether there was an error in place of outputs. An error is infinite where an expected infinity, or its
+    sign, was missed.
     """
 
     status: str

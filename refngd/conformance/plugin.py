@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 
 from . import compare
+from .bugs import BUGS
 from .compare import ACCURATE, CONFORMANT, FAILED, NOT_TESTABLE, UNSUPPORTED, Verdict
 from .implementations import Adapter, Results
-from .bugs import BUGS
 from .suspects import MOST, explain, explain_form, explain_refusal
 from .vectors import Broken, Case, read
 

@@ -41,11 +41,16 @@ def explain(case: Case, outputs: Outputs, dtype: type) -> tuple[list[str], list[
     lines = _on_intermediates(case, outputs, tolerance)
     actual = {name: np.asarray(outputs[name], float) for name in case.outputs}
     problem = case.outputs, actual, tolerance
-    for tables in ((files, factors, reorderings, conventions), (products,), (precision,), (blown_up,), (any_factor,)):
+    for tables in ((files, factors, reorderings, conventions), (products,)):
         found = _found((s for table in tables for s in table(case, *problem)), *problem)
         if found:
             return [*lines, f"looks like: {_in_words(found)}"], [suspect.words for suspect in found]
-    return [*lines, "looks like: none of the usual suspects"], []
+    lost = lost_digits(case, *problem)
+    if lost:
+        return [*lines, f"looks like: {lost}"], [lost]
+    found = _found(any_factor(case, *problem), *problem)
+    looks = _in_words(found) if found else "none of the usual suspects"
+    return [*lines, f"looks like: {looks}"], [suspect.words for suspect in found]
 
 
 def explain_refusal(case: Case) -> list[str]:
@@ -153,35 +158,26 @@ def _as_matrix(a: np.ndarray) -> np.ndarray:
     return a.reshape(-1, a.shape[-1]) if a.ndim > 2 else a
 
 
-def precision(case: Case, expected: Outputs, actual: Outputs, tolerance: float) -> Iterator[Suspect]:
-    """The right outputs, less some digits: yielded as what was returned, since how they were lost is not known."""
+def lost_digits(case: Case, expected: Outputs, actual: Outputs, tolerance: float) -> str | None:
+    """What took digits from the right outputs, or too many of a singular matrix's, by the size of the errors."""
     errors = relative_errors(expected, actual)
-    worst, wrong = max(errors.values()), [name for name, error in errors.items() if error > tolerance]
-    digits = next((k for k in range(4, 10) if all(_has_digits(actual[name], k) for name in wrong)), None)
-    if not _gap(expected, actual) < math.inf or not 0 < worst <= 1e-3:
-        return
-    if digits and worst <= 10.0 ** (1 - digits):
-        yield Suspect(f"a loss of precision at {worst:.0e}: {digits} digits printed?", lambda: actual)
-    elif worst <= 1e-5 and all((actual[name].astype(np.float32) == actual[name]).all() for name in wrong):
-        yield Suspect(f"a loss of precision at {worst:.0e}: results in float32?", lambda: actual)
-    elif worst <= min(30 * roundoff(np.float32) * case.kappa, 1e-4) or worst <= 100 * tolerance:
-        yield Suspect(_size_of_loss(worst), lambda: actual)
-
-
-def blown_up(case: Case, expected: Outputs, actual: Outputs, tolerance: float) -> Iterator[Suspect]:
-    """What rounding makes of a singular matrix that is inverted differs from machine to machine: yielded as returned."""
-    if "cut_off_none" in case.flags and max(relative_errors(expected, actual).values()) > 1e3:
-        yield Suspect(BUGS["cut_off_none"].words, lambda: actual)
+    worst, wrong = max(errors.values()), [actual[name] for name, error in errors.items() if not error <= tolerance]
+    if not _gap(expected, actual) < math.inf:
+        return None
+    if worst > 1e3:  # what rounding makes of a singular matrix differs from machine to machine
+        return BUGS["cut_off_none"].words if "cut_off_none" in case.flags else None
+    digits = next((k for k in range(4, 10) if worst <= 10.0 ** (1 - k) and all(_has_digits(a, k) for a in wrong)), None)
+    if digits:
+        return f"a loss of precision: {digits} digits printed?"
+    if worst <= 1e-5 and all((a.astype(np.float32) == a).all() for a in wrong):
+        return "a loss of precision: results in float32?"
+    if max(100 * tolerance, 1e-9) < worst <= min(30 * roundoff(np.float32) * case.kappa, 1e-4):
+        return "a loss of precision of the size of float32's rounding: constants or steps in float32?"
+    return "a loss of precision, not another convention" if worst <= 100 * tolerance else None
 
 
 def _has_digits(a: np.ndarray, digits: int) -> bool:
     return all(float(f"{x:.{digits - 1}e}") == x for x in a.ravel())
-
-
-def _size_of_loss(worst: float) -> str:
-    if worst > 1e-9:
-        return "a loss of precision of the size of float32's rounding: constants or steps in float32?"
-    return "a loss of precision, not another convention"
 
 
 # ------------------------------------------------------------------------------------------------------------- factors
@@ -305,9 +301,7 @@ def reorderings(case: Case, expected: Outputs, actual: Outputs, tolerance: float
                 words,
                 lambda orders=orders, stacked=stacked: {n: _permuted(a, orders, stacked) for n, a in expected.items()},
             )
-    yield Suspect(
-        "the bias column first, not last", lambda: _on_columns(expected, lambda a: np.roll(a, 1, axis=-1))
-    )
+    yield Suspect("the bias column first, not last", lambda: _on_columns(expected, lambda a: np.roll(a, 1, axis=-1)))
     yield Suspect("the bias column is zero", lambda: _on_columns(expected, _without_bias))
     yield Suspect("samples in reverse order", lambda: {n: a[::-1] if a.ndim else a for n, a in expected.items()})
 
@@ -329,7 +323,10 @@ def _permutations(case: Case) -> Iterator[tuple]:
         return
     C = len(W[-1])
     if C > 1:
-        yield BUGS["outputs_first"].words, *(_swapped(len(case.inputs[x]), C) for x in ("x", "x_test") if x in case.inputs)
+        yield (
+            BUGS["outputs_first"].words,
+            *(_swapped(len(case.inputs[x]), C) for x in ("x", "x_test") if x in case.inputs),
+        )
     stops = np.cumsum([0] + [a.size for a in W])
     blocks = [np.arange(a, b).reshape(m.shape) for (a, b), m in zip(pairwise(stops), W, strict=True)]
     for words, order in {
@@ -379,10 +376,22 @@ def conventions(case: Case, expected: Outputs, actual: Outputs, tolerance: float
 def _other_problems(case: Case) -> Iterator[tuple[str, dict, dict]]:
     """Words, inputs and attributes."""
     _, inputs, attrs = case.arguments(float)
-    if attrs.get("frozen"):
-        yield BUGS["frozen_ignored"].words, inputs, {**attrs, "frozen": 0}
+    for name, key, value in _other_settings(attrs, len(inputs.get("x", "."))):
+        yield BUGS[name].words, inputs, {**attrs, key: value}
     for key, names in (("fisher", FISHERS), ("activation", ("relu", "tanh", "erf", "linear"))):
         for name in names if key in attrs else ():
             yield f"the {'approximation' if key == 'fisher' else key} is {name}", inputs, {**attrs, key: name}
     if "x_test" in inputs:
         yield "x and x_test exchanged", {**inputs, "x": inputs["x_test"], "x_test": inputs["x"]}, attrs
+
+
+def _other_settings(attrs: dict, N: int) -> Iterator[tuple[str, str, float]]:
+    """Bugs that act as another attribute would wherever it is used, the attribute and its value."""
+    rho, q = attrs.get("rho", 0.0), attrs.get("q", 1)
+    if rho > 0:
+        yield from (("rho_ignored", "rho", 0.0), ("rho_twice", "rho", 2 * rho), ("rho_squared", "rho", rho**2))
+        yield from (("rho_root", "rho", rho**0.5), ("rho_times_N", "rho", rho * N), ("rho_before_N", "rho", rho / N))
+    if q not in (1, math.inf):
+        yield from (("q_ignored", "q", 1), ("q_inverse", "q", 1 / q), ("q_squared", "q", q * q))
+    if attrs.get("frozen"):
+        yield "frozen_ignored", "frozen", 0

@@ -18,8 +18,8 @@ FORMAT = 1
 class Case:
     """One problem. All arrays are float64 here; `arguments` gives the inputs in another dtype.
 
-    kind: the class, such as "stress"; error: what a user must be told, of a must-fail case, which has no outputs; flags:
-    the bugs of `bugs.BUGS` that it catches.
+    kind: the class, such as "stress"; error: what a user must be told, of a must-fail case, which has no outputs;
+    flags: the bugs of `bugs.BUGS` that it catches.
     """
 
     id: str

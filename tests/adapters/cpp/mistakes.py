@@ -3,8 +3,8 @@
 python tests/adapters/cpp/mistakes.py CONFORMANCE.CPP     writes it, with all mistakes
 python tests/adapters/cpp/mistakes.py                     lists the mistakes
 
-They are those of `refngd.conformance.bugs` of the same name, but in code that shares nothing with it; a few of files have
-their words here. `bench/suspects.py` counts how many of them `refngd check --results` names.
+They are those of `refngd.conformance.bugs` of the same name, but in code that shares nothing with it; a few of files
+have their words here. `bench/suspects.py` counts how many of them `refngd check --results` names.
 """
 
 import re
@@ -26,10 +26,10 @@ read_and_written_by_columns: the data of the files are read and written column b
     + return Matrix(Eigen::Map<const Eigen::MatrixXd>(data.data(), rows, columns));
     - a.data()[i]
     + a(i % a.rows(), i / a.rows())
-six_digits: a loss of precision at .*: 6 digits printed\?
+six_digits: a loss of precision: 6 digits printed\?
     - Json(value)
     + Json(std::stod(text(value)))
-float32_results: a loss of precision at .*: results in float32\?
+float32_results: a loss of precision: results in float32\?
     - Json(value)
     + Json(double(float(value)))
 float32_constants: a loss of precision of the size of float32's rounding: constants or steps in float32\?
