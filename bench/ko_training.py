@@ -19,6 +19,7 @@ from refngd.kernels import empirical_kernels
 
 from .data import two_parts
 from .figure import Figure
+from .ko_kernels import unit_scale
 from .law import power_law, width_verdict
 
 ACTIVATIONS = {"tanh": rn.tanh, "relu": rn.relu, "shifted_relu": rn.shifted_relu(1)}
@@ -378,12 +379,6 @@ def _parts_s1(settings: dict) -> list[str]:
 
 def _runs_s1(settings: dict) -> dict[str, tuple[str, int, int]]:
     return _each(settings, [f"{name}, " for name in ACTIVATIONS])
-
-
-def unit_scale(s: rn.Signals) -> float:
-    """The least eigenvalue of a unit's kernel diag(delta) h h^T diag(delta) / N, delta being of its mean square."""
-    xp, N = array_module(s.f), len(s.f)
-    return min(float((d**2).mean() * xp.linalg.eigvalsh(h @ h.T)[0] / N) for h, d in zip(s.h, s.delta, strict=True))
 
 
 def _compute_s1(settings: dict, part: str, device: str, data: str | None) -> dict:
