@@ -107,9 +107,12 @@ def erf(u: Array) -> Array:
     return erf(u)
 
 
-def batches(count: int, each: int, limit: int = 2**22) -> list[slice]:
-    """Slices of range(count) such that temporaries of `each` entries per item stay below `limit` entries."""
-    step = max(1, limit // each)
+def batches(like: Array, count: int, each: int, limit: int = 2**22) -> list[slice]:
+    """Slices of range(count) such that temporaries of `each` entries per item stay below `limit` entries.
+
+    like: an array on the device; 64 times the limit on a GPU, which has no cache to stay in, and launches to save.
+    """
+    step = max(1, (limit if array_module(like) is np else 64 * limit) // each)
     return [slice(i, min(i + step, count)) for i in range(0, count, step)]
 
 

@@ -7,7 +7,7 @@
 //     refngd check --results RESULTS
 //
 // For every case it writes RESULTS/<case id>.json: {"outputs": {name: {"shape", "data"}}}, or {"error": ".."} where the
-// input is refused, or {"unsupported": ".."}. Not here: infinite width, alpha of unit-wise, forster, single modes.
+// input is refused, or {"unsupported": ".."}. Not here: infinite width but for `kernels` of relu, erf and linear, forster, modes.
 //
 // G of an approximation is made of blocks with roots R, R^T R / N + rho I, and K = G^{-1/q} R^T goes through the singular
 // values of R, which squares nothing. step = K e / N, Theta_bar(x', x) = J(x') K / N.
@@ -238,7 +238,7 @@ Matrices weights_like(const Signals& s) {
 
 Vector theta_of(const Matrices& dW) {
   Matrices rows;
-  for (const Matrix& a : dW) rows.push_back(flattened(a).transpose());
+  for (const Matrix& a : dW) rows.push_back(Eigen::Map<const Matrix>(a.data(), 1, a.size()));
   return beside(rows).row(0);
 }
 
@@ -519,7 +519,8 @@ Matrix kfac_block(const Signals& s, const Fisher& fisher, size_t l) {
   const Matrix I_A = Matrix::Identity(A.rows(), A.rows()), I_B = Matrix::Identity(B.rows(), B.rows());
   const Matrix bias_block = s.bias * s.bias * B / s.N + fisher.rho * I_B;
   if (l + 1 == s.h.size() && !fisher.gram) B = I_B / s.N;
-  A += fisher.rho * I_A, B += fisher.rho * I_B;
+  A += fisher.rho * I_A;
+  B += fisher.rho * I_B;
   const long k = A.rows(), M = B.rows();
   Matrix G(M * k, M * k);
   for (long i = 0; i < M; i++)
@@ -576,6 +577,50 @@ Matrices direction(const Signals& s, const Matrix& e, const Fisher& fisher) {
 
 Matrix coefficient(const Signals& test, const Signals& train, const Fisher& fisher) {
   return jacobian(test) * preconditioned(train, fisher) / train.N;
+}
+
+// ------------------------------------------------------------------------------------------------ infinite width, (S.66)
+
+// E[phi(u) phi(v)] and E[phi'(u) phi'(v)] of standard deviations a, b and correlation r, in closed form.
+std::pair<double, double> averages(const string& activation, double r, double a, double b) {
+  if (std::abs(r) > 1 - 4 * eps) r = r < 0 ? -1 : 1;  // or rounding, of which the angle takes the root
+  if (activation == "linear") return {a * b * r, 1};
+  if (activation == "relu") {
+    const double angle = M_PI - std::acos(r);
+    return {a * b * (std::sqrt(1 - r * r) + angle * r) / (2 * M_PI), angle / (2 * M_PI)};
+  }
+  if (activation != "erf") throw Unsupported("the averages of " + activation);
+  const double A = 1 + 2 * a * a, B = 1 + 2 * b * b, c = 2 * a * b * r;
+  return {2 / M_PI * std::atan2(c, std::sqrt(A * B - c * c)), 4 / M_PI / std::sqrt(A * B - c * c)};
+}
+
+struct Wide {
+  Matrices A, B;  // A_0 .. A_{L-1} and B_1 .. B_L (N', N), the same for every output
+};
+
+Wide wide_kernels(const Net& net, int L, const Matrix& test, const Matrix& train) {
+  const double w = net.sigma_w * net.sigma_w, b = net.sigma_b * net.sigma_b;
+  const long M_0 = train.cols();
+  Matrices A = {w * test * train.transpose() / M_0 + Matrix::Constant(test.rows(), train.rows(), b)}, slopes;
+  Vector q1 = w * test.rowwise().squaredNorm() / M_0, q = w * train.rowwise().squaredNorm() / M_0;
+  q1.array() += b, q.array() += b;  // the variances of u_l
+  for (int l = 1; l < L; l++) {
+    Matrix next(A[0].rows(), A[0].cols()), slope = next;
+    for (long i = 0; i < next.rows(); i++)
+      for (long j = 0; j < next.cols(); j++) {
+        const double r = test.row(i) == train.row(j) ? 1 : A.back()(i, j) / std::sqrt(q1[i] * q[j]);
+        const auto [product, derivative] = averages(net.activation, r, std::sqrt(q1[i]), std::sqrt(q[j]));
+        next(i, j) = w * product + b;
+        slope(i, j) = w * derivative;
+      }
+    const auto variance = [&](double v) { return w * averages(net.activation, 1, std::sqrt(v), std::sqrt(v)).first + b; };
+    q1 = q1.unaryExpr(variance).eval(), q = q.unaryExpr(variance).eval();
+    A.push_back(next);
+    slopes.push_back(slope);
+  }
+  Matrices B(L, Matrix::Ones(test.rows(), train.rows()));
+  for (int l = L - 1; l > 0; l--) B[l - 1] = B[l].cwiseProduct(slopes[l - 1]);
+  return {A, B};
 }
 
 // ------------------------------------------------------------------------------------------------- deep linear networks
@@ -860,6 +905,18 @@ Outputs alpha(const Problem& p) {  // of kernels that are regular: 1^T Sigma^+ 1
   return {{"alpha", inverse_power(fisher.Sigma, 0, 1).sum()}};
 }
 
+Outputs kernels(const Problem& p) {
+  const Net net(p.attrs);
+  const Matrix &x_test = p.input("x_test"), &x = p.input("x");
+  require(!net.standard(), "parameterization is standard, which has no limit of infinite width");
+  for (const auto& [name, a] : p.inputs)
+    require(net.sigma_b > 0 || (a.rowwise().squaredNorm().array() > 0).all(), name + " has a sample of zeros");
+  const Wide k = wide_kernels(net, p.attrs.get("depth", 1), x_test, x);
+  Matrix Theta = Matrix::Zero(x_test.rows(), x.rows());
+  for (size_t l = 0; l < k.A.size(); l++) Theta += k.B[l].cwiseProduct(k.A[l]) / x.rows();
+  return together({numbered("A", k.A, 0), numbered("B", k.B), {{"Theta", Theta}}});
+}
+
 Outputs deep_linear(const Problem& p) {
   const Linear at = p.linear();
   const Matrices dw = listed("dw", p.inputs);
@@ -910,6 +967,7 @@ const std::map<string, std::function<Outputs(const Problem&)>> operations = {
     {"cross_entropy", cross_entropy},
     {"inverse_power", inverse_power_of},
     {"alpha", alpha},
+    {"kernels", kernels},
     {"deep_linear", deep_linear},
     {"deep_linear_update", [](const Problem& p) { return numbered("u", update(p.linear(), Rule(p.attrs))); }},
     {"deep_linear_step", deep_linear_step},
