@@ -548,6 +548,22 @@ def isotropy_constant(fisher: Fisher, L: int, N: int, is_linear: bool = False) -
     return np.linalg.pinv(Sigma).sum()
 
 
+def predictive(own: Array, cross: Array, K: Array, y: Array, eta: float, t: float) -> tuple[Array, Array]:
+    """Mean (N', C) and covariance (N', N') of f_t(x') over f_0 ~ N(0, K), from Theta_bar at infinite width.
+
+    f_t(x') = f_0(x') + Theta_bar(x', x) S_t (y - f_0(x)) is linear in f_0. own (N, N), cross (N', N): Theta_bar of the
+    training set, and of x' with it; K (N'+N, N'+N): the covariance of f_0, the test samples first.
+    """
+    I, S = np.eye(len(own)), np.zeros(own.shape)
+    if math.isinf(t):
+        S = inverse_power(own)
+    else:
+        for _ in range(t):
+            S = S + eta * (I - own @ S)  # S_t = eta sum_{s<t} (I - eta Theta_bar)^s
+    T = np.concatenate([np.eye(len(cross)), -cross @ S], axis=1)
+    return cross @ S @ y, T @ K @ T.T
+
+
 # -------------------------------------------------------------------------------------------- deep linear networks, Huh
 
 

@@ -315,11 +315,11 @@ class Engine:
         return {"t": modes.escape_time(inputs["s_star"], inputs["s0"], attrs["p"], attrs["eta_bar"])}
 
     def mode_solution(self, inputs, attrs):
-        problem = inputs["s_star"], inputs["s0"], attrs["p"], attrs.get("eta_bar", 1.0)
+        problem = _mode(inputs, attrs)
         return {"s_bar": modes.solution(inputs["t"], *problem)}
 
     def mode_time(self, inputs, attrs):
-        problem = inputs["s_star"], inputs["s0"], attrs["p"], attrs.get("eta_bar", 1.0)
+        problem = _mode(inputs, attrs)
         return {"t": modes.time_to(inputs["fraction"], *problem)}
 
     def mode_exponents(self, inputs, attrs):
@@ -340,6 +340,14 @@ class _Orders(np.random.Generator):
 
     def permutation(self, n: int) -> np.ndarray:
         return next(self.orders)
+
+
+def _mode(inputs: Arrays, attrs: dict) -> tuple:
+    """s_star, s0, p, eta_bar; the cases ask for s_star > 0 and s0 >= 0, beyond which the library goes on."""
+    s_star, s0 = inputs["s_star"], inputs["s0"]
+    if not (s_star > 0).all() or (attrs["p"] > 0 and (s0 < 0).any()):
+        raise ValueError("s_star is not positive, or s0 is negative where p > 0")
+    return s_star, s0, attrs["p"], attrs.get("eta_bar", 1.0)
 
 
 def statistics(inputs: Arrays) -> deep_linear.Statistics:
