@@ -270,7 +270,9 @@ def kfac(s: Signals, fisher: Fisher, l: int, rho: float, q: float) -> Array:
     if fisher.damping == "product":
         K = kfac_of_product(h, delta, fixed, rho, q)
     else:
-        left = (1 / N + rho) ** (-1 / q) * delta.T if fixed else power_of_root(delta, N, rho, q)  # (M, NC)
+        left = power_of_root(delta, N, rho, q)  # (M, NC)
+        if fixed:
+            left = (1 / N + rho) ** (-1 / q) * delta.T
         right = power_of_root(h, N, rho, q)  # (k, N)
         K = np.einsum("inc,jn->ijnc", left.reshape(-1, N, C), right)
     if not separate:
@@ -445,6 +447,107 @@ def prediction(test, train, y, fisher, eta, t, rho=0.0, q=1):
     return train.f + (own @ total).reshape(train.f.shape), test.f + (cross @ total).reshape(test.f.shape)
 
 
+def batch_training(net, W, x, y, fisher, eta, batches, rho=0.0, q=1, loss="mse", loss_rho=0.0, frozen=0):
+    """The same, of which step t sees the samples batches[t] only; the losses are those of the batch that comes next."""
+    losses = []
+    for t, rows in enumerate(batches):
+        s, e = whiten(signals(net, W, x[rows], frozen), y[rows], loss, loss_rho)
+        losses.append(loss_value(s.f, y[rows], loss))
+        if t < len(batches) - 1:
+            dW = direction(s, e, fisher, rho, q)
+            W = W[:frozen] + [w - eta * dw for w, dw in zip(W[frozen:], dW, strict=True)]
+    return W, losses
+
+
+def linearized_training(test, train, y, fisher, eta, steps, rho=0.0, q=1, loss="mse", loss_rho=0.0):
+    """f of both sets after `steps` steps with the first J, (S.24): the residual and the Hessian follow the outputs."""
+    f, f_test = train.f, test.f
+    for _ in range(steps):
+        s, e = whiten(train._replace(f=f), y, loss, loss_rho)
+        dW = direction(s, e, fisher, rho, q)
+        f, f_test = f - eta * push(train, dW), f_test - eta * push(test, dW)
+    return f, f_test
+
+
+# ----------------------------------------------------------------------------------------------- infinite width, (S.66)
+
+
+def wide_kernels(net: Net, dual: Callable, L: int, test: Array, train: Array) -> tuple[list[Array], list[Array]]:
+    """A_0, .., A_{L-1} and B_1, .., B_L (N', N), (S.171), (S.172): the same for every output.
+
+    dual(r, a, b) = E[phi(u) phi(v)], E[phi'(u) phi'(v)] (N', N) for u and v of standard deviations a (N',), b (N,) and
+    correlations r (N', N). Between equal samples r is 1, and not 1 less rounding, of which phi' takes the root.
+    """
+    w, b, M_0 = net.sigma_w**2, net.sigma_b**2, train.shape[1]
+    A = [w * test @ train.T / M_0 + b]
+    variances = [[w * (x * x).sum(1) / M_0 + b for x in (test, train)]]  # of u_1
+    slopes, same = [], (test[:, None] == train).all(2)
+    for _ in range(L - 1):
+        q1, q = variances[-1]
+        r = np.where(same, 1, A[-1] / np.sqrt(q1[:, None] * q))
+        r = np.where(abs(r) > 1 - 4 * np.finfo(r.dtype).eps, np.sign(r), r)
+        products, slope = dual(r, np.sqrt(q1), np.sqrt(q))
+        slopes.append(w * slope)
+        A.append(w * products + b)
+        own = [dual(np.ones((1, 1)), v, v)[0][0, 0] for u in (q1, q) for v in np.sqrt(u)[:, None]]
+        variances.append([w * np.array(own[: len(q1)]) + b, w * np.array(own[len(q1) :]) + b])
+    B = [np.ones_like(A[0])] * L
+    for l in range(L - 1, 0, -1):
+        B[l - 1] = slopes[l - 1] * B[l]
+    return A, B
+
+
+def wide_ntk(A: list[Array], B: list[Array]) -> list[Array]:
+    """Theta_l = B_l * A_{l-1} / N (N', N), (S.68)."""
+    return [B_l * A_l / A_l.shape[1] for A_l, B_l in zip(A, B, strict=True)]
+
+
+def wide_coefficient(cross, train, fisher: Fisher, rho: float, q: float, bias: float) -> Array:
+    """Theta_bar(x', x) (N', N) of kernels (A, B) between x' and x, and of the training set: (16), (18), (21)."""
+    if fisher.name == "KFAC":
+        return wide_kfac(cross, train, fisher, rho, q, bias)
+    Theta, N, L = wide_ntk(*train), len(train[0][0]), len(train[0])
+    if fisher.name == "Identity":
+        return sum(wide_ntk(*cross)) * (1 + rho) ** (-1 / q)
+    if fisher.name == "Exact":
+        lam = [inverse_power(sum(Theta), rho, q)] * L
+    elif fisher.name == "BlockDiagonal":
+        lam = [inverse_power(Theta_l, rho, q) for Theta_l in Theta]
+    else:  # with Theta_l = T_l^2, on the range of T: sum_m Sigma_lm T_l T_m d_m + rho d_l = T_l, T_l lambda_l = d_l
+        T = [covariance_root(Theta_l) for Theta_l in Theta]
+        right, Sigma = np.concatenate(T), coupling(fisher, L)
+        d = inverse_power(np.kron(Sigma, np.ones((N, N))) * (right @ right.T), rho) @ right
+        lam = [inverse_power(T_l) @ d_l for T_l, d_l in zip(T, d.reshape(L, N, N), strict=True)]
+    return sum(cross_l @ lam_l for cross_l, lam_l in zip(wide_ntk(*cross), lam, strict=True))
+
+
+def wide_kfac(cross, train, fisher: Fisher, rho: float, q: float, bias: float) -> Array:
+    """(1/N) sum_l [B_l' (B_l/N + rho I)^{-1/q}] * [A_{l-1}' (A_{l-1}/N + rho I)^{-1/q}], (21)."""
+    N, total = len(train[0][0]), 0
+    for l, (A1, B1, A, B) in enumerate(zip(*cross, *train, strict=True)):
+        left = B1 @ inverse_power(B / N, rho, q)
+        if bias and fisher.bias == "separate":
+            A1, A = A1 - bias**2, A - bias**2
+            total = total + bias**2 * B1 @ inverse_power(bias**2 * B / N**2, rho, q) / N
+        if l == len(train[0]) - 1 and fisher.last == "identity":
+            left = B1 * (1 / N + rho) ** (-1 / q)
+        total = total + left * (A1 @ inverse_power(A / N, rho, q)) / N
+    return total
+
+
+def isotropy_constant(fisher: Fisher, L: int, N: int, is_linear: bool = False) -> float:
+    """alpha of K&O (12), where every kernel that is inverted is regular: 1^T Sigma^+ 1, (16).
+
+    Of K-FAC each layer adds N, below (21), but 1 where all samples have the same delta_l.
+    """
+    if fisher.name == "KFAC":
+        return (L - 1) * (1 if is_linear else N) + (N if fisher.last == "identity" else 1)
+    if fisher.name == "Exact":
+        return 1
+    Sigma = np.eye(L) if fisher.name == "BlockDiagonal" else coupling(fisher, L)
+    return np.linalg.pinv(Sigma).sum()
+
+
 def predictive(own: Array, cross: Array, K: Array, y: Array, eta: float, t: float) -> tuple[Array, Array]:
     """Mean (N', C) and covariance (N', N') of f_t(x') over f_0 ~ N(0, K), from Theta_bar at infinite width.
 
@@ -551,6 +654,65 @@ def descent(w, w_star, S, eta, steps, **rule):
     return w, losses
 
 
+def statistics(x: Array, y: Array) -> tuple[Array, Array, float]:
+    """w_star = E[y x^T] Sigma_x^{-1}, Sigma_x = E[x x^T] and the least loss, of samples x (P, n_in), y (P, n_out)."""
+    w_star = np.linalg.lstsq(x, y, rcond=None)[0].T
+    return w_star, x.T @ x / len(x), ((x @ w_star.T - y) ** 2).sum() / (2 * len(x))
+
+
+def null_update(w: list[Array], m: list[Array]) -> list[Array]:
+    """dw_i = m_i w_i - w_i m_{i-1}, m_0 = m_d = 0, which leaves w_bar alone: Huh, section 2."""
+    m = [np.zeros(2 * w[0].shape[1:]), *m, np.zeros(2 * w[-1].shape[:1])]
+    return [m[i + 1] @ w[i] - w[i] @ m[i] for i in range(len(w))]
+
+
+def euler_drift(u: list[Array], h: float) -> list[Array]:
+    """What w - h u adds to c_i, if u = J Lambda: h^2 (u_i u_i^T - u_{i+1}^T u_{i+1})."""
+    return [h * h * c for c in conserved(u)]
+
+
 def conserved(w: list[Array]) -> list[Array]:
     """c_i = w_i w_i^T - w_{i+1}^T w_{i+1}, Huh (15): constant in time under every full rule."""
     return [a @ a.T - b.T @ b for a, b in pairwise(w)]
+
+
+# --------------------------------------------------------------------------------------------- singular modes, Huh (12)
+
+
+def others(s: Array) -> Array:
+    """j (d, ..) of layers s (d, ..): j_i is the product of the others."""
+    return np.stack([np.prod(np.delete(s, i, 0), axis=0) for i in range(len(s))])
+
+
+def mode_velocity(s: Array, s_star: Array, q: float = 1, block: bool = False, eta: float = 1.0) -> Array:
+    """s' (d, ..) = -eta s_Delta j_i / ||j||^{2/q}, 0 where j is, Huh (12); block: d^{1/2} |j_i| for ||j||, (20)."""
+    j = others(s)
+    size = math.sqrt(len(s)) * np.where(j != 0, abs(j), 1) if block else mode_norm(j)
+    return -eta * (np.prod(s, axis=0) - s_star) * (j / size) * size ** (1 - 2 / q)
+
+
+def mode_norm(j: Array) -> Array:
+    """||j|| (..) over the layers, 1 where j = 0; entries are divided by the largest first, or small ones underflow."""
+    top = abs(j).max(0)
+    top = np.where(top > 0, top, 1)
+    norm = top * np.sqrt(((j / top) ** 2).sum(0))
+    return np.where(norm > 0, norm, 1)
+
+
+def damped_mode_velocity(s: Array, s_star: Array, eps: float, eta: float = 1.0) -> Array:
+    """-eta (eps + 1) s_Delta j / (eps + ||j||^2), Huh (S.I.16)."""
+    j = others(s)
+    return -eta * (eps + 1) * (np.prod(s, axis=0) - s_star) * j / (eps + mode_norm(j) ** 2)
+
+
+def mode_invariants(s: Array, q: float = 1, block: bool = False) -> Array:
+    """s_i^2 - s_{i+1}^2, Huh (6); of block rules |s_i|^{2(1-1/q)} - .., footnote 4, and logarithms at q = 1."""
+    power = 2 * (1 - 1 / q) if block else 2
+    kept = abs(s) ** power if power else np.log(abs(s))
+    return kept[:-1] - kept[1:]
+
+
+def mode_exponents(d: float, q: float, eta: float) -> tuple[float, float, float]:
+    """p, the effective depth d_eff and eta_bar of depth d and power q: Huh (17), (18)."""
+    inverse = 1 / d + (1 - 1 / d) / q
+    return 2 * (1 - 1 / d) * (1 - 1 / q), 1 / inverse if inverse else math.inf, eta * d ** (1 - 1 / q)

@@ -28,15 +28,17 @@ from .checks import (
 from .jacobian import push
 from .losses import cross_entropy, softmax
 from .network import Signals, checked_signals
-from .spectral import cutoff, eigen, eigenvalues, finite
+from .spectral import cutoff, eigen, eigenvalues, finite, norm
 
 
 @dataclass(frozen=True)
 class Isotropy:
     """How far Theta_bar is from alpha I.
 
-    eigenvalues: ascending (NC,), on the host; alpha: their mean; deviation: ||Theta_bar - alpha I||_2 / |alpha|;
-    condition: the largest over the smallest, inf if that is not positive.
+    eigenvalues: (NC,), ascending, on the host.
+    alpha: their mean.
+    deviation: ||Theta_bar - alpha I||_2 / |alpha|.
+    condition: the largest eigenvalue over the smallest, inf if that is not positive.
     """
 
     eigenvalues: np.ndarray
@@ -74,9 +76,12 @@ def optimal_rate(Theta_bar: Array) -> float:
 
 
 class Dynamics:
-    """The linearised training of f_0 (N, C) towards y (N, C) with a symmetric Theta_bar (NC, NC) and learning rate eta.
+    """The linearised training of f_0 towards y.
 
-    A Theta_bar (N, N), as at infinite width, acts on every output alike.
+    Theta_bar: (NC, NC), symmetric; or (N, N), as at infinite width, which acts on every output alike.
+    f0: (N, C), the outputs at the start.
+    y: (N, C), the targets.
+    eta: the learning rate.
 
     Raises ValueError for shapes that do not match, a Theta_bar that is not symmetric, and eta <= 0.
     """
@@ -91,9 +96,10 @@ class Dynamics:
         self.error = self.V.T @ (y - f0).reshape(n, -1)
 
     def accumulated(self, t: float) -> Array:
-        """R_t (N, C) after t = 0, 1, 2, .. steps, or its limit at t = inf (where the null space of Theta_bar stays).
+        """R_t (N, C) after t = 0, 1, 2, .. steps, or its limit at t = inf.
 
-        Raises FloatingPointError if R_t overflows, or has no limit.
+        Raises FloatingPointError if R_t overflows, or has no limit. Warns where the limit leaves a share of y - f_0,
+        because Theta_bar counts as singular.
         """
         return (self.V @ (self._gain(t)[:, None] * self.error)).reshape(self.f0.shape)
 
@@ -109,6 +115,14 @@ class Dynamics:
                     f"no limit: eta = {self.eta:.3g}, expected 0 < eta lambda < 2 for all eigenvalues"
                 )
             gain = live / w
+            left = norm(xp.where(live[:, None], 0, self.error)) / (norm(self.error) or 1.0)
+            if left > cutoff(len(w), w.dtype):
+                warnings.warn(
+                    f"eigenvalues of Theta_bar count as zero in directions that hold {left:.1g} of y - f_0: the limit "
+                    "leaves that share as it is",
+                    RuntimeWarning,
+                    stacklevel=3,
+                )
         else:
             small = x < 0.5  # there 1 - (1 - x)^t would cancel
             with np.errstate(over="ignore"):  # reported below
@@ -119,7 +133,11 @@ class Dynamics:
         return gain
 
     def predict(self, cross: Array, f0: Array, t: float) -> Array:
-        """f_t(x') (N', C) from Theta_bar(x', x) (N'C, NC), or (N', N), and f_0(x') (N', C); K&O (10).
+        """f_t(x') (N', C), K&O (10).
+
+        cross: Theta_bar(x', x) (N'C, NC), or (N', N) as at infinite width.
+        f0: (N', C), f_0(x').
+        t: that of `accumulated`.
 
         Raises ValueError for shapes that do not match, FloatingPointError if f_t overflows.
         """
@@ -220,17 +238,26 @@ class CrossEntropyFlow:
 
 
 def linearized(s: Signals, W0: list[Array], W: list[Array]) -> Array:
-    """f_0(x') + J_0(x') (theta - theta_0) (N', C), with s the signals of x' at W0; (S.23)."""
+    """f_0(x') + J_0(x') (theta - theta_0) (N', C), (S.23).
+
+    s: the signals of x' at W0.
+    W0, W: weights.
+    """
     for name, weights in (("W0", W0), ("W", W)):
         checked_list(name, weights, checked_signals("s", s).shapes, s.f)
     return s.f + push(s, [w - w0 for w, w0 in zip(W, W0, strict=True)])
 
 
 def gaussian_outputs(K: Array, C: int, rng: int | np.random.Generator) -> Array:
-    """A sample of N(0, K (x) I_C) (n, C), K (n, n): f_0 of an infinitely wide random network with C outputs.
+    """A sample of N(0, K (x) I_C) (n, C): f_0 of an infinitely wide random network with C outputs.
 
-    There K = Q_L (S.171), i.e. `A[-1]` of the `analytic_kernels` of the n inputs, those to test on among them. The
-    draw is the host's, and the root of K its symmetric one, so that every device has the same sample up to rounding.
+    There K = Q_L (S.171), i.e. `A[-1]` of the `analytic_kernels` of the n inputs, those to test on among them.
+
+    K: (n, n), the covariance.
+    C: the number of outputs.
+    rng: a seed or a generator. The draw is the host's, and the root of K its symmetric one, so that every device has
+        the same sample up to rounding.
+
     Raises ValueError if K is not symmetric, or has a negative eigenvalue beyond rounding.
     """
     C, n, rng = checked_whole("C", C, 1), len(checked_symmetric("K", K)), checked_rng(rng)

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from mpmath import mp
 
-from refngd.conformance.oracle import certify, files
-from refngd.conformance.oracle.__main__ import main
-from refngd.conformance.oracle.cases import ABOUT, cases
-from refngd.conformance.oracle.cases.directions import FISHERS
-from refngd.conformance.oracle.cases.problems import Case, draw
+from data.oracle import certify, files
+from data.oracle.__main__ import main
+from data.oracle.cases import ABOUT, cases
+from data.oracle.cases.directions import FISHERS
+from data.oracle.cases.problems import Case, draw
 
 FOLDER = Path(__file__).parent.parent / "data" / "vectors" / "v1"
 CLASSES = {"discriminating", "stress", "boundary", "must-fail", "limit", "superseded"}

@@ -87,7 +87,7 @@ class Fisher(ABC):
         checked_array("e", e, s.f.shape, s.f)
         with np.errstate(all="ignore"):  # reported by `finite`
             dW = pull(s, e / len(e)) if math.isinf(q) else self._direction(s, e, rho, q)
-            return [finite(dw) for dw in dW]
+            return finite(dW)
 
     def coefficient(self, test: Signals, train: Signals, rho: float = 0.0, q: float = 1) -> Array:
         """Theta_bar(x', x) (N'C, NC), K&O (11).

@@ -8,8 +8,9 @@
     direction_l = sum_{n,c} K_delta[:,(n,c)] e[n,c] K_h[:,n]^T / N
     Theta_bar   = sum_l (delta'_l K_delta) * (h'_{l-1} K_h) / N                                 (21), (S.96)
 
-The roots of the two factors are delta_l and h_{l-1} themselves, so that nothing of the size of G_l comes up, and no
-square of a condition number. From kernels alone, delta' K_delta = B(x', x) (B / N + rho I)^{-1/q}, and A is alike.
+The roots of the two factors are delta_l and h_{l-1} themselves, so that nothing of the size of G_l comes up, and errors
+are those of the condition numbers of the roots. From kernels alone, delta' K_delta = B(x', x) (B / N + rho I)^{-1/q},
+and A is alike.
 
 damping="product" is that of Huh, Fig. S.I.2, which the eigenvectors of the two factors invert:
 
@@ -33,7 +34,7 @@ from ..arrays import Array, array_module
 from ..checks import checked_choice
 from ..kernels import hadamard
 from ..network import Network, Signals
-from ..spectral import eigen_root, finite, power_of_gram, power_of_root, root_svd
+from ..spectral import LinearMap, eigen_root, power_of_gram, power_of_root, root_svd
 from .base import Fisher, has_full_rank
 
 
@@ -73,38 +74,43 @@ class KFAC(Fisher):
         return definitions.Fisher("KFAC", bias=self.bias, last=self.last, damping=self.damping)
 
     def _direction(self, s, e, rho, q):
-        N, dW = len(e), []
-        for layer, K_bias in self._layers(s, rho, q):
-            columns = [layer.step(e)] + [K @ e.reshape(-1, 1) / N for K in K_bias]
-            dW.append(array_module(e).concatenate(columns, axis=1))
+        (N, C), dW = e.shape, []
+        for layer, K_bias_e in self._layers(s, rho, q, lambda T: (T.reshape(-1, N, C) * e).sum(2) / N):
+            dW.append(layer.step(e))
+            if K_bias_e is not None:
+                dW[-1] = array_module(e).concatenate([dW[-1], K_bias_e.sum(1)[:, None]], axis=1)
         return dW
 
     def _coefficient(self, test, train, rho, q):
         inputs, b = self._split(test)
         Theta_bar, N = 0, len(train.f)
-        for (layer, K_bias), h, delta in zip(self._layers(train, rho, q), inputs.h, test.delta, strict=True):
+        layers = self._layers(train, rho, q, lambda T: T)
+        for (layer, K_bias), h, delta in zip(layers, inputs.h, test.delta, strict=True):
             delta = delta.reshape(test.f.size, -1)  # (N'C, M_l)
             Theta_bar = Theta_bar + layer.coefficient(delta, h)
-            for K in K_bias:
-                Theta_bar = Theta_bar + b * (delta @ K) / N
+            if K_bias is not None:
+                Theta_bar = Theta_bar + b * (delta @ K_bias) / N
         return Theta_bar
 
-    def _layers(self, s: Signals, rho: float, q: float) -> Iterator[tuple["_Factors | _Product", list[Array]]]:
-        """Every layer, and the K (M_l, NC) of its bias if that has a block of its own."""
-        (N, C), (inputs, b) = s.f.shape, self._split(s)
+    def _layers(
+        self, s: Signals, rho: float, q: float, right: LinearMap
+    ) -> Iterator[tuple["_Factors | _Product", Array | None]]:
+        """Every layer, and K_delta B (M_l, p) of its bias if that has a block of its own.
+
+        right: T (m, NC) -> T B (m, p).
+        """
+        (N, C), (inputs, b), rcond = s.f.shape, self._split(s), self.rcond
         for l, (h, delta) in enumerate(zip(inputs.h, s.delta, strict=True), 1):
             delta = delta.reshape(N * C, -1)
             if self._is_fixed(l, s.h):
                 left, rho_h = self._fixed(N, rho, q)
-                layer = _Factors(delta.T * left, self._root(h, N, rho_h, q))
+                layer = _Factors(right(delta.T) * left, power_of_root(h, N, rho_h, q, rcond))
             elif self.damping == "product" and rho > 0:
-                layer = _Product.of(delta, h, rho, q, self.rcond)
+                layer = _Product.of(delta, h, rho, q, rcond)
             else:
-                layer = _Factors(self._root(delta, N, rho, q), self._root(h, N, rho, q))
-            yield layer, [self._root(b * delta, N**2, rho, q)] if b else []
-
-    def _root(self, R: Array, n: int, rho: float, q: float) -> Array:
-        return finite(power_of_root(R, n, rho, q, self.rcond))
+                K_h, K_delta = power_of_root(h, N, rho, q, rcond), power_of_root(delta, N, rho, q, rcond, right)
+                layer = _Factors(K_delta, K_h)
+            yield layer, power_of_root(b * delta, N**2, rho, q, rcond, right) if b else None
 
     def _fixed(self, N: int, rho: float, q: float) -> tuple[float, float]:
         """The power of B*_L = I / N, and the damping of A: (A / N + rho I)^{-1/q} = N^{1/q} (A + N rho I)^{-1/q}."""
@@ -168,12 +174,11 @@ class KFAC(Fisher):
 class _Factors:
     """A layer whose power is (B* + ..)^{-1/q} (x) (A* + ..)^{-1/q}."""
 
-    K_delta: Array  # (M_l, NC)
+    K_delta: Array  # (M_l, NC), or K_delta e / N (M_l, N) for a step
     K_h: Array  # (k, N)
 
     def step(self, e: Array) -> Array:
-        left = (self.K_delta.reshape(-1, *e.shape) * e).sum(2) / len(e)  # (M_l, N)
-        return left @ self.K_h.T
+        return self.K_delta @ self.K_h.T
 
     def coefficient(self, delta: Array, h: Array) -> Array:
         return hadamard(delta @ self.K_delta, h @ self.K_h) / self.K_h.shape[1]

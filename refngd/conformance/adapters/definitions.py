@@ -1,17 +1,21 @@
-"""`refngd.definitions`, one function an operation. It checks no argument, so the must-fail cases are not for it."""
+"""`refngd.definitions`, one function an operation. It checks no argument, so the must-fail cases are not for it.
+
+Of the rest of the package it takes what no definition gives in a few lines: Gaussian averages, and Huh (17) in time.
+"""
 
 import numpy as np
 
+from ... import activations, modes
 from ... import definitions as d
 
 Arrays = dict[str, np.ndarray]
 
 
 def run(op: str, inputs: Arrays, attrs: dict) -> Arrays:
-    """The outputs of an operation. Raises NotImplementedError for those about infinite width and single modes."""
+    """The outputs of an operation."""
     if op not in OPERATIONS:
         raise NotImplementedError(op)
-    dtype = next(iter(inputs.values())).dtype
+    dtype = next((a.dtype for a in inputs.values()), np.dtype(float))
     return {name: np.asarray(a, dtype) for name, a in OPERATIONS[op](inputs, attrs).items()}
 
 
@@ -67,7 +71,13 @@ def direction(inputs, attrs):
 
 def coefficient(inputs, attrs):
     test, train = (trained(inputs, attrs, x) for x in ("x_test", "x"))
-    return {"Theta_bar": d.coefficient(test, train, fisher(inputs, attrs), **power(attrs))}
+    if "y" not in inputs:
+        return {"Theta_bar": d.coefficient(test, train, fisher(inputs, attrs), **power(attrs))}
+    white, _ = d.whiten(train, inputs["y"], **loss(attrs))
+    R, (N, C) = d.hessian_root(train.f), train.f.shape
+    Theta_bar = d.coefficient(test, white, fisher(inputs, attrs), **power(attrs)).reshape(-1, N, C)
+    roots = [d.inverse_power(R_n.T @ R_n, attrs["loss_rho"], 2) for R_n in R]  # H_n^{-1/2}
+    return {"Theta_bar": np.einsum("anc,ncd->and", Theta_bar, roots).reshape(-1, N * C)}
 
 
 def training(inputs, attrs):
@@ -82,6 +92,119 @@ def prediction(inputs, attrs):
     problem = test, train, inputs["y"], fisher(inputs, attrs)
     f_train, f_test = d.prediction(*problem, attrs["eta"], attrs["t"], **power(attrs))
     return {"f_train": f_train, "f_test": f_test}
+
+
+def batch_training(inputs, attrs):
+    steps, size, batches = attrs["steps"], attrs["batch"], []
+    for epoch in np.rint(inputs["order"]).astype(int):
+        batches += [epoch[k : k + size] for k in range(0, len(epoch), size)]
+    problem = net(attrs), listed("W", inputs), inputs["x"], inputs["y"], fisher(inputs, attrs)
+    options = {**power(attrs), **loss(attrs), "frozen": attrs.get("frozen", 0)}
+    W, losses = d.batch_training(*problem, attrs["eta"], batches[: steps + 1], **options)
+    return {**numbered("W", W), "loss": losses}
+
+
+def linearized_training(inputs, attrs):
+    test, train = (trained(inputs, attrs, x) for x in ("x_test", "x"))
+    problem = test, train, inputs["y"], fisher(inputs, attrs), attrs["eta"], attrs["steps"]
+    return dict(zip(("f_train", "f_test"), d.linearized_training(*problem, **power(attrs), **loss(attrs)), strict=True))
+
+
+def linearized(inputs, attrs):
+    s = trained(inputs, attrs)
+    changes = [v - w for v, w in zip(listed("V", inputs), listed("W", inputs), strict=True)]
+    return {"f": s.f + d.push(s, changes)}
+
+
+def empirical_kernels(inputs, attrs):
+    test, train = (trained(inputs, attrs, x) for x in ("x_test", "x"))
+    A = [h @ k.T for h, k in zip(test.h, train.h, strict=True)]
+    C = train.f.shape[1]
+    flat = [[delta.reshape(len(s.f) * C, -1) for delta in s.delta] for s in (test, train)]
+    return {**numbered("A", A, 0), **numbered("B", [a @ b.T for a, b in zip(*flat, strict=True)])}
+
+
+def dynamics(inputs, attrs):
+    """K&O (10) through the eigenvalues of a given Theta_bar, which may serve all outputs alike."""
+    own, cross, f, y, eta, t = *(inputs[name] for name in ("Theta_bar", "cross", "f", "y")), attrs["eta"], attrs["t"]
+    error = (y - f).reshape(len(own), -1)
+    if np.isinf(t):
+        total = d.inverse_power(own) @ error
+    else:
+        total = 0 * error
+        for _ in range(int(t)):
+            total, error = total + eta * error, error - eta * own @ error
+    moved = [(kernel @ total).reshape(-1, f.shape[1]) for kernel in (own, cross)]
+    return {"f_train": f + moved[0], "f_test": inputs["f_test"] + moved[1]}
+
+
+def isotropy(inputs, attrs):
+    w = np.linalg.eigvalsh(inputs["Theta_bar"])
+    alpha = w.mean()
+    deviation, condition = abs(w - alpha).max() / abs(alpha), w[-1] / w[0] if w[0] > 0 else np.inf
+    return {"eigenvalues": w, "alpha": alpha, "deviation": deviation, "condition": condition, "rate": 1 / w[-1]}
+
+
+def cross_entropy_flow(inputs, attrs):
+    f, y, alpha, x = inputs["f"], inputs["y"], attrs["alpha"], attrs["alpha"] * attrs["eta"] * attrs["t"]
+    p0 = d.softmax(f)[0]
+    p = np.exp(-x) * p0 - np.expm1(-x) * y
+    change = np.where(y > 0, np.log1p(np.expm1(x) / p0), 0)  # of the target's logit, the others staying
+    R = change.sum(1, keepdims=True) * (y - 1 / y.shape[1]) / alpha
+    total = R.reshape(inputs["cross"].shape[1], -1)
+    return {"p": p, "R": R, "f_test": inputs["f_test"] + (inputs["cross"] @ total).reshape(inputs["f_test"].shape)}
+
+
+def standardise(inputs, attrs):
+    return {"x": (inputs["x"] - inputs["x_train"].mean()) / inputs["x_train"].std()}
+
+
+def averages(attrs):
+    """E[phi phi] and E[phi' phi'] in closed form: those of the package."""
+    name = attrs["activation"]
+    activation = activations.shifted_relu(attrs["shift"]) if name == "shifted_relu" else activations.named(name)
+    return activation, lambda r, a, b: activation.dual(r, activation.features(a), activation.features(b))
+
+
+def kernels(inputs, attrs):
+    A, B = d.wide_kernels(net(attrs), averages(attrs)[1], attrs["depth"], inputs["x_test"], inputs["x"])
+    return {**numbered("A", A, 0), **numbered("B", B), "Theta": sum(d.wide_ntk(A, B))}
+
+
+def kernel_coefficient(inputs, attrs):
+    x, problem = inputs["x"], (net(attrs), averages(attrs)[1], attrs["depth"])
+    cross, train = (d.wide_kernels(*problem, x1, x) for x1 in (inputs["x_test"], x))
+    options = *power(attrs).values(), attrs["sigma_b"]
+    return {"Theta_bar": d.wide_coefficient(cross, train, fisher(inputs, attrs), *options)}
+
+
+def order_parameters(inputs, attrs):
+    x = np.zeros((1, attrs["M_0"]))
+    x[0, 0] = attrs["norm"]
+    A, _ = d.wide_kernels(net(attrs), averages(attrs)[1], attrs["depth"], x, x)
+    return {"q": [A_l[0, 0] for A_l in A]}
+
+
+def alpha(inputs, attrs):
+    widths, frozen = attrs["widths"], attrs.get("frozen", 0)
+    if attrs["fisher"] != "Unitwise":
+        sizes = len(widths) - 1 - frozen, attrs["n"], attrs["activation"] == "linear"
+        return {"alpha": d.isotropy_constant(fisher(inputs, attrs), *sizes)}
+    q = order_parameters({}, {**attrs, "M_0": widths[0], "norm": 1.0, "depth": len(widths) - 1})["q"]
+    live = [averages(attrs)[0].gamma(float(q_l)) * M for q_l, M in zip(q, widths[1:-1], strict=False)]
+    return {"alpha": sum(live[frozen:]) / widths[-1] + 1}
+
+
+def forster(inputs, attrs):
+    """Y Y^T of Y = unit_norm(x A), A <- A S^{-1/2}, S = (M_0 / N) Y^T Y."""
+    Y, (N, M_0) = inputs["x"].astype(float), inputs["x"].shape
+    for _ in range(10_000):
+        Y = Y / np.linalg.norm(Y, axis=1, keepdims=True)
+        S = Y.T @ Y * (M_0 / N)
+        if np.linalg.norm(S - np.eye(M_0)) < 1e-15 * M_0:
+            break
+        Y = Y @ d.inverse_power(S, 0.0, 2)
+    return {"gram": Y @ Y.T}
 
 
 def cross_entropy(inputs, attrs):
@@ -126,6 +249,68 @@ def deep_linear_step(inputs, attrs):
     return {**numbered("w", w), "loss": losses, **numbered("c", d.conserved(w))}
 
 
+def flow(inputs, attrs):
+    from scipy.integrate import solve_ivp
+
+    w, (w_star, S), times = listed("w", inputs), statistics(inputs), inputs["times"]
+    shapes = [w_i.shape for w_i in w]
+
+    def velocity(_, theta):
+        return -attrs["eta"] * d.flatten(d.update(d.unflatten(theta, shapes), w_star, S, **rule(attrs)))
+
+    options = {"method": "DOP853", "t_eval": times, "rtol": 1e-13, "atol": 1e-15}
+    states = solve_ivp(velocity, (0.0, times[-1]), d.flatten(w), **options).y.T
+    after = d.unflatten(states[-1], shapes)
+    losses = [d.linear_loss(d.unflatten(theta, shapes), w_star, S) for theta in states]
+    return {**numbered("w", after), "loss": losses, **numbered("c", d.conserved(after))}
+
+
+def sample_statistics(inputs, attrs):
+    return dict(zip(("w_star", "Sigma_x", "const"), d.statistics(inputs["x"], inputs["y"]), strict=True))
+
+
+def euler_drift(inputs, attrs):
+    w, Lambda = listed("w", inputs), inputs["Lambda"]
+    u = d.linear_pull(w, Lambda, np.eye(Lambda.shape[1], dtype=Lambda.dtype))
+    return {**numbered("u", u), **numbered("drift", d.euler_drift(u, attrs["h"]))}
+
+
+def mode_moves(inputs, attrs):
+    """s' (d, ..)."""
+    s, s_star, eta = inputs["s"], inputs["s_star"], attrs.get("eta", 1.0)
+    if "eps" in attrs:
+        return d.damped_mode_velocity(s, s_star, attrs["eps"], eta)
+    return d.mode_velocity(s, s_star, attrs.get("q", 1), attrs.get("block", False), eta)
+
+
+def mode_velocity(inputs, attrs):
+    invariants = d.mode_invariants(inputs["s"], attrs.get("q", 1), attrs.get("block", False))
+    return {"velocity": mode_moves(inputs, attrs), "invariants": invariants}
+
+
+def mode_speed(inputs, attrs):
+    velocity = mode_moves(inputs, attrs)
+    speed = np.where(abs(velocity).max(0) > 0, d.mode_norm(velocity), 0)
+    return {"speed": speed, "product": (d.others(inputs["s"]) * velocity).sum(0)}
+
+
+def mode_exponents(inputs, attrs):
+    values = d.mode_exponents(attrs["d"], attrs["q"], attrs["eta"])
+    return dict(zip(("p", "d_eff", "eta_bar"), values, strict=True))
+
+
+def mode_solution(inputs, attrs):
+    return {"s_bar": modes.solution(inputs["t"], inputs["s_star"], inputs["s0"], attrs["p"], attrs["eta_bar"])}
+
+
+def mode_time(inputs, attrs):
+    return {"t": modes.time_to(inputs["fraction"], inputs["s_star"], inputs["s0"], attrs["p"], attrs["eta_bar"])}
+
+
+def mode_escape(inputs, attrs):
+    return {"t": modes.escape_time(inputs["s_star"], inputs["s0"], attrs["p"], attrs["eta_bar"])}
+
+
 OPERATIONS = {
     "forward": lambda inputs, attrs: {"f": trained(inputs, attrs).f},
     "signals": signals,
@@ -143,4 +328,28 @@ OPERATIONS = {
     "deep_linear": deep_linear,
     "deep_linear_update": deep_linear_update,
     "deep_linear_step": deep_linear_step,
+    "alpha": alpha,
+    "kernels": kernels,
+    "kernel_coefficient": kernel_coefficient,
+    "order_parameters": order_parameters,
+    "gamma": lambda inputs, attrs: {"gamma": averages(attrs)[0].gamma(attrs["q"])},
+    "forster": forster,
+    "mode_velocity": mode_velocity,
+    "mode_solution": mode_solution,
+    "mode_time": mode_time,
+    "mode_exponents": mode_exponents,
+    "empirical_kernels": empirical_kernels,
+    "linearized": linearized,
+    "linearized_training": linearized_training,
+    "batch_training": batch_training,
+    "dynamics": dynamics,
+    "isotropy": isotropy,
+    "cross_entropy_flow": cross_entropy_flow,
+    "standardise": standardise,
+    "statistics": sample_statistics,
+    "flow": flow,
+    "null_update": lambda inputs, attrs: numbered("dw", d.null_update(listed("w", inputs), listed("m", inputs))),
+    "euler_drift": euler_drift,
+    "mode_speed": mode_speed,
+    "mode_escape": mode_escape,
 }

@@ -6,6 +6,7 @@
 """
 
 import math
+from itertools import islice
 
 import numpy as np
 
@@ -13,7 +14,7 @@ import refngd as rn
 
 from ... import deep_linear, modes, preprocess
 from ...activations import Activation, named
-from ...linear_training import descend
+from ...linear_training import descend, flow
 
 Arrays = dict[str, np.ndarray]
 
@@ -127,11 +128,24 @@ class Engine:
 
     def coefficient(self, inputs, attrs):
         test, train = self._trained(inputs, attrs, "x_test"), self._trained(inputs, attrs)
-        return {"Theta_bar": self._fisher(attrs, inputs).coefficient(test, train, **power_of(attrs))}
+        if "y" not in inputs:
+            return {"Theta_bar": self._fisher(attrs, inputs).coefficient(test, train, **power_of(attrs))}
+        white, _ = loss_of(attrs).whiten(train, inputs["y"])
+        Theta_bar = self._fisher(attrs, inputs).coefficient(test, white, **power_of(attrs))  # of e = R^{-T} g
+        R, _ = rn.losses.hessian_root(train.f, inputs["y"], attrs["loss_rho"])
+        per_sample = Theta_bar.reshape(-1, *train.f.shape).transpose(1, 2, 0)  # (N, C, N'C)
+        return {"Theta_bar": np.linalg.solve(R, per_sample).transpose(2, 0, 1).reshape(Theta_bar.shape)}
+
+    def empirical_kernels(self, inputs, attrs):
+        kernels = rn.empirical_kernels(self._trained(inputs, attrs, "x_test"), self._trained(inputs, attrs))
+        return {**numbered("A", kernels.A, 0), **numbered("B", kernels.B)}
 
     def alpha(self, inputs, attrs):
         net = self._net(attrs, attrs["widths"])
-        return {"alpha": self._fisher(attrs, inputs).alpha(net, attrs["n"], attrs.get("frozen", 0))}
+        alpha = self._fisher(attrs, inputs).alpha(net, attrs["n"], attrs.get("frozen", 0))
+        if alpha is None:
+            raise ValueError("there is no alpha: Theta_bar is not alpha I")
+        return {"alpha": alpha}
 
     def prediction(self, inputs, attrs):
         test, train = self._trained(inputs, attrs, "x_test"), self._trained(inputs, attrs)
@@ -140,12 +154,42 @@ class Engine:
         dynamics = rn.Dynamics(own, train.f, inputs["y"], attrs["eta"])
         return {"f_train": dynamics.predict(own, train.f, t), "f_test": dynamics.predict(cross, test.f, t)}
 
+    def dynamics(self, inputs, attrs):
+        dynamics = rn.Dynamics(inputs["Theta_bar"], inputs["f"], inputs["y"], attrs["eta"])
+        f_train = dynamics.predict(inputs["Theta_bar"], inputs["f"], attrs["t"])
+        return {"f_train": f_train, "f_test": dynamics.predict(inputs["cross"], inputs["f_test"], attrs["t"])}
+
+    def isotropy(self, inputs, attrs):
+        return {**vars(rn.isotropy(inputs["Theta_bar"])), "rate": rn.optimal_rate(inputs["Theta_bar"])}
+
+    def linearized(self, inputs, attrs):
+        return {"f": rn.linearized(self._trained(inputs, attrs), listed("W", inputs), listed("V", inputs))}
+
+    def linearized_training(self, inputs, attrs):
+        sets = [self._trained(inputs, attrs, x) for x in ("x", "x_test")]
+        start = sets, inputs["y"], self._fisher(attrs, inputs), attrs["eta"]
+        states = rn.linearized_training(*start, **power_of(attrs), loss=loss_of(attrs))
+        return dict(zip(("f_train", "f_test"), next(islice(states, attrs["steps"], None)), strict=True))
+
     def training(self, inputs, attrs):
+        return self._train(inputs, attrs)
+
+    def batch_training(self, inputs, attrs):
+        order = [np.rint(epoch).astype(int) for epoch in inputs["order"]]
+        return self._train(inputs, attrs, batch=attrs["batch"], rng=_Orders(order))
+
+    def _train(self, inputs: Arrays, attrs: dict, **batches) -> Arrays:
         net, W = self._weighted(inputs, attrs)
         options = dict(**power_of(attrs), loss=loss_of(attrs), frozen=attrs.get("frozen", 0))
         start = net, W, inputs["x"], inputs["y"], self._fisher(attrs, inputs)
-        steps = list(rn.train(*start, attrs["eta"], attrs["steps"], **options))
+        steps = list(rn.train(*start, attrs["eta"], attrs["steps"], **options, **batches))
         return {**numbered("W", steps[-1].W), "loss": [step.loss for step in steps]}
+
+    def cross_entropy_flow(self, inputs, attrs):
+        t = attrs["t"]
+        flow = rn.CrossEntropyFlow(inputs["f"], inputs["y"], attrs["eta"], attrs["alpha"])
+        f_test = flow.predict(inputs["cross"], inputs["f_test"], t)
+        return {"p": flow.probabilities(t), "R": flow.accumulated(t), "f_test": f_test}
 
     def cross_entropy(self, inputs, attrs):
         loss, f, y = rn.CrossEntropy(attrs.get("loss_rho", 0.0)), inputs["f"], inputs["y"]
@@ -187,6 +231,9 @@ class Engine:
         Y = preprocess.unit_norm(inputs["x"] @ preprocess.forster(inputs["x"]))
         return {"gram": Y @ Y.T}
 
+    def standardise(self, inputs, attrs):
+        return {"x": preprocess.standardise(inputs["x"], inputs["x_train"])}
+
     # --------------------------------------------------------------------------------- deep linear networks
 
     def deep_linear(self, inputs, attrs):
@@ -226,6 +273,24 @@ class Engine:
             **numbered("c", deep_linear.conserved(after)),
         }
 
+    def flow(self, inputs, attrs):
+        w, data = listed("w", inputs), statistics(inputs)
+        states = flow(w, data, rule_of(attrs), inputs["times"].tolist(), attrs["eta"], tolerance=1e-13)
+        after = states[-1].w
+        losses = [state.loss for state in states]
+        return {**numbered("w", after), "loss": losses, **numbered("c", deep_linear.conserved(after))}
+
+    def statistics(self, inputs, attrs):
+        data = deep_linear.Statistics.of(inputs["x"], inputs["y"])
+        return {"w_star": data.w_star, "Sigma_x": data.S @ data.S.T, "const": data.const}
+
+    def null_update(self, inputs, attrs):
+        return numbered("dw", deep_linear.null_update(listed("w", inputs), listed("m", inputs)))
+
+    def euler_drift(self, inputs, attrs):
+        u = deep_linear.pull(listed("w", inputs), inputs["Lambda"])
+        return {**numbered("u", u), **numbered("drift", deep_linear.euler_drift(u, attrs["h"]))}
+
     # ----------------------------------------------------------------------------------------------- modes
 
     def mode_velocity(self, inputs, attrs):
@@ -240,6 +305,14 @@ class Engine:
         else:
             velocity = modes.velocity(s, s_star, *rule, eta)
         return {"velocity": velocity, "invariants": modes.invariants(s, *rule)}
+
+    def mode_speed(self, inputs, attrs):
+        s, s_star, q, eta = inputs["s"], inputs["s_star"], attrs["q"], attrs["eta"]
+        product = (modes.jacobian(s) * modes.velocity(s, s_star, q, eta=eta)).sum(0)
+        return {"speed": modes.speed(s, s_star, q, eta), "product": product}
+
+    def mode_escape(self, inputs, attrs):
+        return {"t": modes.escape_time(inputs["s_star"], inputs["s0"], attrs["p"], attrs["eta_bar"])}
 
     def mode_solution(self, inputs, attrs):
         problem = _mode(inputs, attrs)
@@ -256,6 +329,17 @@ class Engine:
 
 
 OPERATIONS = [name for name in vars(Engine) if not name.startswith("_")]
+
+
+class _Orders(np.random.Generator):
+    """Permutations that are given, where others are drawn."""
+
+    def __init__(self, orders: list[np.ndarray]) -> None:
+        super().__init__(np.random.PCG64())
+        self.orders = iter(orders)
+
+    def permutation(self, n: int) -> np.ndarray:
+        return next(self.orders)
 
 
 def _mode(inputs: Arrays, attrs: dict) -> tuple:

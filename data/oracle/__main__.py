@@ -38,7 +38,7 @@ def differences(old, new):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(prog="python -m refngd.conformance.oracle", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m data.oracle", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("data/vectors/v1"), help="default: %(default)s")
     parser.add_argument("--only", nargs="+", choices=sorted(ABOUT), metavar="OPERATION", help="these operations alone")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the files on disk differ")

@@ -197,15 +197,15 @@ def step(a, s, H, e):
     return [row[0] for row in applied(a, s, H, gradient(s, e))]
 
 
-def basis_steps(a, train):
-    """G^{-1/q} J^T / N (P, NC): column k is the direction of the residual e_k."""
+def basis_steps(a, train, H=None):
+    """G^{-1/q} J^T / N (P, NC): column k is the direction of the residual e_k, with the output Hessians H, or I."""
     basis = la.scale(la.transpose(train.J), mp.mpf(1) / train.size[0])
-    return applied(a, train, unit_hessians(train), basis)
+    return applied(a, train, H or unit_hessians(train), basis)
 
 
-def coefficient(a, test, train):
+def coefficient(a, test, train, H=None):
     """Theta_bar(x', x) (N'C, NC), K&O (11), column by column."""
-    return la.matmul(test.J, basis_steps(a, train))
+    return la.matmul(test.J, basis_steps(a, train, H))
 
 
 def whitened(s, H, e):

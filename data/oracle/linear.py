@@ -163,6 +163,87 @@ def deep_linear_step(inputs, attrs, full):
     return {**named("w", w, 1), "loss": values, **named("c", conserved(w), 1)}, {}
 
 
+def null_update(inputs, attrs, full):
+    """dw_i = m_i w_i - w_i m_{i-1} with m_0 = m_d = 0, Huh section 2: the derivative of w_bar along it is 0."""
+    w, m = weights_of(inputs, "w_"), [None, *weights_of(inputs, "m_"), None]
+    dw = []
+    for w_i, below, above in zip(w, m[:-1], m[1:], strict=True):
+        left = la.matmul(above, w_i) if above else la.scale(w_i, 0)
+        dw.append(la.add(left, la.matmul(w_i, below), -1) if below else left)
+    J = map_jacobian(w, la.identity(len(w[0][0])))
+    if la.norm(la.matvec(J, flat(dw))) > mp.mpf(10) ** (5 - mp.dps):
+        raise ArithmeticError("dw changes w_bar")
+    return named("dw", dw, 1), {}
+
+
+def euler_drift(inputs, attrs, full):
+    """What a step w - h u adds to c_i of (15); of a u that is J Lambda it is h^2 (u_i u_i^T - u_{i+1}^T u_{i+1})."""
+    w, Lambda, h = weights_of(inputs, "w_"), inputs["Lambda"], mp.mpf(attrs["h"])
+    L, R = partial_products(w, la.identity(len(w[0][0])))
+    u = [la.matmul(la.transpose(l), la.matmul(Lambda, la.transpose(r))) for l, r in zip(L, R, strict=True)]
+    after = [la.add(a, b, -h) for a, b in zip(w, u, strict=True)]
+    drift = [la.add(a, b, -1) for a, b in zip(conserved(after), conserved(w), strict=True)]
+    return {**named("u", u, 1), **named("drift", drift, 1)}, {}
+
+
+def statistics(inputs, attrs, full):
+    """w_star = E[y x^T] Sigma_x^{-1}, Sigma_x = E[x x^T], and the least loss E||w_star x - y||^2 / 2."""
+    x, y = inputs["x"], inputs["y"]
+    P = len(x)
+    Sigma_x = la.scale(la.matmul(la.transpose(x), x), mp.mpf(1) / P)
+    w_star = la.transpose(la.solve(Sigma_x, la.scale(la.matmul(la.transpose(x), y), mp.mpf(1) / P)))
+    rest = la.add(la.matmul(x, la.transpose(w_star)), y, -1)
+    const = mp.fsum(v * v for row in rest for v in row) / P / 2
+    return {"w_star": w_star, "Sigma_x": Sigma_x, "const": const}, {}
+
+
+def flow(inputs, attrs, full):
+    """w at the last of the times under w' = -eta u, and the loss at each, by extrapolation of the midpoint rule."""
+    w = weights_of(inputs, "w_")
+    start, eta = flat(w), mp.mpf(attrs["eta"])
+
+    def velocity(theta):
+        return [-eta * v for v in update(layers(theta, shapes(w)), inputs, attrs)]
+
+    values, at, theta = [], mp.mpf(0), start
+    for t in inputs["times"]:
+        theta, at = integrated(velocity, theta, t - at), t
+        values.append(loss(layers(theta, shapes(w)), inputs))
+    after = layers(theta, shapes(w))
+    return {**named("w", after, 1), "loss": values, **named("c", conserved(after), 1)}, {}
+
+
+def integrated(velocity, theta, t):
+    """theta(t) by Gragg's midpoint rule in n = 2, 4, 6, .. steps, extrapolated to steps of length 0, in `pieces`."""
+    pieces = max(1, int(mp.ceil(4 * t)))
+    for _ in range(pieces):
+        theta = extrapolated(velocity, theta, t / pieces)
+    return theta
+
+
+def extrapolated(velocity, theta, t):
+    goal, rows = mp.mpf(10) ** (-3 * mp.dps // 4) * la.norm(theta), []
+    for k in range(1, 60):
+        row = [midpoint(velocity, theta, t, 2 * k)]
+        for j in range(1, k):
+            ratio = (mp.mpf(k) / (k - j)) ** 2 - 1
+            row.append([a + (a - b) / ratio for a, b in zip(row[-1], rows[-1][j - 1], strict=True)])
+        if rows and la.norm([a - b for a, b in zip(row[-1], rows[-1][-1], strict=True)]) < goal:
+            return row[-1]
+        rows.append(row)
+    raise ArithmeticError("the flow is not resolved")
+
+
+def midpoint(velocity, theta, t, n):
+    """n steps of the midpoint rule, of which the error is even in their length t / n."""
+    h, before = t / n, theta
+    now = [a + h * v for a, v in zip(theta, velocity(theta), strict=True)]
+    for _ in range(n - 1):
+        before, now = now, [a + 2 * h * v for a, v in zip(before, velocity(now), strict=True)]
+    after = [a + 2 * h * v for a, v in zip(before, velocity(now), strict=True)]
+    return [(a + 2 * b + c) / 4 for a, b, c in zip(before, now, after, strict=True)]
+
+
 def gram_of_map(inputs, attrs):
     """The worst condition number, on its range, of K or of the blocks' Gram matrices, damped."""
     w = weights_of(inputs, "w_")

@@ -3,6 +3,7 @@
 from mpmath import mp
 
 from . import dynamics, fisher, kernels, linear, modes, network
+from . import linalg as la
 from .fisher import Approximation, named, trained, weights_of
 from .network import Net
 
@@ -42,7 +43,22 @@ def fisher_matrix(inputs, attrs, full):
 
 def coefficient(inputs, attrs, full):
     train, test = (trained(inputs, attrs, x)[2] for x in ("x", "x_test"))
-    return {"Theta_bar": fisher.coefficient(Approximation.of(attrs, inputs), test, train)}, {}
+    H = fisher.loss_terms(attrs, train.f, inputs["y"])[1] if "y" in inputs else None
+    return {"Theta_bar": fisher.coefficient(Approximation.of(attrs, inputs), test, train, H)}, {}
+
+
+def empirical_kernels(inputs, attrs, full):
+    train, test = (trained(inputs, attrs, x)[2] for x in ("x", "x_test"))
+    A = [la.matmul(h, la.transpose(k)) for h, k in zip(test.h, train.h, strict=True)]
+    rows = zip(*([fisher.rows_of(d) for d in s.delta] for s in (test, train)), strict=True)
+    return {**named("A", A, 0), **named("B", [la.matmul(b, la.transpose(d)) for b, d in rows], 1)}, {}
+
+
+def linearized(inputs, attrs, full):
+    """f_0 + J_0 (theta - theta_0), with theta of the weights V_l and theta_0 of W_l: (S.23)."""
+    _, W, s = trained(inputs, attrs)
+    change = fisher.push(s, [la.add(v, w, -1) for v, w in zip(weights_of(inputs, "V_"), W, strict=True)])
+    return {"f": la.add(s.f, change)}, {}
 
 
 def gram_of_fisher(inputs, attrs):
@@ -87,16 +103,32 @@ OPERATIONS = {
     "mode_solution": modes.mode_solution,
     "mode_time": modes.mode_time,
     "mode_exponents": modes.mode_exponents,
+    "empirical_kernels": empirical_kernels,
+    "linearized": linearized,
+    "linearized_training": dynamics.linearized_training,
+    "batch_training": dynamics.batch_training,
+    "dynamics": dynamics.dynamics,
+    "isotropy": dynamics.isotropy,
+    "cross_entropy_flow": dynamics.cross_entropy_flow,
+    "standardise": dynamics.standardise,
+    "statistics": linear.statistics,
+    "flow": linear.flow,
+    "null_update": linear.null_update,
+    "euler_drift": linear.euler_drift,
+    "mode_speed": modes.mode_speed,
+    "mode_escape": modes.mode_escape,
 }
-SYMMETRIC = ("K", "Sigma", "Sigma_x")
+SYMMETRIC = ("K", "Sigma", "Sigma_x", "Theta_bar")
+APPROXIMATE = ("direction", "coefficient", "prediction", "training", "batch_training", "linearized_training")
+LINEAR = ("deep_linear_update", "deep_linear_step", "flow")
 GRAMS = {
-    **dict.fromkeys(("direction", "coefficient", "prediction", "training"), gram_of_fisher),
+    **dict.fromkeys(APPROXIMATE, gram_of_fisher),
     "kernel_coefficient": kernels.worst_gram,
     "forster": dynamics.gram_of_inputs,
-    **dict.fromkeys(("deep_linear_update", "deep_linear_step"), linear.gram_of_map),
+    **dict.fromkeys(LINEAR, linear.gram_of_map),
 }
 FALLBACK = {
-    **dict.fromkeys(("direction", "coefficient", "prediction", "training"), gram_of_jacobian),
+    **dict.fromkeys(APPROXIMATE, gram_of_jacobian),
     "inverse_power": dynamics.range_of_power,
-    **dict.fromkeys(("deep_linear_update", "deep_linear_step"), linear.range_of_map),
+    **dict.fromkeys(LINEAR, linear.range_of_map),
 }

@@ -8,6 +8,7 @@ from itertools import pairwise
 
 from mpmath import mp
 
+from . import linalg as la
 from .arrays import flatten, like
 
 
@@ -139,6 +140,34 @@ def mode_time(inputs, attrs, full):
     giver, rows = broadcast(inputs, ("fraction", "s_star", "s0"))
     p, eta_bar = mp.mpf(attrs["p"]), mp.mpf(attrs["eta_bar"])
     return {"t": like(giver, iter([time_to(*row, p, eta_bar) for row in rows]))}, {}
+
+
+def mode_escape(inputs, attrs, full):
+    """The time from s0 to s_star with s_bar' = eta_bar s_star s_bar^p, Huh 4.2: the integral of its inverse."""
+    giver, rows = broadcast(inputs, ("s_star", "s0"))
+    p, eta_bar = mp.mpf(attrs["p"]), mp.mpf(attrs["eta_bar"])
+
+    def time(star, s0):
+        if s0 == 0:
+            return mp.inf if p >= 1 else star ** (1 - p) / (1 - p) / (eta_bar * star)
+        z = mp.log(s0), mp.log(star)  # s = e^z
+        pieces = max(1, int(mp.ceil(abs(z[1] - z[0]) / 4)))
+        nodes = [z[0] + (z[1] - z[0]) * k / pieces for k in range(pieces + 1)]
+        total = mp.fsum(mp.quadgl(lambda v: mp.exp((1 - p) * v), pair) for pair in pairwise(nodes))
+        return total / (eta_bar * star)
+
+    return {"t": like(giver, iter([time(*row) for row in rows]))}, {}
+
+
+def mode_speed(inputs, attrs, full):
+    """||s'|| of every mode, and s_bar' = sum_i j_i s_i', from s' itself: Huh (7), (11), (13), (14), (16)."""
+    modes = list(zip(*map(flatten, inputs["s"]), strict=True))
+    stars, eta = flatten(inputs["s_star"]), mp.mpf(attrs.get("eta", 1))
+    stars = stars * len(modes) if len(stars) == 1 else stars
+    moves = [velocity(mode, star, attrs, eta) for mode, star in zip(modes, stars, strict=True)]
+    j = [[mp.fprod(s[:i] + s[i + 1 :]) for i in range(len(s))] for s in modes]
+    outputs = {"speed": [la.norm(v) for v in moves], "product": [mp.fdot(*p) for p in zip(j, moves, strict=True)]}
+    return outputs, {}
 
 
 def mode_exponents(inputs, attrs, full):

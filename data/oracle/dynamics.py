@@ -63,6 +63,86 @@ def training(inputs, attrs, full):
     return {**named("W", W, 1), "loss": values}, {}
 
 
+def batch_training(inputs, attrs, full):
+    """The same in batches: row k of `order` is the order of the samples in epoch k, of which `batch` a step are taken.
+
+    The losses are those of the batch that the next step takes.
+    """
+    net, W, _ = trained(inputs, attrs)
+    a, frozen, values = Approximation.of(attrs, inputs), attrs.get("frozen", 0), []
+    batches = []
+    for epoch in inputs["order"]:
+        rows = [int(mp.nint(n)) for n in epoch]
+        batches += [rows[k : k + attrs["batch"]] for k in range(0, len(rows), attrs["batch"])]
+    for t, rows in enumerate(batches[: attrs["steps"] + 1]):
+        x, y = ([inputs[name][n] for n in rows] for name in ("x", "y"))
+        s = network.signals(net, W, x).above(frozen)
+        values.append(loss_value(attrs, s.f, y))
+        if t < attrs["steps"]:
+            e, H = fisher.loss_terms(attrs, s.f, y)
+            dW = layers(fisher.step(a, s, H, e), shapes_of(s.index))
+            W = W[:frozen] + [la.add(w, dw, -mp.mpf(attrs["eta"])) for w, dw in zip(W[frozen:], dW, strict=True)]
+    return {**named("W", W, 1), "loss": values}, {}
+
+
+def linearized_training(inputs, attrs, full):
+    """f of both sets after `steps` steps of the network with its first J, (S.24): e and H follow f."""
+    train, test = (trained(inputs, attrs, x)[2] for x in ("x", "x_test"))
+    a, C, f, f_test = Approximation.of(attrs, inputs), train.size[1], train.f, test.f
+    for _ in range(attrs["steps"]):
+        e, H = fisher.loss_terms(attrs, f, inputs["y"])
+        theta = fisher.step(a, train, H, e)
+        f, f_test = (
+            la.add(v, [change[k : k + C] for k in range(0, len(change), C)], -mp.mpf(attrs["eta"]))
+            for v, change in ((f, la.matvec(train.J, theta)), (f_test, la.matvec(test.J, theta)))
+        )
+    return {"f_train": f, "f_test": f_test}, {}
+
+
+def dynamics(inputs, attrs, full):
+    """K&O (10) with a given Theta_bar, (NC, NC) or one (N, N) for all outputs, as that of infinite width."""
+    f0, C = inputs["f"], len(inputs["f"][0])
+    same = len(inputs["Theta_bar"]) == len(f0)
+    own, cross = (la.kron(K, la.identity(C)) if same else K for K in (inputs["Theta_bar"], inputs["cross"]))
+    eta, t = mp.mpf(attrs["eta"]), mp.mpf(attrs["t"])
+    f_train, f_test = predict(own, cross, f0, inputs["f_test"], inputs["y"], eta, t)
+    return {"f_train": f_train, "f_test": f_test}, {}
+
+
+def isotropy(inputs, attrs, full):
+    """Eigenvalues, alpha (their mean), ||Theta_bar - alpha I||_2 / |alpha|, the condition number, 1 / lambda_max."""
+    w = sorted(la.eigenvalues(inputs["Theta_bar"]))
+    alpha = mp.fsum(w) / len(w)
+    deviation = max(abs(v - alpha) for v in w) / abs(alpha)
+    condition = w[-1] / w[0] if w[0] > 0 else mp.inf
+    return {"eigenvalues": w, "alpha": alpha, "deviation": deviation, "condition": condition, "rate": 1 / w[-1]}, {}
+
+
+def cross_entropy_flow(inputs, attrs, full):
+    """p_t = y + (p_0 - y) e^{-alpha eta t}, and the outputs that move the log p_t of the training set there."""
+    f, y, C = inputs["f"], inputs["y"], len(inputs["f"][0])
+    eta, alpha, t = (mp.mpf(attrs[name]) for name in ("eta", "alpha", "t"))
+    p0, decay = [softmax(row) for row in f], mp.exp(-alpha * eta * t)
+    p = [[b + (a - b) * decay for a, b in zip(*rows, strict=True)] for rows in zip(p0, y, strict=True)]
+    R = []
+    for now, then in zip(p, p0, strict=True):
+        change = [mp.log(a) - mp.log(b) for a, b in zip(now, then, strict=True)]
+        R.append([(v - mp.fsum(change) / C) / alpha for v in change])
+    cross = inputs["cross"]
+    cross = la.kron(cross, la.identity(C)) if len(cross[0]) == len(f) else cross
+    moves = la.matvec(cross, [v for row in R for v in row])
+    f_test = la.add(inputs["f_test"], [moves[k : k + C] for k in range(0, len(moves), C)])
+    return {"p": p, "R": R, "f_test": f_test}, {}
+
+
+def standardise(inputs, attrs, full):
+    """x less the mean of all entries of x_train, over their standard deviation."""
+    values = [v for row in inputs["x_train"] for v in row]
+    mean = mp.fsum(values) / len(values)
+    deviation = mp.sqrt(mp.fsum((v - mean) ** 2 for v in values) / len(values))
+    return {"x": [[(v - mean) / deviation for v in row] for row in inputs["x"]]}, {}
+
+
 @differencing
 def loss_derivatives(step, f, y):
     """N times the first, and second, derivatives of the loss with respect to f_n, by differences."""

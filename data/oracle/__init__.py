@@ -1,7 +1,9 @@
 """The independent oracle: every operation of the vectors, literally from its definition, in mpmath.
 
-    python -m refngd.conformance.oracle            regenerates data/vectors/v1, byte for byte
-    python -m refngd.conformance.oracle --check    compares, and exits 1 naming what differs
+    python -m data.oracle            regenerates data/vectors/v1, byte for byte
+    python -m data.oracle --check    compares, and exits 1 naming what differs
+
+Run it in a checkout, with the extra `vectors`: the wheel has the vectors, and not what made them.
 
 It shares no code with the rest of `refngd`, and imports neither it nor NumPy: matrices are lists of rows of mpf
 numbers, derivatives are difference quotients at more than twice the working precision, every Fisher matrix is a P x P
