@@ -515,10 +515,8 @@ def isotropy_constant(fisher: Fisher, L: int, N: int, is_linear: bool = False) -
     """
     if fisher.name == "KFAC":
         return (L - 1) * (1 if is_linear else N) + (N if fisher.last == "identity" else 1)
-    if fisher.name == "Exact":
-        return 1
-    Sigma = np.eye(L) if fisher.name == "BlockDiagonal" else coupling(fisher, L)
-    return np.linalg.pinv(Sigma).sum()
+    Sigma = {"Exact": np.ones((L, L)), "BlockDiagonal": np.eye(L)}
+    return np.linalg.pinv(Sigma[fisher.name] if fisher.name in Sigma else coupling(fisher, L)).sum()
 
 
 # -------------------------------------------------------------------------------------------- deep linear networks, Huh

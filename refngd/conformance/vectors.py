@@ -18,7 +18,8 @@ FORMAT = 1
 class Case:
     """One problem. All arrays are float64 here; `arguments` gives the inputs in another dtype.
 
-    kind: the class, such as "stress"; error: what a user must be told, of a must-fail case, which has no outputs.
+    kind: the class, such as "stress"; error: what a user must be told, of a must-fail case, which has no outputs;
+    flags: the bugs of `bugs.BUGS` that it catches.
     """
 
     id: str
@@ -34,6 +35,7 @@ class Case:
     kappa: float = 1.0
     kappa_gram: float = 1.0
     error: str | None = None
+    flags: tuple[str, ...] = ()
 
     def arguments(self, dtype: type) -> tuple[str, dict, dict]:
         """operation, inputs, attributes: copies, so that nobody can spoil them for others."""
@@ -132,4 +134,5 @@ def _case(raw: dict, operation: str) -> Case:
         kappa=raw.get("kappa", 1.0),
         kappa_gram=raw.get("kappa_gram", 1.0),
         error=raw.get("error"),
+        flags=tuple(raw.get("flags", ())),
     )
