@@ -137,7 +137,7 @@ def test_sizes_and_settings_of_later_cases_tell_factors_apart():
                 M = k - bias
                 assert coincidences(sizes | {"M": M, "M + 1": M + 1}) == [], case["id"]
             found += 1
-    assert found > 60
+    assert found > 50
 
 
 FACTORS = {  # what cases of these operations are made of, with all values

@@ -31,19 +31,15 @@ def test_the_multiplier_has_its_power_and_its_damping(rng, widths, q, rho):
     assert_close(host(dl.multiplier(w, data, q, rho)).T.ravel(), Lambda, np.linalg.cond(J) ** 2)
 
 
-@pytest.mark.parametrize("widths", [(3, 3), (3, 3, 3), (3, 3, 3, 3)])
+@pytest.mark.parametrize("d", [2, 3])
 @pytest.mark.parametrize("block", [False, True])
-def test_rcond_of_a_rule_leaves_out_small_singular_values(widths, block):
-    """Diagonal weights: J has singular values of about 1 and, of the third mode, 1e-3."""
-    w = on([np.diag([1.0, 0.9, 1e-3])] + [np.eye(3)] * (len(widths) - 2))
-    w = [w[0], *w[1:]] if len(widths) == 2 else [np.diag([1.0, 0.9, 1e-3]) for _ in widths[1:]]
-    data = dl.Statistics(on(np.diag([2.0, 2.0, 2.0])))
-    kept, left = (dl.Rule(1, block=block, rcond=rcond).update(on(w), data) for rcond in (None, 0.1))
-    assert all(abs(host(u)[2, 2]) > 0 for u in kept) or len(widths) == 2
-    if len(widths) > 2:
-        assert all(abs(host(u)[2, 2]) == 0 for u in left)
+def test_rcond_of_a_rule_leaves_out_small_singular_values(d, block):
+    """Of diagonal weights each mode is on its own; J of the third is 1e-3, or its square, of the others."""
+    w, data = on([np.diag([1.0, 0.9, 1e-3])] * d), dl.Statistics(on(2 * np.eye(3)))
+    kept, left = (host(dl.Rule(1, block=block, rcond=rcond).update(w, data)) for rcond in (None, 0.1))
     for a, b in zip(kept, left, strict=True):
-        np.testing.assert_allclose(host(a)[:2, :2], host(b)[:2, :2], rtol=1e-12)
+        np.testing.assert_allclose(a[:2, :2], b[:2, :2], rtol=1e-12)
+        assert abs(a[2, 2]) > 100 * b[2, 2] == 0
 
 
 def test_descend_yields_the_start_and_every_step(rng):

@@ -231,6 +231,9 @@ eigenvalues_positive: negative eigenvalues count as zero
     + np.where(w > 0, np.where(w != 0, w, 1)
     - w[w != 0], E[:, w != 0]
     + w[w > 0], E[:, w > 0]
+eigenvalues_inverted: eigenvalues that are 0 are inverted
+    - np.where(w != 0, np.where(w != 0, w, 1) ** (-1 / q), 0)
+    + w ** (-1 / q)
 
 # losses
 
@@ -297,6 +300,9 @@ identity_undamped: rho is ignored by gradient descent
 identity_without_q: 1/(1 + rho), whatever q
     - return (1 + rho) ** (-1 / q) * jacobian(s).T
     + return jacobian(s).T / (1 + rho)
+identity_is_exact: gradient descent has the exact matrix
+    - F = I if fisher.name == "Identity" else J.T @ J
+    + F = J.T @ J
 blocks_merged: the blocks are inverted together
     - "BlockDiagonal": [J_l.reshape(s.f.size, -1) for J_l in J]
     + "BlockDiagonal": [jacobian(s)]
@@ -595,6 +601,9 @@ gamma_of_deviation: q is taken for a standard deviation
 gamma_of_dead: the share of dead units, not of live ones
     - gamma(attrs["q"])
     + gamma(attrs["q"]) * -1 + 1
+gamma_is_1: all units count as live
+    - gamma(attrs["q"])
+    + gamma(attrs["q"]) * 0 + 1
 forster_whitens: the inputs are whitened, once
     - for _ in range(200):
     + for _ in range(1):
@@ -680,6 +689,9 @@ mode_p_halved: p is half of what it is
     + return (1 - 1 / d) * (1 - 1 / q),
     - attrs["p"], attrs["eta_bar"])
     + attrs["p"] / 2, attrs["eta_bar"])
+mode_depth_plus_one: p counts a layer more
+    - return 2 * (1 - 1 / d) *
+    + return 2 * (1 - 1 / (d + 1)) *
 mode_depth_is_d: d_eff = d
     - 1 / inverse if inverse else math.inf
     + d
@@ -767,6 +779,9 @@ statistics_without_half: 1/2 is missing in the least loss
 null_update_sum: m_i w_i + w_i m_{i-1}
     - m[i + 1] @ w[i] - w[i] @ m[i]
     + m[i + 1] @ w[i] + w[i] @ m[i]
+null_update_at_ends: m_0 and m_d are not 0
+    - np.zeros(2 * w[0].shape[1:]), *m, np.zeros(2 * w[-1].shape[:1])
+    + np.eye(w[0].shape[1]), *m, 2 * np.eye(len(w[-1]))
 drift_of_first_order: h in place of h^2
     - return [h * h * c for
     + return [h * c for
