@@ -14,6 +14,8 @@ class Figure:
     compute(settings, part, device, data): the numbers of a part, as JSON takes them; data is None, NAME or NAME:FOLDER.
     verdicts(settings, results): each claim of the paper in words, with the figures measured, and whether it holds;
     results has a dict for every part. draw(settings, results, path): the paper's axes, circles measured, lines theory.
+    available(settings, data): the settings less what needs data that are not there, with lines that say so under
+    "left out".
     """
 
     caption: str
@@ -22,3 +24,4 @@ class Figure:
     compute: Callable[[dict, str, str, str | None], dict]
     verdicts: Callable[[dict, dict[str, dict]], list[tuple[str, bool]]]
     draw: Callable[[dict, dict[str, dict], Path], None]
+    available: Callable[[dict, str | None], dict] = lambda settings, data: settings

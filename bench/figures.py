@@ -1,83 +1,201 @@
 """The figures of Karakida & Osawa and of Huh, computed anew: numbers, verdicts on the paper's claims, and pictures.
 
     python -m bench.figures NAME... [--scale small|paper] [--device cpu|gpu] [--data NAME] [--out FOLDER]
+        [--jobs K | --cluster ADDRESS]
 
-FOLDER/NAME-SCALE.json has the settings, every number and the verdicts, FOLDER/NAME-SCALE.png the picture. The parts
-of a figure are kept in FOLDER/NAME-SCALE/parts/, so that an interrupted run is taken up where it ended. The exit
-status is 1 if a claim fails, 2 if an argument is bad, 130 after Ctrl-C.
+FOLDER/NAME-SCALE.json has the settings, every number, the seconds that each part took and the verdicts,
+FOLDER/NAME-SCALE.png the picture. The parts of a figure are kept in FOLDER/NAME-SCALE/parts/, so that an interrupted
+run is taken up where it ended. Parts are computed one after the other, in K processes, or on a Dask cluster whose
+workers were started in this checkout; each with one thread of BLAS unless OPENBLAS_NUM_THREADS is set, so that the
+numbers are the same. The exit status is 1 if a claim fails, 2 if an argument is bad, 130 after Ctrl-C.
 """
+
+import os
+
+if __name__ == "__main__":  # before NumPy is there; processes that are started inherit it
+    for library in ("OPENBLAS", "MKL", "OMP"):
+        os.environ.setdefault(f"{library}_NUM_THREADS", "1")
 
 import argparse
 import hashlib
 import json
 from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from time import perf_counter
 
 import bench
 import refngd
-from refngd.cli.output import as_json, one_line, progress, reserved, save, save_together, versions
+from refngd.cli.output import as_json, checked_count, one_line, progress, reserved, save, save_together, versions
 
-from . import huh_linear, huh_modes, huh_nonlinear, ko_kernels, ko_training
+from . import huh_linear, huh_modes, huh_nonlinear, huh_theory, ko_kernels, ko_training
 from .figure import Figure
+from .parallel import LostError, executors, finished
 
-MODULES = (huh_modes, huh_linear, huh_nonlinear, ko_training, ko_kernels)
+MODULES = (huh_modes, huh_linear, huh_theory, huh_nonlinear, ko_training, ko_kernels)
 FIGURES: dict[str, Figure] = {name: figure for module in MODULES for name, figure in sorted(module.FIGURES.items())}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A figure to be made.
+
+    inputs: the settings and all else that its numbers depend on.
+    target: its files are target.json, target.png and those of the parts in target/parts; staging: see `reserved`.
+    kept: for each part that is there {"numbers": .., "seconds": ..}.
+    """
+
+    name: str
+    figure: Figure
+    settings: dict
+    inputs: dict
+    target: Path
+    staging: Path
+    kept: dict[str, dict] = field(default_factory=dict)
+
+    @property
+    def parts(self) -> list[str]:
+        return self.figure.parts(self.settings)
+
+    @property
+    def is_complete(self) -> bool:
+        return all(part in self.kept for part in self.parts)
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = _parser()
     args = parser.parse_args(argv)
+    names = list(FIGURES if "all" in args.names else dict.fromkeys(args.names))
     held = True
-    for name in FIGURES if "all" in args.names else dict.fromkeys(args.names):
-        with one_line(parser, f"bench.figures: {name}"):
-            held &= make(name, args.scale, args.device, args.data, args.out)
+    with ExitStack() as stack, one_line(parser, "bench.figures"):
+        checked_count("--jobs", args.jobs, 1)
+        runs = {}
+        for name in names:
+            with one_line(parser, f"bench.figures: {name}"):
+                runs[name] = _opened(stack, name, args)
+        missing = [(name, part) for name, run in runs.items() for part in run.parts if part not in run.kept]
+        for run in runs.values():
+            if run.is_complete:
+                held &= _made(parser, run)
+        if missing:
+            workers = stack.enter_context(executors(args.jobs, args.cluster))
+            held &= _computed(parser, runs, missing, workers, args)
     parser.exit(0 if held else 1)
 
 
-def make(name: str, scale: str, device: str, data: str | None, out: Path) -> bool:
-    """Compute what is missing of a figure, print the verdicts, write and draw it; whether all claims hold."""
-    figure = FIGURES[name]
-    settings, target = figure.settings[scale], out / f"{name}-{scale}"
-    if data and "data" not in settings:
-        raise ValueError(f"--data is {data!r}; expected none: {name} at the scale {scale!r} has data of its own")
-    run = {"settings": settings, "data": data or settings.get("data"), "device": device}
-    run |= {"versions": versions(), "code": _code()}
-    record, picture = target.with_suffix(".json"), target.with_suffix(".png")
-    with reserved(target / "parts", (record, picture)) as staging:
-        results = {}
-        for part in progress(figure.parts(settings)):
-            compute = partial(figure.compute, settings, part, device, data)
-            results[part] = _part(target / "parts" / f"{part}.json", run, compute, staging)
-        verdicts = [(claim, bool(holds)) for claim, holds in figure.verdicts(settings, results)]
-        content = {"figure": name, "scale": scale, "caption": figure.caption, **run, "results": results}
-        content["verdicts"] = [{"claim": claim, "holds": holds} for claim, holds in verdicts]
-        try:
-            print(f"{name}, {scale}: {figure.caption}")
-            print("\n".join(f"{'holds' if holds else 'FAILS'}: {claim}" for claim, holds in verdicts), flush=True)
-        finally:
-            drawings = {picture: partial(figure.draw, settings, results)}
-            written = save_together(record, as_json(content), drawings, staging)
-        print(f"written to {out}: {written}", flush=True)
+def _opened(stack: ExitStack, name: str, args: argparse.Namespace) -> Run:
+    """The run of a figure, with the parts of an earlier one; its folder is reserved. Raises ValueError and OSError."""
+    figure, scale, data, target = FIGURES[name], args.scale, args.data, args.out / f"{name}-{args.scale}"
+    settings = figure.settings[scale]
+    if "data" not in settings:
+        if data and name in args.names:  # `all` gives them to those that take them
+            raise ValueError(f"--data is {data!r}; expected none: {name} at the scale {scale!r} has data of its own")
+        data = None
+    settings = figure.available(settings, data)
+    inputs = {"settings": settings, "data": data or settings.get("data"), "device": args.device}
+    inputs |= _maker(args.device)
+    staging = stack.enter_context(reserved(target / "parts", (_file(target, "json"), _file(target, "png"))))
+    run = Run(name, figure, settings, inputs, target, staging)
+    for part in run.parts:
+        content = _kept(target / "parts" / f"{part}.json", inputs)
+        if content:
+            run.kept[part] = content
+    return run
+
+
+def _computed(parser, runs: dict[str, Run], missing: list[tuple[str, str]], workers, args) -> bool:
+    """Compute the missing parts, make each figure as soon as it has all; whether all claims hold."""
+
+    def call(task: tuple[str, str]) -> tuple:
+        run, part = runs[task[0]], task[1]
+        return timed, run.figure.compute, run.settings, part, args.device, run.inputs["data"]
+
+    held, left = True, list(missing)
+    try:
+        for task, future in progress(finished(workers, missing, call), len(missing)):
+            run, part = runs[task[0]], task[1]
+            with one_line(parser, f"bench.figures: {run.name}"):
+                run.kept[part] = _saved(run, part, future.result())
+            left.remove(task)
+            if run.is_complete:
+                held &= _made(parser, run)
+    except LostError as error:
+        listed = ", ".join(f"{name} ({part})" for name, part in left[:5]) + ", .." * (len(left) > 5)
+        raise LostError(
+            f"{error}; {len(missing) - len(left)} parts are kept, the same command again computes the others: {listed}"
+        ) from error
+    return held
+
+
+def timed(compute: Callable[..., dict], settings: dict, part: str, device: str, data: str | None) -> dict:
+    """The numbers of a part, the seconds that it took, and what computed it: what a worker does."""
+    start = perf_counter()
+    numbers = json.loads(as_json(compute(settings, part, device, data)))
+    return {"numbers": numbers, "seconds": perf_counter() - start, "by": _maker(device)}
+
+
+def _maker(device: str) -> dict:
+    """Versions and code: parts that others computed are computed anew."""
+    return {"versions": versions(device), "code": _code()}
+
+
+def _saved(run: Run, part: str, result: dict) -> dict:
+    """Keep what a worker returned. Raises ValueError if it has other code or packages than this process."""
+    for key, value in result["by"].items():
+        if value != run.inputs[key]:
+            raise ValueError(f"a worker has {key} {value}; expected those here, {run.inputs[key]}")
+    content = {"numbers": result["numbers"], "seconds": round(result["seconds"], 3)}
+    text = as_json({"run": run.inputs, "sha256": _sha256(content), **content})
+    save(run.target / "parts" / f"{part}.json", run.staging, lambda draft: draft.write_text(text, encoding="utf-8"))
+    return content
+
+
+def _kept(path: Path, inputs: dict) -> dict | None:
+    """The numbers of a part and its seconds, from its file, if that is whole and of the same run."""
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        content = {key: kept[key] for key in ("numbers", "seconds")}
+        if kept["run"] == json.loads(as_json(inputs)) and kept["sha256"] == _sha256(content):
+            return content
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # damaged, or none yet
+        pass
+    return None
+
+
+def _made(parser: argparse.ArgumentParser, run: Run) -> bool:
+    with one_line(parser, f"bench.figures: {run.name}"):
+        return _write(run)
+
+
+def _write(run: Run) -> bool:
+    """Print the verdicts of a figure whose parts are there, write and draw it; whether all claims hold."""
+    results = {part: run.kept[part]["numbers"] for part in run.parts}
+    verdicts = [(claim, bool(holds)) for claim, holds in run.figure.verdicts(run.settings, results)]
+    scale = run.target.name.removeprefix(f"{run.name}-")
+    content = {"figure": run.name, "scale": scale, "caption": run.figure.caption, **run.inputs, "results": results}
+    content["seconds"] = {part: run.kept[part]["seconds"] for part in run.parts}
+    content["verdicts"] = [{"claim": claim, "holds": holds} for claim, holds in verdicts]
+    try:
+        print(f"{run.name}, {scale}: {run.figure.caption}")
+        lines = [f"left out: {line}" for line in run.settings.get("left out", [])]
+        lines += [f"{'holds' if holds else 'FAILS'}: {claim}" for claim, holds in verdicts]
+        print("\n".join(lines), flush=True)
+    finally:
+        drawings = {_file(run.target, "png"): partial(run.figure.draw, run.settings, results)}
+        written = save_together(_file(run.target, "json"), as_json(content), drawings, run.staging)
+    took = sum(content["seconds"].values())
+    print(f"written to {run.target.parent}: {written}; its parts took {took:.0f} s", flush=True)
     return all(holds for _, holds in verdicts)
 
 
-def _part(path: Path, run: dict, compute: Callable[[], dict], staging: Path) -> dict:
-    """The numbers of a part, as JSON has them: from its file if that is whole and of the same run, else computed."""
-    try:
-        kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        if kept["run"] == json.loads(as_json(run)) and kept["sha256"] == _sha256(kept["numbers"]):
-            return kept["numbers"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # damaged, or none yet
-        pass
-    numbers = json.loads(as_json(compute()))
-    text = as_json({"run": run, "sha256": _sha256(numbers), "numbers": numbers})
-    save(path, staging, lambda draft: draft.write_text(text, encoding="utf-8"))
-    return numbers
+def _file(target: Path, suffix: str) -> Path:
+    return target.with_name(f"{target.name}.{suffix}")
 
 
-def _sha256(numbers: dict) -> str:
-    return hashlib.sha256(as_json(numbers).encode()).hexdigest()
+def _sha256(content: dict) -> str:
+    return hashlib.sha256(as_json(content).encode()).hexdigest()
 
 
 def _code() -> str:
@@ -97,8 +215,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--data",
         metavar="NAME",
-        help="instead of the figure's own: digits, gaussian, mnist; mnist:FOLDER with its files",
+        help="instead of the figure's own: mnist-sample, digits, gaussian, mnist; mnist:FOLDER with its files",
     )
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--jobs", type=int, default=1, metavar="K", help="compute parts in K processes (1)")
+    where.add_argument("--cluster", metavar="ADDRESS", help="compute parts on the Dask cluster with this scheduler")
     parser.add_argument("--out", type=Path, default=Path("figures-out"), metavar="FOLDER", help="(figures-out)")
     return parser
 

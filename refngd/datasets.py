@@ -1,4 +1,5 @@
-"""Data for classification: the 8 x 8 digits that ship with it, MNIST, CIFAR-10, Gaussian inputs, your own .npz.
+"""Data for classification: samples of MNIST and of smaller digits that ship with it, MNIST, CIFAR-10, Gaussian inputs,
+your own .npz.
 
 A data set is (x, labels): x (n, M_0) and labels 0, 1, .. (n,). `split` turns it, and `draw` the two parts of MNIST or
 CIFAR-10, into a `Data` for training: inputs of unit norm, targets -1/2 and +1/2 for two classes (C = 1), one-hot for
@@ -39,7 +40,10 @@ from .checks import (
 from .preprocess import standardise, unit_norm
 from .spectral import haar
 
-DIGITS_SHA256 = "09f66e6debdee2cd2b5ae59e0d6abbb73fc2b0e0185d2e1957e9ebb51e23aa22"
+SHIPPED_SHA256 = {  # of the files of data/
+    "digits.csv.gz": "09f66e6debdee2cd2b5ae59e0d6abbb73fc2b0e0185d2e1957e9ebb51e23aa22",
+    "mnist-sample.npz": "264732ab91dfa45c296a68919258478fcb07a756c19a592df010e6f3291520da",
+}
 SHA256 = {  # of the files that are fetched
     "train-images-idx3-ubyte.gz": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
     "train-labels-idx1-ubyte.gz": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
@@ -76,13 +80,22 @@ def digits(classes: Sequence[int] = range(10)) -> tuple[np.ndarray, np.ndarray]:
 
     labels index into `classes`. Raises ValueError for a class that is no digit, and if the file is corrupt.
     """
-    packed = shipped("digits.csv.gz").read_bytes()
-    if hashlib.sha256(packed).hexdigest() != DIGITS_SHA256:
-        raise ValueError(
-            "data file digits.csv.gz is corrupt: its SHA-256 sum is not the published one; reinstall refngd"
-        )
-    table = np.loadtxt(io.BytesIO(gzip.decompress(packed)), delimiter=",")
+    table = np.loadtxt(io.BytesIO(gzip.decompress(_shipped_bytes("digits.csv.gz"))), delimiter=",")
     return select(table[:, :-1], table[:, -1].astype(int), classes)
+
+
+def mnist_sample(part: str = "train", classes: Sequence[int] = range(10)) -> tuple[np.ndarray, np.ndarray]:
+    """The first 100 images of each digit in a part of MNIST (data/README.md), in MNIST's order; as `mnist` has them.
+
+    part: "train" or "test", 1,000 images each.
+    classes: the digits wanted; labels index into them.
+
+    Raises ValueError for another part, for a class that is no digit, and if the file is corrupt.
+    """
+    checked_choice("part", part, list(MNIST))
+    file = np.load(io.BytesIO(_shipped_bytes("mnist-sample.npz")), allow_pickle=False)
+    x, labels = select(file[f"x_{part}"], file[f"labels_{part}"], classes)
+    return x.astype(float), labels
 
 
 def mnist(
@@ -150,17 +163,16 @@ def teacher_student(
     rng: a seed or a generator. Drawn from it in this order: the left and the right singular vectors of the teacher, of
         uniform (Haar) distribution, x, and z.
     width: of the inputs and of the outputs.
-    N: the number of samples, at least `width`; by default `width`.
+    N: the number of samples; by default `width`. With fewer than that the map wanted is not unique.
     singular_values: of the teacher, 1 to `width` numbers > 0.
     noise: the standard deviation of each target's noise.
-    whiten: x^T x / N = I exactly, x being sqrt(N) U V^T of a Gaussian U t V^T; else x is that Gaussian.
+    whiten: x^T x / N = I exactly, x being sqrt(N) U V^T of a Gaussian U t V^T, or V V^T if N < width, the identity on
+        the directions that occur; else x is that Gaussian.
 
     Raises ValueError for other arguments.
     """
     width = checked_whole("width", width, 1)
     N = width if N is None else checked_whole("N", N, 1)
-    if width > N:
-        raise ValueError(f"N is {N}; expected at least the width, {width}, or no map wanted is unique")
     expected = f"1 to {width}, the width, finite numbers > 0"
     is_list = isinstance(singular_values, (list, tuple)) or getattr(singular_values, "ndim", 0) == 1
     if not (is_list and 1 <= len(singular_values) <= width):
@@ -335,6 +347,14 @@ def shipped(name: str) -> Path:
     package = Path(str(resources.files(__package__)))
     installed = package / "_data" / name
     return installed if installed.exists() else package.parent / "data" / name
+
+
+def _shipped_bytes(name: str) -> bytes:
+    """The content of a file of data/. Raises ValueError if it is not the one that the package was made with."""
+    content = shipped(name).read_bytes()
+    if hashlib.sha256(content).hexdigest() != SHIPPED_SHA256[name]:
+        raise ValueError(f"data file {name} is corrupt: its SHA-256 sum is not the published one; reinstall refngd")
+    return content
 
 
 def _mnist_names(name: str) -> list[str]:

@@ -10,9 +10,10 @@
     block   : u_i = d^{-1/q} pull_i(Lambda_i),   Lambda_i = (R_i^T R_i (x) L_i L_i^T)^{-1/q} E               (19)
     c_i     = w_i w_i^T - w_{i+1}^T w_{i+1}          conserved by w' = -eta pull(Lambda), whatever Lambda    (15)
 
-Inputs need not be white: S in R_i and E is all that Sigma_x changes. Vectors of length n_in n_out are input-major, i.e.
-Lambda^T row by row. H_+ is the Fisher matrix of the core on the n_in samples of `Statistics.pseudo_samples`, and u its
-`direction`; what this file has beyond the core is the Kronecker structure.
+Inputs need not be white: S (n_in, r) in R_i and E is all that Sigma_x changes. Where Sigma_x is singular, as with fewer
+samples than inputs, r < n_in is its rank, and r stands for n_in in the sizes of E, Lambda and K. Vectors of length
+n_in n_out are input-major, i.e. Lambda^T row by row. H_+ is the Fisher matrix of the core on the r samples of
+`Statistics.pseudo_samples`, and u its `direction`; what this file has beyond the core is the Kronecker structure.
 
 Weights are a list of w_i (n_i, n_{i-1}), NumPy or CuPy arrays of one dtype; layer i stands at index i - 1.
 `Network(.., linear, sigma_w, parameterization="standard").init(rng)` draws them from N(0, sigma_w^2 / n_{i-1}).
@@ -53,12 +54,13 @@ Pairs = list[tuple[Array, Array]]  # L_i, R_i of some layers
 class Statistics:
     """What training sees of a data set: the map wanted and the covariance of the inputs.
 
-    w_star: (n_out, n_in), the map wanted, E[y x^T] Sigma_x^{-1}.
-    S: (n_in, n_in), a root of Sigma_x = S S^T, as `of` and `with_covariance` find it; None for whitened inputs.
+    w_star: (n_out, n_in), the map wanted, E[y x^T] Sigma_x^{-1}; where Sigma_x is singular any one that solves the
+        normal equations w_star Sigma_x = E[y x^T], since loss and E see w_star S alone.
+    S: (n_in, r), a root of Sigma_x = S S^T of rank r, as `of` and `with_covariance` find it; None for whitened inputs.
     const: the least loss.
 
-    Raises ValueError unless w_star, and S if given, are finite arrays of one kind that fit, S is not singular, and
-    const is finite.
+    Raises ValueError unless w_star, and S if given, are finite arrays of one kind that fit, the columns of S are
+    independent, and const is finite.
     """
 
     w_star: Array
@@ -69,47 +71,59 @@ class Statistics:
         checked_array("w_star", self.w_star, ("n_out", "n_in"))
         object.__setattr__(self, "const", checked_number("const", self.const, "a finite number", math.isfinite))
         if self.S is not None:
-            checked_array("S", self.S, 2 * self.w_star.shape[1:], self.w_star)
+            n_in, r = checked_array("S", self.S, (self.w_star.shape[1], "r"), self.w_star).shape
             _, t, _ = root_svd(self.S)
-            _require_regular(t > 0, len(t))
+            if (rank := int((t > 0).sum())) < r:
+                raise ValueError(
+                    f"S has {r} columns of rank {rank}; expected as many as the rank of Sigma_x, {n_in} at most, as "
+                    "Statistics.of and with_covariance make them"
+                )
 
     @classmethod
     def of(cls, x: Array, y: Array) -> "Statistics":
-        """The statistics of samples x (P, n_in) with targets y (P, n_out).
+        """The statistics of samples x (P, n_in) with targets y (P, n_out); of all maps wanted the one of least norm.
 
-        Raises ValueError for other arguments, if Sigma_x = x^T x / P is singular, and if the least loss overflows.
+        Raises ValueError for other arguments, if all x are zero, and if the least loss overflows.
         """
         checked_array("x", x, ("P", "n_in"))
         checked_array("y", y, (len(x), "n_out"), x)
-        P, n_in = x.shape
-        U, t, V_t = root_svd(x)  # of x = U t V^T and V t (n_in, n_in): Sigma_x would square the condition number
-        _require_regular(t > 0, n_in)
+        U, t, V_t = root_svd(x)  # of x = U t V^T: Sigma_x would square the condition number
+        U, t, V_t = (a[..., t > 0] for a in (U, t, V_t))
+        _require_some(len(t))
         V = V_t / t
         w_star = (y.T @ U / t) @ V.T
-        rest = norm([y - x @ w_star.T]) / math.sqrt(2 * P)
-        return cls(w_star, V_t @ V.T / math.sqrt(P), rest * rest)
+        rest = norm([y - x @ w_star.T]) / math.sqrt(2 * len(x))
+        return cls(w_star, _root(V_t / math.sqrt(len(x)), V), rest * rest)
 
     @classmethod
     def with_covariance(cls, w_star: Array, Sigma_x: Array, const: float = 0.0) -> "Statistics":
         """The statistics of inputs with Sigma_x = E[x x^T] (n_in, n_in).
 
-        Raises ValueError for other arguments, and unless Sigma_x is positive definite.
+        Raises ValueError for other arguments, and unless Sigma_x is positive semi-definite, and not zero.
         """
         checked_array("w_star", w_star, ("n_out", "n_in"))
         checked_array("Sigma_x", Sigma_x, 2 * w_star.shape[1:], w_star)
         w, V = eigen(checked_symmetric("Sigma_x", Sigma_x))
-        _require_regular(w > cutoff(len(w), w.dtype) * abs(w).max(), len(w))
-        return cls(w_star, (V * w**0.5) @ V.T, const)
+        rounding = cutoff(len(w), w.dtype) * abs(w).max()
+        if w.min() < -rounding:
+            raise ValueError(f"Sigma_x has a negative eigenvalue, {float(w.min()):.3g}; expected a covariance")
+        w, V = w[w > rounding], V[:, w > rounding]
+        _require_some(len(w))
+        return cls(w_star, _root(V * w**0.5, V), const)
 
     def pseudo_samples(self) -> tuple[Array, Array]:
-        """x (n_in, n_in) and y (n_in, n_out) of these statistics, `const` aside: the core runs on them unchanged."""
-        n_in = self.w_star.shape[1]
-        x = math.sqrt(n_in) * self.root.T
+        """x (r, n_in) and y (r, n_out) of these statistics, `const` aside: the core runs on them unchanged."""
+        x = math.sqrt(self.root.shape[1]) * self.root.T
         return x, x @ self.w_star.T
 
     @property
+    def is_regular(self) -> bool:
+        """Whether Sigma_x is, so that the map wanted is unique."""
+        return self.S is None or self.S.shape[0] == self.S.shape[1]
+
+    @property
     def root(self) -> Array:
-        """S (n_in, n_in), the identity for whitened inputs."""
+        """S (n_in, r), the identity for whitened inputs."""
         xp, n_in = array_module(self.w_star), self.w_star.shape[1]
         return xp.eye(n_in, dtype=self.w_star.dtype) if self.S is None else self.S
 
@@ -170,7 +184,7 @@ def _product(w: list) -> Any:
 
 
 def partial_products(w: list[Array], S: Array | None = None) -> tuple[list[Array], list[Array]]:
-    """L_1, .., L_d, L_i (n_out, n_i), and R_1, .., R_d, R_i (n_{i-1}, n_in), with S (n_in, n_in) if there is one.
+    """L_1, .., L_d, L_i (n_out, n_i), and R_1, .., R_d, R_i (n_{i-1}, n_in), with S (n_in, r) if there is one.
 
     Raises ValueError, as all that calls it, unless w is a list of finite matrices that chain.
     """
@@ -194,7 +208,7 @@ def partial_pairs(w: list[Array], S: Array | None) -> Iterator[tuple[Array, Arra
 
 
 def displacement(w: list[Array], data: Statistics) -> Array:
-    """E = Delta S (n_out, n_in), Huh (1); nan where w is not finite. Raises ValueError unless w and data fit."""
+    """E = Delta S (n_out, r), Huh (1); nan where w is not finite. Raises ValueError unless w and data fit."""
     check(w, data, checked_shape)
     Delta = _product(w) - data.w_star
     return Delta if data.S is None else Delta @ data.S
@@ -219,7 +233,7 @@ def push(w: list[Array], dw: list[Array], S: Array | None = None) -> Array:
 def pull(w: list[Array], Lambda: Array, S: Array | None = None) -> list[Array]:
     """The transpose of `push`, a list like w, for Lambda (n_out, n_in): J Lambda of Huh (9). Raises ValueError."""
     pairs = partial_pairs(w, S)
-    checked_array("Lambda", Lambda, (len(w[-1]), w[0].shape[1]), w[0])
+    checked_array("Lambda", Lambda, (len(w[-1]), (w[0] if S is None else S).shape[1]), w[0])
     return [L.T @ Lambda @ R.T for L, R in pairs]
 
 
@@ -346,13 +360,14 @@ def check_chain(w: list[Array], each: Callable[..., Array] = checked_array, name
         raise ValueError(f"{name} has shapes {shapes}; expected (n_1, n_0), (n_2, n_1), .., (n_d, n_{{d-1}})")
 
 
-def _require_regular(live: Array, n_in: int) -> None:
-    rank = int(live.sum())
-    if rank < n_in:
-        raise ValueError(
-            f"Sigma_x is singular: rank {rank} with {n_in} inputs, so the map wanted is not unique; expected as many "
-            "independent samples as inputs (project the inputs on the directions that occur)"
-        )
+def _root(V_s: Array, V: Array) -> Array:
+    """S of Sigma_x = V s^2 V^T from V s and V (n_in, r): the symmetric one if Sigma_x is regular, else V s."""
+    return V_s @ V.T if V.shape[0] == V.shape[1] else V_s
+
+
+def _require_some(rank: int) -> None:
+    if not rank:
+        raise ValueError("Sigma_x is zero; expected inputs that are not all zero")
 
 
 # ---------------------------------------------------------------------------------------- How a power of K is taken

@@ -230,13 +230,15 @@ def whiten(s: Signals, y: Array, loss: str = "mse", loss_rho: float = 0.0) -> tu
 class Fisher(NamedTuple):
     """name: Identity, Exact, BlockDiagonal, BlockTridiagonal, Layerwise, Unitwise, Entrywise, QuasiDiagonal, KFAC.
 
-    Sigma (L, L) belongs to Layerwise; bias ("augmented" or "separate") and last ("identity" or "gram") to KFAC.
+    Sigma (L, L) belongs to Layerwise; to KFAC bias ("augmented" or "separate"), last ("identity" or "gram") and damping
+    ("factors" or "product").
     """
 
     name: str
     Sigma: Array | None = None
     bias: str = "augmented"
     last: str = "identity"
+    damping: str = "factors"
 
 
 def preconditioned(s: Signals, fisher: Fisher, rho: float = 0.0, q: float = 1) -> Array:
@@ -263,17 +265,37 @@ def preconditioned(s: Signals, fisher: Fisher, rho: float = 0.0, q: float = 1) -
 
 def kfac(s: Signals, fisher: Fisher, l: int, rho: float, q: float) -> Array:
     """The rows (M, k, N, C) of K: (B* + rho I)^{-1/q} delta^T times (A* + rho I)^{-1/q} h^T, sample by sample."""
-    (N, C), h, separate = s.f.shape, s.h[l], s.bias and fisher.bias == "separate"
-    delta = s.delta[l].reshape(N * C, -1)
-    left = power_of_root(delta, N, rho, q)  # (M, NC)
-    if l == len(s.h) - 1 and fisher.last == "identity":
-        left = (1 / N + rho) ** (-1 / q) * delta.T
-    right = power_of_root(h[:, :-1] if separate else h, N, rho, q)  # (k, N)
-    K = np.einsum("inc,jn->ijnc", left.reshape(-1, N, C), right)
+    (N, C), separate, fixed = s.f.shape, s.bias and fisher.bias == "separate", fixes_last(s, fisher, l)
+    h, delta = s.h[l][:, :-1] if separate else s.h[l], s.delta[l].reshape(N * C, -1)
+    if fisher.damping == "product":
+        K = kfac_of_product(h, delta, fixed, rho, q)
+    else:
+        left = power_of_root(delta, N, rho, q)  # (M, NC)
+        if fixed:
+            left = (1 / N + rho) ** (-1 / q) * delta.T
+        right = power_of_root(h, N, rho, q)  # (k, N)
+        K = np.einsum("inc,jn->ijnc", left.reshape(-1, N, C), right)
     if not separate:
         return K
     bias = power_of_root(s.bias * delta, N * N, rho, q)  # (M, NC), with the matrix (S.123)
     return np.concatenate([K, bias.reshape(-1, 1, N, C)], axis=1)
+
+
+def fixes_last(s: Signals, fisher: Fisher, l: int) -> bool:
+    """Whether B* is I / N."""
+    return l == len(s.h) - 1 and fisher.last == "identity"
+
+
+def kfac_of_product(h: Array, delta: Array, fixed: bool, rho: float, q: float) -> Array:
+    """The rows (M, k, N, C) of K = (B* (x) A* + rho I)^{-1/q} (delta_n^T (x) h_n^T): the damping of Huh, Fig. S.I.2.
+
+    B* (x) A* = (D^T D) (x) (h^T h) / N^2, with delta = Z D: D = I if B* is fixed. The singular values of D (x) h are
+    the products of theirs.
+    """
+    D, Z = (np.eye(delta.shape[1], dtype=delta.dtype), delta) if fixed else (delta, np.eye(len(delta), dtype=h.dtype))
+    (U, t, Vt), (X, s, Yt), N = svd(D), svd(h), len(h)
+    left = (Z @ U).reshape(N, -1, len(t))  # (N, C, r)
+    return np.einsum("ai,bj,ab,nca,nb->ijnc", Vt, Yt, gain(np.outer(t, s), N * N, rho, q), left, X, optimize=True)
 
 
 def quasi_diagonal(J: Array, N: int, rho: float, q: float) -> Array:
@@ -369,14 +391,19 @@ def matrix(s: Signals, fisher: Fisher, rho: float = 0.0) -> Array:
 
 
 def kfac_block(s: Signals, fisher: Fisher, l: int, rho: float) -> Array:
-    """(B* + rho I) (x) (A* + rho I), K&O (20), (S.95); a separate bias has b^2 B* / N + rho I instead, (S.123)."""
+    """(B* + rho I) (x) (A* + rho I), K&O (20), (S.95); a separate bias has b^2 B* / N + rho I instead, (S.123).
+
+    With damping "product" it is B* (x) A* + rho I.
+    """
     N, h, delta = len(s.f), s.h[l], s.delta[l].reshape(s.f.size, -1)
     A, B = h.T @ h / N, delta.T @ delta / N
     I_A, I_B = np.eye(len(A), dtype=A.dtype), np.eye(len(B), dtype=B.dtype)
     bias_block = s.bias**2 * B / N + rho * I_B
-    if l == len(s.h) - 1 and fisher.last == "identity":
+    if fixes_last(s, fisher, l):
         B = I_B / N
     G = np.einsum("ik,jm->ijkm", B + rho * I_B, A + rho * I_A)
+    if fisher.damping == "product":
+        G = np.einsum("ik,jm->ijkm", B, A) + rho * np.einsum("ik,jm->ijkm", I_B, I_A)
     if s.bias and fisher.bias == "separate":
         G[:, -1], G[..., -1] = 0, 0
         G[:, -1, :, -1] = bias_block
@@ -517,6 +544,22 @@ def isotropy_constant(fisher: Fisher, L: int, N: int, is_linear: bool = False) -
         return (L - 1) * (1 if is_linear else N) + (N if fisher.last == "identity" else 1)
     Sigma = {"Exact": np.ones((L, L)), "BlockDiagonal": np.eye(L)}
     return np.linalg.pinv(Sigma[fisher.name] if fisher.name in Sigma else coupling(fisher, L)).sum()
+
+
+def predictive(own: Array, cross: Array, K: Array, y: Array, eta: float, t: float) -> tuple[Array, Array]:
+    """Mean (N', C) and covariance (N', N') of f_t(x') over f_0 ~ N(0, K), from Theta_bar at infinite width.
+
+    f_t(x') = f_0(x') + Theta_bar(x', x) S_t (y - f_0(x)) is linear in f_0. own (N, N), cross (N', N): Theta_bar of the
+    training set, and of x' with it; K (N'+N, N'+N): the covariance of f_0, the test samples first.
+    """
+    I, S = np.eye(len(own)), np.zeros(own.shape)
+    if math.isinf(t):
+        S = inverse_power(own)
+    else:
+        for _ in range(t):
+            S = S + eta * (I - own @ S)  # S_t = eta sum_{s<t} (I - eta Theta_bar)^s
+    T = np.concatenate([np.eye(len(cross)), -cross @ S], axis=1)
+    return cross @ S @ y, T @ K @ T.T
 
 
 # -------------------------------------------------------------------------------------------- deep linear networks, Huh

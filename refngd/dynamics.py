@@ -28,15 +28,17 @@ from .checks import (
 from .jacobian import push
 from .losses import cross_entropy, log_odds, softmax
 from .network import Signals, checked_signals
-from .spectral import cutoff, eigen, eigenvalues, finite
+from .spectral import cutoff, eigen, eigenvalues, finite, norm
 
 
 @dataclass(frozen=True)
 class Isotropy:
     """How far Theta_bar is from alpha I.
 
-    eigenvalues: ascending (NC,), on the host; alpha: their mean; deviation: ||Theta_bar - alpha I||_2 / |alpha|;
-    condition: the largest over the smallest, inf if that is not positive.
+    eigenvalues: (NC,), ascending, on the host.
+    alpha: their mean.
+    deviation: ||Theta_bar - alpha I||_2 / |alpha|.
+    condition: the largest eigenvalue over the smallest, inf if that is not positive.
     """
 
     eigenvalues: np.ndarray
@@ -74,9 +76,12 @@ def optimal_rate(Theta_bar: Array) -> float:
 
 
 class Dynamics:
-    """The linearised training of f_0 (N, C) towards y (N, C) with a symmetric Theta_bar (NC, NC) and learning rate eta.
+    """The linearised training of f_0 towards y.
 
-    A Theta_bar (N, N), as at infinite width, acts on every output alike.
+    Theta_bar: (NC, NC), symmetric; or (N, N), as at infinite width, which acts on every output alike.
+    f0: (N, C), the outputs at the start.
+    y: (N, C), the targets.
+    eta: the learning rate.
 
     Raises ValueError for shapes that do not match, a Theta_bar that is not symmetric, and eta <= 0.
     """
@@ -91,10 +96,15 @@ class Dynamics:
         self.error = self.V.T @ (y - f0).reshape(n, -1)
 
     def accumulated(self, t: float) -> Array:
-        """R_t (N, C) after t = 0, 1, 2, .. steps, or its limit at t = inf (where the null space of Theta_bar stays).
+        """R_t (N, C) after t = 0, 1, 2, .. steps, or its limit at t = inf.
 
-        Raises FloatingPointError if R_t overflows, or has no limit.
+        Raises FloatingPointError if R_t overflows, or has no limit. Warns where the limit leaves a share of y - f_0,
+        because Theta_bar counts as singular.
         """
+        return (self.V @ (self._gain(t)[:, None] * self.error)).reshape(self.f0.shape)
+
+    def _gain(self, t: float) -> Array:
+        """(1 - (1 - eta w)^t) / w of the eigenvalues w (n,)."""
         t = checked_number("t", t, "0, 1, 2, .. or inf", lambda v: v >= 0 and (math.isinf(v) or v.is_integer()))
         xp = array_module(self.w)
         live = abs(self.w) > cutoff(len(self.w), self.w.dtype) * abs(self.w).max()
@@ -105,6 +115,14 @@ class Dynamics:
                     f"no limit: eta = {self.eta:.3g}, expected 0 < eta lambda < 2 for all eigenvalues"
                 )
             gain = live / w
+            left = norm(xp.where(live[:, None], 0, self.error)) / (norm(self.error) or 1.0)
+            if left > cutoff(len(w), w.dtype):
+                warnings.warn(
+                    f"eigenvalues of Theta_bar count as zero in directions that hold {left:.1g} of y - f_0: the limit "
+                    "leaves that share as it is",
+                    RuntimeWarning,
+                    stacklevel=3,
+                )
         else:
             small = x < 0.5  # there 1 - (1 - x)^t would cancel
             with np.errstate(over="ignore"):  # reported below
@@ -112,10 +130,14 @@ class Dynamics:
                 gain = xp.where(live, decayed / w, self.eta * t)
         if not xp.isfinite(gain).all():
             raise FloatingPointError(f"training diverges: R_t overflows at t = {t:g}, eta = {self.eta:.3g}")
-        return (self.V @ (gain[:, None] * self.error)).reshape(self.f0.shape)
+        return gain
 
     def predict(self, cross: Array, f0: Array, t: float) -> Array:
-        """f_t(x') (N', C) from Theta_bar(x', x) (N'C, NC), or (N', N), and f_0(x') (N', C); K&O (10).
+        """f_t(x') (N', C), K&O (10).
+
+        cross: Theta_bar(x', x) (N'C, NC), or (N', N) as at infinite width.
+        f0: (N', C), f_0(x').
+        t: that of `accumulated`.
 
         Raises ValueError for shapes that do not match, FloatingPointError if f_t overflows.
         """
@@ -123,6 +145,31 @@ class Dynamics:
         checked_array("cross", cross, (len(f0) * n // len(self.f0), n), f0)
         with np.errstate(all="ignore"):  # reported by `finite`
             return finite(f0 + (cross @ self.accumulated(t).reshape(n, -1)).reshape(f0.shape))
+
+    def covariance(self, cross: Array, K: Array, t: float) -> Array:
+        """The covariance (N', N') of f_t(x'), the same for every output, over random f_0 ~ N(0, K): THEORY 7.
+
+        At infinite width f_0 is Gaussian over the initialisations and Theta_bar the same for all of them, so that f_t
+        is Gaussian too. Its mean is `predict(cross, 0, t)` of the `Dynamics` with f0 = 0.
+
+        cross: Theta_bar(x', x) (N', N), where Theta_bar is (N, N).
+        K: (N'+N, N'+N), the covariance of f_0, of the test samples first: `A[-1]` of the `analytic_kernels` of all.
+        t: as in `accumulated`.
+
+        Raises ValueError for shapes that do not match or a K that has a negative eigenvalue beyond rounding.
+        """
+        n = len(self.w)
+        if n != len(self.f0):
+            raise ValueError(
+                f"Theta_bar is {(n, n)} for N = {len(self.f0)} samples; expected (N, N), of infinite width"
+            )
+        checked_array("cross", cross, ("N'", n), self.f0)
+        size = len(cross) + n
+        V, s = _root(checked_array("K", checked_symmetric("K", K), (size, size), self.f0))
+        S = V * s  # K = S S^T
+        with np.errstate(all="ignore"):  # reported by `finite`
+            left = S[: len(cross)] - cross @ (self.V * self._gain(t)) @ (self.V.T @ S[len(cross) :])
+            return finite(left @ left.T)
 
 
 class CrossEntropyFlow:
@@ -187,24 +234,39 @@ class CrossEntropyFlow:
 
 
 def linearized(s: Signals, W0: list[Array], W: list[Array]) -> Array:
-    """f_0(x') + J_0(x') (theta - theta_0) (N', C), with s the signals of x' at W0; (S.23)."""
+    """f_0(x') + J_0(x') (theta - theta_0) (N', C), (S.23).
+
+    s: the signals of x' at W0.
+    W0, W: weights.
+    """
     for name, weights in (("W0", W0), ("W", W)):
         checked_list(name, weights, checked_signals("s", s).shapes, s.f)
     return s.f + push(s, [w - w0 for w, w0 in zip(W, W0, strict=True)])
 
 
 def gaussian_outputs(K: Array, C: int, rng: int | np.random.Generator) -> Array:
-    """A sample of N(0, K (x) I_C) (n, C), K (n, n): f_0 of an infinitely wide random network with C outputs.
+    """A sample of N(0, K (x) I_C) (n, C): f_0 of an infinitely wide random network with C outputs.
 
-    There K = Q_L (S.171), i.e. `A[-1]` of the `analytic_kernels` of the n inputs, those to test on among them. The
-    draw is the host's, and the root of K its symmetric one, so that every device has the same sample up to rounding.
+    There K = Q_L (S.171), i.e. `A[-1]` of the `analytic_kernels` of the n inputs, those to test on among them.
+
+    K: (n, n), the covariance.
+    C: the number of outputs.
+    rng: a seed or a generator. The draw is the host's, and the root of K its symmetric one, so that every device has
+        the same sample up to rounding.
+
     Raises ValueError if K is not symmetric, or has a negative eigenvalue beyond rounding.
     """
     C, n, rng = checked_whole("C", C, 1), len(checked_symmetric("K", K)), checked_rng(rng)
     require_memory(np, 8 * n * C, f"a sample ({n} x {C})", "take fewer outputs")
+    V, s = _root(K)
+    normal = rng.standard_normal((n, C))
+    return (V * s) @ (V.T @ array_module(K).asarray(normal, dtype=K.dtype))
+
+
+def _root(K: Array) -> tuple[Array, Array]:
+    """V (n, n) and s (n,) of a covariance K = V s^2 V^T. Raises ValueError for a negative eigenvalue."""
     w, V = eigen(K)
     smallest, largest = float(w[0]), float(w[-1])
-    if smallest < -cutoff(n, K.dtype) * largest or largest < 0:
+    if smallest < -cutoff(len(K), K.dtype) * largest or largest < 0:
         raise ValueError(f"K has a negative eigenvalue, {smallest:.3g}; expected a covariance")
-    xp, normal = array_module(K), rng.standard_normal((n, C))
-    return (V * xp.where(w > 0, w, 0) ** 0.5) @ (V.T @ xp.asarray(normal, dtype=K.dtype))
+    return V, array_module(K).where(w > 0, w, 0) ** 0.5

@@ -57,7 +57,7 @@ def teacher_student_problem(
     x, y, teacher = teacher_student(data_rng, width, N, singular_values, noise, whiten)
     net = Network((width,) * (checked_whole("depth", depth, 1) + 1), linear, sigma_w, parameterization="standard")
     data = Statistics.of(x, y)
-    if whiten:  # S = I but for rounding
+    if whiten and data.is_regular:  # S = I but for rounding
         data = Statistics(data.w_star, const=data.const)
     return net.init(weight_rng), data, teacher
 
@@ -141,9 +141,13 @@ def _record(r: Trajectory, state: State, excess: float, modes: list[float]) -> N
 class Comparison:
     """One approximation, trained and predicted. Lists run over t = 0, 1, .., and end early where the numbers overflow.
 
-    rho: damping; eta: learning rate; alpha: theory's isotropy constant, None if there is none or rho > 0 or q > 1;
-    isotropy: of Theta_bar at initialisation, of the whitened outputs (`losses`); loss, accuracy: measured on the
-    training and the test set; theory_loss, theory_accuracy: of the linearised network, for the MSE loss by K&O (10);
+    rho: the damping.
+    eta: the learning rate.
+    alpha: theory's isotropy constant, None if there is none or rho > 0 or q > 1.
+    isotropy: of Theta_bar at initialisation, of the whitened outputs (`losses`).
+    loss: on the training set, measured.
+    theory_loss: of the linearised network, for the MSE loss by K&O (10).
+    accuracy, theory_accuracy: the same on the test set.
     stopped: why training ended early, or None.
     """
 
@@ -171,6 +175,10 @@ def compare(
     frozen: int = 0,
 ) -> Comparison:
     """Train from W with eta = factor / lambda_max(Theta_bar), that is factor / alpha where isotropic, and predict.
+
+    data: the training and the test set.
+    factor: what the optimal learning rate is multiplied by; training diverges from 2 on.
+    net, W, fisher, steps, rho, q, loss, frozen: those of `train`.
 
     Raises as `Fisher.coefficient` and `train`; a FloatingPointError in training is reported in the result.
     """

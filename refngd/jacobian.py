@@ -47,7 +47,7 @@ def pull(s: Signals, v: Array) -> list[Array]:
     """J^T v as a list like W, for v (N, C): the gradient of the MSE loss is pull(s, (f - y) / N). Raises ValueError."""
     checked_array("v", v, checked_signals("s", s).f.shape, s.f)
     with np.errstate(all="ignore"):  # reported by `finite`
-        return [finite(pull_layer(h, delta, v)) for h, delta in zip(s.h, s.delta, strict=True)]
+        return finite([pull_layer(h, delta, v) for h, delta in zip(s.h, s.delta, strict=True)])
 
 
 def push_layer(h: Array, delta: Array, dw: Array) -> Array:

@@ -32,9 +32,11 @@ CLOSE = 2.0**-6  # below it, 1 - r^2 of the rounded r tells too little of the an
 
 @dataclass(frozen=True)
 class Kernels:
-    """`A[l-1]` is A_{l-1} (N', N) and `B[l-1]` is B_l (N'C, NC), for l = 1..L; `bias` is that of the signals.
+    """The factors of the kernels of all layers, Theta_l = B_l * A_{l-1} / N.
 
-    At infinite width B_l is (N', N), the same for every output.
+    A: `A[l-1]` is A_{l-1} (N', N), for l = 1..L.
+    B: `B[l-1]` is B_l (N'C, NC); at infinite width (N', N), the same for every output.
+    bias: that of the signals.
     """
 
     A: list[Array]
@@ -49,6 +51,8 @@ class Kernels:
 
 def empirical_kernels(test: Signals, train: Signals) -> Kernels:
     """A and B between two sets of samples at finite width; `empirical_kernels(train, train)` on the training set.
+
+    test, train: the signals of x' and of x.
 
     Raises ValueError unless both belong to the same weights; FloatingPointError, with the layer, if one overflows, or
     on the training set all of it underflows.
@@ -71,10 +75,18 @@ def _product(what: str, X1: Array, X: Array, same: bool) -> Array:
 def ntk(test: Signals, train: Signals, n: int | None = None) -> Array:
     """Theta(x', x) (N'C, NC), K&O (6).
 
+    test, train: the signals of x' and of x, of the same weights.
     n: what stands for N, the number of all training samples, where `train` has some of them only; default: theirs.
     """
     Theta = sum(empirical_kernels(test, train).Theta)
     return Theta if n is None else Theta * (len(train.f) / checked_whole("n", n, 1))
+
+
+def tangent_kernel(test: Signals, train: Signals) -> Array:
+    """`ntk` without checks: what leaves the range is not finite."""
+    rows, columns = ([d.reshape(-1, d.shape[2]) for d in s.delta] for s in (test, train))
+    layers = zip(rows, columns, test.h, train.h, strict=True)
+    return sum(hadamard(d1 @ d.T, h1 @ h.T) for d1, d, h1, h in layers) / len(train.f)
 
 
 def hadamard(B: Array, A: Array) -> Array:
@@ -84,7 +96,10 @@ def hadamard(B: Array, A: Array) -> Array:
 
 
 def order_parameters(net: Network, norm: float = 1.0) -> list[float]:
-    """q_1, .., q_L: the variance of u_l in the wide limit, for an input of that norm ||x|| (S.138), (S.176).
+    """q_1, .., q_L: the variance of u_l in the wide limit (S.138), (S.176).
+
+    net: the network.
+    norm: ||x|| of the input.
 
     Raises ValueError for other arguments, FloatingPointError if a variance leaves the range of float64, ArithmeticError
     where the activation cannot give its averages to rounding.
@@ -94,7 +109,9 @@ def order_parameters(net: Network, norm: float = 1.0) -> list[float]:
 
 
 def analytic_kernels(net: Network, test: Array, train: Array) -> Kernels:
-    """A and B at infinite width for inputs (N', M_0) and (N, M_0); `test is train` takes half of the time.
+    """A and B at infinite width; `test is train` takes half of the time.
+
+    net, test, train: those of `analytic_ntk`.
 
     Raises and warns as `analytic_ntk`.
     """
@@ -119,6 +136,7 @@ def analytic_ntk(net: Network, test: Array, train: Array, n: int | None = None) 
 
     In blocks of rows that stay in cache, and only half of it where it is symmetric; nothing else of its size is formed.
 
+    net: the network; of its widths only the number of layers counts.
     test, train: inputs (N', M_0) and (N, M_0) of any norm; of norm 0 only if the network has a bias.
     n: what stands for N, the number of all training samples, where `train` has some of them only; default: theirs.
 
@@ -155,7 +173,7 @@ def _recursion(net: Network, block: "_Block") -> tuple[list[Array], list[Array]]
 def _mirror(kernel: Array) -> None:
     """Put below the diagonal of a symmetric kernel what is above it."""
     triu = array_module(kernel).triu
-    for i in batches(len(kernel), 1, limit=128):
+    for i in batches(kernel, len(kernel), 1, limit=128):
         upper = triu(kernel[i, i])
         kernel[i, i] = upper + triu(upper, 1).T
         kernel[i.stop :, i] = kernel[i, i.stop :].T
@@ -172,10 +190,10 @@ def _blocks(net: Network, test: Array, train: Array, B_too: bool) -> Iterator["_
     columns = _Samples.of(net, train, B_too)
     rows = columns if test is train else _Samples.of(net, test, B_too)
     watch = _Watch(net, columns) if test is train else None
-    for panel in batches(len(test), 1, limit=512):
+    for panel in batches(test, len(test), 1, limit=512):
         start = panel.start if test is train else 0
         product = (test[panel] * (net.sigma_w**2 / net.widths[0])) @ train[start:].T
-        for part in batches(len(product), len(train), limit=2**16):
+        for part in batches(product, len(product), len(train), limit=2**16):
             i = slice(panel.start + part.start, panel.start + part.stop)
             j = slice(i.start if test is train else 0, len(train))
             yield _Block(net, i, j, rows[i], columns[j], product[part, j.start - start :], watch)
@@ -246,7 +264,7 @@ class _Block:
             other = i + self.i.start != j + self.j.start
             gap, square, close = gap * other, square * other, close & other
         close = xp.flatnonzero(close)
-        for part in batches(len(close), self.net.widths[0], limit=2**22):
+        for part in batches(close, len(close), self.net.widths[0], limit=2**22):
             k = close[part]
             x1, x, opposite = self.test.x[i[k]] / norm1[k], self.train.x[j[k]] / norm[k], rho[k] < 0
             chord = ((x1 - xp.where(opposite[:, None], -x, x)) ** 2).sum(1)

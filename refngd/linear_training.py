@@ -65,13 +65,13 @@ def jump(start: list[Array], before: list[Array], after: list[Array], data: Stat
     and R_i y = 0 for i > m, so that L_i^T Lambda R_i^T = 0 for all i. Where one layer alone is singular J is regular,
     and w_bar crosses a singular map unharmed. So a step has jumped
 
-    * if all layers are square and the determinants of two of them changed sign in it;
+    * if all layers are square, Sigma_x is regular, and the determinants of two of them changed sign in it;
     * if ||E|| is more than twice what it was at t = 0. In time no such rule raises it: (||E||^2)' = -2 eta u . g <= 0.
       Rounding, which is sqrt(eps) of the map wanted at the most, is let pass.
     """
     signs = [_sign(a) * _sign(b) for a, b in zip(before, after, strict=True)]
     changed = [i for i, sign in enumerate(signs, 1) if sign < 0]
-    if len(changed) > 1 and all(w_i.shape[0] == w_i.shape[1] for w_i in after):
+    if len(changed) > 1 and data.is_regular and all(w_i.shape[0] == w_i.shape[1] for w_i in after):
         names = " and ".join(f"w_{i}" for i in changed)
         return f"det of {names} changed sign in one step, which jumped over a singular J, where u is infinite"
     rounding = float(np.finfo(data.w_star.dtype).eps) ** 0.5 * norm([data.w_star @ data.root])
@@ -182,7 +182,7 @@ def _signs(w: list[Array], data: Statistics, rule: Rule) -> str:
     """What to add for undamped NGD if w_bar and w_star are square and regular, with determinants of opposite sign."""
     maps = to_device([product(w), data.w_star], "cpu")
     opposite = _sign(maps[0]) * _sign(maps[1]) < 0 and all(np.linalg.matrix_rank(a) == len(a) for a in maps)
-    if rule.q == 1 and not rule.rho and opposite:
+    if rule.q == 1 and not rule.rho and opposite and data.is_regular:
         return "; det w_bar at t = 0 and det w_star have opposite signs, so NGD's w_bar meets a singular one"
     return ""
 

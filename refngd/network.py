@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from .activations import Activation, relu
-from .arrays import Array, array_module, require_memory, to_device
+from .arrays import Array, array_module, is_finite, require_memory, to_device
 from .checks import (
     checked_array,
     checked_choice,
@@ -41,7 +41,9 @@ from .spectral import haar
 class Signals:
     """What a forward and a backward pass leave: `h[l-1]` is h_{l-1} and `delta[l-1]` is delta_l, for l = 1..L.
 
-    f (N, C); h: L arrays (N, M_{l-1}+1), or (N, M_{l-1}) without bias; delta: L arrays (N, C, M_l);
+    f: (N, C), the outputs.
+    h: L arrays (N, M_{l-1}+1), or (N, M_{l-1}) without bias.
+    delta: L arrays (N, C, M_l).
     bias: the value in the last column of every h (sigma_b, or 1 in "standard"), 0 without bias.
 
     Raises ValueError for arrays of other shapes, or not of one kind.
@@ -81,14 +83,20 @@ class Signals:
         """
         return self.layers(range(checked_frozen(frozen, len(self.h)), len(self.h)))
 
-    def scaled(self, least: float = 0.0) -> tuple["Signals", float]:
-        """The signals of J / c, and c: a power of two, 1 but where squares of J or of `least` could leave the range.
+    def parts(self, least: float = 0.0, groups: Sequence[Sequence[int]] | None = None) -> list[tuple["Signals", float]]:
+        """For each group of layers, default: each layer, the signals of its J / c, and c, a power of two.
 
-        With c the larger of the entries of J and `least` is about 1, and all digits are as before. Raises
-        FloatingPointError where J itself leaves the range of its dtype.
+        c is 1 but where squares of J or of `least` could leave the range. With c the larger of the entries of J and
+        `least` is about 1, and all digits are as before. Raises FloatingPointError where J itself leaves the range.
         """
-        xp, L, info = array_module(self.f), len(self.h), np.finfo(self.f.dtype)
-        sizes = to_device(xp.stack([abs(X).max() for X in (*self.h, *self.delta)]), "cpu").astype(float)
+        largest = array_module(self.f).stack([abs(X).max() for X in (*self.h, *self.delta)])
+        sizes = to_device(largest, "cpu").astype(float).reshape(2, -1)
+        groups = [[l] for l in range(len(self.h))] if groups is None else groups
+        return [self.layers(group)._scaled(sizes[:, group].ravel(), least) for group in groups]
+
+    def _scaled(self, sizes: np.ndarray, least: float) -> tuple["Signals", float]:
+        """`parts` of all layers, from the largest entries of each h and each delta (2 L,)."""
+        L, info = len(self.h), np.finfo(self.f.dtype)
         sizes = np.append(np.where(sizes > 0, sizes, 1), least or 1.0)
         exponents = np.maximum(np.frexp(sizes)[1], info.minexp)  # sizes are below 2^exponents
         if abs(exponents).max() < info.maxexp // 8:
@@ -104,11 +112,14 @@ class Signals:
 
 @dataclass(frozen=True)
 class Network:
-    """A network of widths (M_0, .., M_L = C). Raises ValueError for arguments that make none.
+    """A network, K&O (1). Raises ValueError for arguments that make none.
 
-    sigma_w, sigma_b: standard deviations (not variances) of K&O (1); no bias exists when sigma_b = 0.
+    widths: (M_0, .., M_L), with the number M_0 of inputs and M_L = C of outputs.
+    activation: phi, of all hidden layers.
+    sigma_w: the standard deviation (not the variance) of the weights.
+    sigma_b: the standard deviation of the biases; there are none when it is 0.
     parameterization: "ntk" (W ~ N(0, 1), the factors in h) or "standard" (W ~ N(0, sigma_w^2 / M_{l-1}),
-    b ~ N(0, sigma_b^2), no factors in h).
+        b ~ N(0, sigma_b^2), no factors in h).
     """
 
     widths: tuple[int, ...]
@@ -140,7 +151,10 @@ class Network:
     def init(self, rng: int | np.random.Generator, dtype: DTypeLike = np.float64) -> list[np.ndarray]:
         """Random weights K&O (2): one `standard_normal` draw per layer, in W_l's shape, on the host.
 
-        float32 weights are the rounded float64 ones. Move them with `refngd.to_device`.
+        Move them with `refngd.to_device`.
+
+        rng: a seed or a generator.
+        dtype: float32 weights are the rounded float64 ones.
         """
         dtype, rng = self._checked_draw(dtype, rng)
         W = [rng.standard_normal(shape) for shape in self.shapes]
@@ -159,9 +173,11 @@ class Network:
         biases, if there are any, 0. So layer l of "standard", Huh's, multiplies by `gain`; that of "ntk", because of
         the factor in h, by gain sigma_w / sqrt(M_{l-1}). sigma_w and sigma_b enter nowhere else.
 
-        One `standard_normal` draw per layer, on the host, of shape (larger, smaller width); float32 weights are the
-        rounded float64 ones. Raises ValueError for another dtype, and for a gain below tiny / eps or above eps max of
-        it: all entries that count are to be normal numbers.
+        rng: a seed or a generator; one `standard_normal` draw per layer, on the host, of shape (larger, smaller width).
+        gain: between tiny / eps and eps max of the dtype, so that all entries that count are normal numbers.
+        dtype: float32 weights are the rounded float64 ones.
+
+        Raises ValueError for another dtype or gain.
         """
         dtype, rng = self._checked_draw(dtype, rng)
         info = np.finfo(dtype)
@@ -180,7 +196,11 @@ class Network:
         return checked_dtype(dtype), checked_rng(rng)
 
     def forward(self, W: list[Array], x: Array) -> Array:
-        """f (N, C) for x (N, M_0). Raises as `signals`."""
+        """f (N, C). Raises as `signals`.
+
+        W: the weights, like `shapes`.
+        x: (N, M_0), the samples.
+        """
         self.check(W, x)
         u = x
         for l, w in enumerate(W):
@@ -188,7 +208,10 @@ class Network:
         return u
 
     def signals(self, W: list[Array], x: Array) -> Signals:
-        """Forward and backward pass for x (N, M_0).
+        """The signals of a forward and a backward pass.
+
+        W: the weights, like `shapes`.
+        x: (N, M_0), the samples.
 
         Raises ValueError, naming the argument, for wrong shapes, mixed dtypes or devices, N = 0 and non-finite x or W;
         FloatingPointError where signals overflow.
@@ -234,8 +257,8 @@ class Network:
         for l in range(L - 1, 0, -1):  # delta[l - 1] is delta_l
             M = u[l].shape[1]
             with np.errstate(all="ignore"):  # reported below
-                back = (delta[l].reshape(N * C, -1) @ W[l][:, :M]).reshape(N, C, M)
-                back *= (self._scale(M) * self.activation.derivative(u[l]))[:, None]
+                back = (delta[l].reshape(N * C, -1) @ W[l]).reshape(N, C, -1)[:, :, :M]  # W[l][:, :M] would be copied
+                back = back * (self._scale(M) * self.activation.derivative(u[l]))[:, None]
             if not xp.isfinite(back).all():
                 raise FloatingPointError(f"delta_{l} overflows: rescale the weights")
             delta[l - 1] = back
@@ -266,7 +289,9 @@ def checked_pair(test: Signals, train: Signals) -> None:
 def checked_signals(name: str, s: Signals) -> Signals:
     """`s`, if it is Signals of finite numbers."""
     checked_instance(name, s, Signals, "the Signals of Network.signals(W, x)")
-    for key, arrays in (("f", [s.f]), ("h", s.h), ("delta", s.delta)):
-        for l, a in enumerate(arrays):
-            checked_finite(f"{name}.{key}" + f"[{l}]" * (key != "f"), a)
+    if not is_finite(s.f, *s.h, *s.delta):
+        checked_finite(f"{name}.f", s.f)
+        for key, arrays in (("h", s.h), ("delta", s.delta)):
+            for l, a in enumerate(arrays):
+                checked_finite(f"{name}.{key}[{l}]", a)
     return s

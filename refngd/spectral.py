@@ -3,8 +3,8 @@
     R = U t V^T:    (R^T R + rho I)^{-1/q} R^T = R^T (R R^T + rho I)^{-1/q} = V t (t^2 + rho)^{-1/q} U^T
 
 So a power of a large matrix is one of the smaller of two Gram matrices, or of the singular values of the root. Forming
-R R^T squares the condition number, the root does not: `power_of_root` takes the root, `power_of_gram` the Gram matrix,
-and `refined_inverse` corrects what the Gram matrix has lost by products with the root.
+R R^T squares the condition number, the root does not: `refined_inverse` corrects what the Gram matrix has lost by
+products with the root, and `power_of_root` falls back on its singular values. `power_of_gram` has no root.
 
 rho = 0 always means the Moore-Penrose pseudo-inverse: what is at most `cutoff` times the largest counts as zero.
 """
@@ -33,9 +33,10 @@ def largest(X: Array) -> float:
 
 
 def inverse_size(X: Array) -> Array:
-    """Powers of two T with 1/2 <= T X < 1 for X >= 0, and T = 1 where X is 0."""
+    """Powers of two T with 1/2 <= T X < 1 for normal X >= 0, and T = 1 where X is 0."""
     xp = array_module(X)
-    return xp.where(X > 0, xp.ldexp(xp.ones_like(X), -xp.frexp(X)[1]), 1)
+    exponent = xp.maximum(xp.frexp(X)[1], int(np.finfo(X.dtype).minexp))  # or T would be infinite
+    return xp.where(X > 0, xp.ldexp(xp.ones_like(X), -exponent), 1)
 
 
 def norm(X: Array) -> float:
@@ -46,20 +47,31 @@ def norm(X: Array) -> float:
 # ----------------------------------------------------------------------------------------------- the power of a root
 
 
-def power_of_root(R: Array, n: float, rho: float, q: float, rcond: float | None = None) -> Array:
-    """(R^T R / n + rho I)^{-1/q} R^T (m, r) of a root R (r, m), through the singular values of R.
+def power_of_root(
+    R: Array, n: float, rho: float, q: float, rcond: float | None = None, right: LinearMap = lambda T: T
+) -> Array:
+    """(R^T R / n + rho I)^{-1/q} R^T B (m, k) of a root R (r, m); R^T X with X (r, k) where R has no more rows.
 
     n: what R^T R is divided by, such as the number of samples.
     rcond: singular values of at most rcond times the largest count as zero.
+    right: T (p, r) -> T B (p, k); default: B = I.
     """
-    if rho == 0 and q == 1 and rcond is None and len(R) <= R.shape[1]:
-        T = inverse_size(abs(R).max(1))[:, None]  # (T R)^+ T = R^+ for an R of full row rank
-        U, t, V_t = root_svd(T * R)
-        if int((t > 0).sum()) == int((R != 0).any(1).sum()):
-            return n * ((V_t * gain(t, 0.0, 1)) @ (U.T * T[:, 0]))
-    c = max(largest(R) / math.sqrt(n), math.sqrt(rho)) or 1.0  # so that squares neither over- nor underflow
-    U, t, V_t = root_svd(R / (c * math.sqrt(n)), rcond)
-    return (c ** (1 - 2 / q) * math.sqrt(n)) * ((V_t * gain(t, rho / c / c, q)) @ U.T)
+    c = abs(R).max() / math.sqrt(n)
+    c = array_module(R).where(c > math.sqrt(rho), c, math.sqrt(rho) or 1.0)  # squares neither over- nor underflow
+    R, size, is_damped = R / (c * math.sqrt(n)), c ** (1 - 2 / q) * math.sqrt(n), rho > 0
+    rho = rho / c / c if is_damped else 0.0
+    if len(R) > R.shape[1]:
+        U, t, V_t = root_svd(R, rcond)
+        return size * ((V_t * gain(t, rho, q)) @ right(U.T))
+    B = right(array_module(R).eye(len(R), dtype=R.dtype))
+    if q == 1 and rcond is None:
+        T = 1.0 if is_damped else inverse_size(abs(R).max(1))[:, None]  # (T R)^+ T = R^+ for an R of full row rank
+        TR = T * R
+        X = refined_inverse(TR @ TR.T, T * B, rho, lambda X: TR @ (TR.T @ X))
+        if X is not None:
+            return size * (TR.T @ X)
+    U, t = factors(R @ R.T, B, rho, rcond, [R])
+    return size * (R.T @ apply_power(U, t, B, rho, q))
 
 
 def root_svd(R: Array, rcond: float | None = None) -> tuple[Array, Array, Array]:
@@ -131,7 +143,7 @@ def power_of_gram(K: Array, rho: float, q: float, rcond: float | None = None) ->
     K, rho = K / c, rho / c
     if q == 1 and rcond is None:
         inverse_K, condition = inverse(damped(K, rho))
-        if condition * float(np.finfo(K.dtype).eps) ** 0.5 < 1:
+        if float(condition) * float(np.finfo(K.dtype).eps) ** 0.5 < 1:
             return inverse_K / c
     U, t = eigen_root(K, rcond)
     return c ** (-1 / q) * ((U * gain(t, rho, q)) @ U.T)
@@ -151,16 +163,36 @@ def refined_inverse(K: Array, B: Array, rho: float, product: LinearMap | None) -
     c = (live * xp.where(live, diagonal, 1) ** -0.5)[:, None]
     system = c * K * c.T
     system[i, i] = 1  # c (K + rho I) c, less rounding
-    inverse_map, condition = inverse(system)
+    inverse_K, condition = inverse(system)
+    y = inverse_K @ (c * B)
     limit = cutoff(len(K), K.dtype) if product else float(np.finfo(K.dtype).eps) ** 0.5
+    # if B has a share outside the range of K, and rho is small, X is so large that R^T X cancels
+    cancels = (y * y).sum() > SAFE * condition * (y * (c * (B - rho * c * y))).sum()  # ||R^T X||^2
+    condition, cancels = xp.stack([condition, cancels]).tolist()
     if not condition * limit < 1:
         return None
     if product is None:
-        return c * (inverse_map @ (c * B))
-    y = refined(lambda z: inverse_map @ z, c * B, lambda y: c * (product(c * y) + rho * c * y) + ~live[:, None] * y)
-    # if B has a share outside the range of K, and rho is small, X is so large that R^T X cancels
-    size = math.inf if y is None else float((y * (c * (B - rho * c * y))).sum())  # ||R^T X||^2
-    return None if y is None or float((y * y).sum()) > SAFE * condition * size else c * y
+        return c * y
+    if condition > safe(len(K)):
+        y = refined(lambda z: inverse_K @ z, c * B, lambda y: c * (product(c * y) + rho * c * y) + ~live[:, None] * y)
+    return None if y is None or cancels else c * y
+
+
+def factors(K: Array, B: Array, rho: float, rcond: float | None, columns: Iterable[Array]) -> tuple[Array, Array]:
+    """U (n, n) and t (n,) of a root R = U t V^T (n, m >= n) of K (n, n); a t that counts as zero is 0.
+
+    From K, if that serves B (n, k), else from R, of which `columns` are some at a time.
+    """
+    U, t = eigen_root(K, rcond)
+    if is_clear(U, t, B, rho):
+        return U, t
+    U, t, _ = root_svd(triangle(columns).mT, rcond)
+    return U, t
+
+
+def safe(n: int) -> float:
+    """Up to which ||K||_F ||K^{-1}||_F a K (n, n) of unit diagonal is accurate enough: for I it is n."""
+    return SAFE * n**0.5
 
 
 def is_clear(U: Array, t: Array, B: Array, rho: float) -> bool:
@@ -180,11 +212,11 @@ def refined(inverse_map: LinearMap, B: Array, product: LinearMap) -> Array | Non
     the digits by then, with None: the inverse is not one of `product`.
     """
     X = inverse_map(B)
-    eps, size = float(np.finfo(X.dtype).eps), _norms(X)
+    eps, size = float(np.finfo(X.dtype).eps), norms(X)
     last = size
     while True:
         D = inverse_map(B - product(X))
-        change = _norms(D)
+        change = norms(D)
         shrinks = 2 * change <= last  # not >, or this passes nan
         if not (shrinks | (last <= eps**0.5 * size)).all():
             return None
@@ -194,22 +226,19 @@ def refined(inverse_map: LinearMap, B: Array, product: LinearMap) -> Array | Non
         last = change
 
 
-def _norms(X: Array) -> Array:
+def norms(X: Array) -> Array:
     """The norms (..) of matrices X (.., n, k)."""
     return array_module(X).linalg.norm(X, axis=(-2, -1))
 
 
-def inverse(K: Array) -> tuple[Array, float]:
-    """K^{-1} (n, n) and the condition number ||K||_F ||K^{-1}||_F of a symmetric K; infinite where K is singular."""
-    xp = array_module(K)
-    try:
-        with raising(xp):
-            X = xp.linalg.inv(finite(K))
-    except xp.linalg.LinAlgError:
-        return K, math.inf
-    with np.errstate(over="ignore"):  # the inverse of a singular K may be finite, but not its square
-        condition = norm(K) * norm(X)
-    return X, condition if math.isfinite(condition) else math.inf
+def inverse(K: Array) -> tuple[Array, Array]:
+    """K^{-1} (.., n, n) and ||K||_F ||K^{-1}||_F (..) of symmetric K (.., n, n); inf or nan where one is singular."""
+    with np.errstate(all="ignore"):  # the inverse of a singular K may be finite, but not its square
+        try:
+            X = array_module(K).linalg.inv(K)
+        except np.linalg.LinAlgError:  # CuPy divides by zero instead
+            return K, math.inf * norms(K)
+        return X, norms(K) * norms(X)
 
 
 def eigen_root(K: Array, rcond: float | None = None) -> tuple[Array, Array]:
@@ -220,7 +249,7 @@ def eigen_root(K: Array, rcond: float | None = None) -> tuple[Array, Array]:
 
 
 def solve(K: Array, B: Array) -> Array:
-    """K^{-1} B (.., n, k) for non-singular K (.., n, n). Raises LinAlgError where a pivot is zero."""
+    """K^{-1} B (.., n, k) for non-singular K (.., n, n)."""
     xp = array_module(K)
     with raising(xp):
         return xp.linalg.solve(K, B)
@@ -275,16 +304,19 @@ def eigenvalues(K: Array) -> Array:
 def eigen(K: Array) -> tuple[Array, Array]:
     """The eigenvalues (.., n), ascending, and eigenvectors (.., n, n) of a symmetric K (.., n, n).
 
-    Raises FloatingPointError if K is not finite.
+    K is scaled to entries of about 1, by a power of two: Jacobi's method squares them. Raises FloatingPointError if K
+    is not finite.
     """
     xp = array_module(K)
+    T = inverse_size(abs(K).max((-2, -1)))[..., None]
     with raising(xp):
-        return xp.linalg.eigh(finite(K))
+        w, V = xp.linalg.eigh(finite(T[..., None] * K))
+    return w / T, V
 
 
-def finite(K: Array) -> Array:
-    """K, or FloatingPointError: it is computed from finite arguments, so they are out of range."""
-    if not is_finite(K):
+def finite(K: Any) -> Any:
+    """K, a matrix or a list, or FloatingPointError: it is computed from finite arguments, so they are out of range."""
+    if not is_finite(*K if isinstance(K, list) else [K]):
         raise FloatingPointError("a matrix has non-finite entries: rescale the inputs or the weights")
     return K
 

@@ -26,9 +26,12 @@ from .network import Network, Signals, checked_signals
 
 @dataclass(frozen=True)
 class Step:
-    """Weights after t updates; outputs (N, C) and loss, at these weights, on the training set.
+    """The state of training after t updates.
 
-    In mini-batches f and loss are those of the batch that update t + 1 takes, before it does.
+    t: the number of updates.
+    W: the weights, all L layers.
+    f: (N, C), the outputs at these weights on the training set; in mini-batches on the batch of update t + 1.
+    loss: of those outputs.
     """
 
     t: int
@@ -52,13 +55,25 @@ def train(
     batch: int | None = None,
     rng: int | np.random.Generator = 0,
 ) -> Iterator[Step]:
-    """Steps t = 0 (the initial state), 1, .., `steps`; W is not changed. x (N, M_0), y (N, C).
+    """The states t = 0 (the initial one), 1, .., `steps` of training, K&O (4), (7).
 
-    frozen: the first layers W_1, .., W_frozen that are kept fixed (see `Signals.above`); Step.W has all L.
-    batch: samples in an update, whose Fisher matrix and gradient are means over them; None for all N. `steps` counts
-    updates. Every ceil(N / batch) of them take the samples in a new random order, drawn by rng on the host; the last
-    of these batches is smaller if `batch` does not divide N.
-    eta multiplies `fisher.direction`; its optimum is 1 / alpha where there is one, 1 / lambda_max(NTK) for `Identity`.
+    net: the network.
+    W: its initial weights, which are not changed.
+    x: (N, M_0), the training samples.
+    y: (N, C), their targets.
+    fisher: the approximation of the Fisher matrix.
+    eta: the learning rate, which multiplies `fisher.direction`. Its optimum is 1 / alpha where there is one, and
+        1 / lambda_max(NTK) for `Identity`.
+    steps: the number of updates.
+    rho: the damping; 0 is the pseudo-inverse.
+    q: the power: G^{-1/q}.
+    loss: the loss.
+    frozen: the first layers W_1, .., W_frozen are kept fixed (see `Signals.above`); Step.W has all L.
+    batch: the samples in an update, whose Fisher matrix and gradient are means over them; None for all N. Every
+        ceil(N / batch) updates take the samples in a new random order; the last of these batches is smaller if `batch`
+        does not divide N.
+    rng: draws that order, on the host.
+
     Raises ValueError for bad arguments, at once; FloatingPointError if the loss stops being finite, on the way.
     """
     eta, steps, (rho, q) = checked_positive("eta", eta), checked_whole("steps", steps, 0), checked_damping(rho, q)
@@ -112,9 +127,14 @@ def _steps(net, W, samples, fisher, eta, steps, rho, q, loss, frozen) -> Iterato
 def linearized_training(
     s: list[Signals], y: Array, fisher: Fisher, eta: float, rho: float = 0.0, q: float = 1, loss: Loss = mse
 ) -> Iterator[list[Array]]:
-    """Outputs at t = 0, 1, .. of the network linearised at s[0], of the training samples, and at s[1:], of others.
+    """Outputs at t = 0, 1, .. of the network linearised at its initial weights, for every set of samples in s.
 
-    Literally (S.24), for any loss: J stays what it is, e and the output Hessian follow the outputs. y (N, C).
+    Literally (S.24), for any loss: J stays what it is, e and the output Hessian follow the outputs.
+
+    s: the signals of the training samples, then those of any other samples.
+    y: (N, C), the targets of the training samples.
+    fisher, eta, rho, q, loss: those of `train`.
+
     Raises ValueError for bad arguments, at once; FloatingPointError once outputs are not finite, on the way.
     """
     if not (isinstance(s, (list, tuple)) and s):

@@ -4,13 +4,13 @@ import support
 
 
 def pytest_addoption(parser):
-    parser.addoption("--device", choices=("cpu", "gpu", "stand-in"), default="cpu", help="where the tests run")
+    parser.addoption("--device", choices=("cpu", "gpu", "stand-in", "jitter"), default="cpu", help="where they run")
 
 
 def pytest_configure(config):
     device = config.getoption("--device")
-    if device == "stand-in":
-        stand_in.install()
+    if device in ("stand-in", "jitter"):
+        stand_in.install(jitter=device == "jitter")
     support.DEVICE = "cpu" if device == "cpu" else "gpu"
 
 

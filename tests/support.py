@@ -21,10 +21,12 @@ FISHERS = {
     "KFAC": rn.KFAC(),
     "KFAC-separate": rn.KFAC(bias="separate"),
     "KFAC-gram": rn.KFAC(last="gram"),
+    "KFAC-product": rn.KFAC(damping="product"),
 }
 DEFINED = {  # the same for `definitions`, the oracle
     "KFAC-separate": definitions.Fisher("KFAC", bias="separate"),
     "KFAC-gram": definitions.Fisher("KFAC", last="gram"),
+    "KFAC-product": definitions.Fisher("KFAC", damping="product"),
 }
 DEFINED = {name: DEFINED.get(name, definitions.Fisher(name)) for name in FISHERS}
 ACTIVATIONS = [rn.relu, rn.tanh, rn.erf, rn.linear, rn.shifted_relu(0.6)]

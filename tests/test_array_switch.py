@@ -19,6 +19,7 @@ PACKAGE = Path(rn.__file__).parent
 
 @pytest.fixture
 def device(monkeypatch):
+    monkeypatch.setattr(stand_in.settings, "fortran", False)  # so that BLAS rounds the same
     for name, module in stand_in.modules().items():
         monkeypatch.setitem(sys.modules, name, module)
     return sys.modules["cupy"]
@@ -150,28 +151,84 @@ def test_dense_matrices_are_measured_against_the_memory_of_the_device(device):
         rn.Exact().matrix(net.signals(W, x))
 
 
-def test_linear_algebra_raises_on_the_device(device, monkeypatch):
-    """CuPy ignores the failure of a factorisation by default; every call is made under errstate(linalg="raise")."""
-    states = []
-    monkeypatch.setattr(sys.modules["cupyx"], "errstate", lambda linalg: states.append(linalg) or np.errstate())
-    K = rn.to_device(np.eye(3), "gpu")
-    rn.inverse_power(K)
-    rn.isotropy(K)
-    rn.BlockDiagonal().direction(*device_problem())
-    assert len(states) >= 4
-    assert set(states) == {"raise"}
+def test_a_singular_matrix_has_no_inverse_on_the_device(device):
+    """CuPy says nothing and divides by zero: what comes of it has no condition number, and another route is taken."""
+    x = np.eye(3)[[0, 0, 1]]
+    steps = []
+    for to in ("cpu", "gpu"):
+        s = rn.Network((3, 1), rn.linear).signals(*rn.to_device([[np.ones((1, 3))], x], to))
+        for fisher in (rn.Exact(), rn.BlockDiagonal(refine=False), rn.KFAC(), rn.Unitwise()):
+            steps.append(host(fisher.direction(s, rn.to_device(np.ones((3, 1)), to))[0]))
+    np.testing.assert_allclose(steps[:4], steps[4:], rtol=1e-12, atol=1e-12)
+    assert stand_in.modules()["cupy"].linalg.inv(rn.to_device(np.ones((2, 2)), "gpu"))._host.max() == np.inf
 
 
-def device_problem():
-    net = rn.Network((3, 4, 1))
-    W, x, e = rn.to_device([net.init(0), generator().standard_normal((2, 3)), np.ones((2, 1))], "gpu")
-    return net.signals(W, x), e
+@pytest.mark.parametrize("name", ["Exact", "BlockDiagonal", "KFAC"])
+@pytest.mark.parametrize("C", [1, 3])
+def test_a_damped_step_waits_for_the_device_at_most_two_times_more_than_signals_do(device, name, C):
+    net = rn.Network((6, 40, 40, C), rn.tanh)
+    W, x, e = rn.to_device([net.init(0), generator().standard_normal((5, 6)), generator(1).random((5, C))], "gpu")
+    _, most = stand_in.count(lambda: net.signals(W, x))
+    s = net.signals(W, x)
+    launches, syncs = stand_in.count(lambda: FISHERS[name].direction(s, e, 0.1))
+    assert syncs <= most + 2
+    assert launches < 300
 
 
 def test_gpu_without_cupy_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)
     with pytest.raises(ValueError, match=r"device 'gpu' needs CuPy, the extra refngd\[gpu\]"):
         rn.to_device(np.ones(2), "gpu")
+
+
+@pytest.mark.parametrize("error", [ImportError, OSError, RuntimeError])
+def test_missing_libraries_of_cuda_are_named(device, monkeypatch, error):
+    def eigh(K):
+        raise error("libcusolver.so.12: cannot open shared object file")
+
+    monkeypatch.setattr(device.linalg, "eigh", eigh)
+    with pytest.raises(
+        ValueError, match=r"CUDA's libraries, in the extra refngd\[gpu\]: libcusolver.so.12: cannot open"
+    ):
+        rn.to_device(np.ones(2), "gpu")
+
+
+def test_products_of_ten_bits_are_refused(device, monkeypatch):
+    def product(a, b):
+        return device.asarray(a._host.astype(np.float16).astype(np.float32) @ b._host)
+
+    monkeypatch.setattr(stand_in.ndarray, "__matmul__", product)
+    with pytest.raises(ValueError, match="TF32, of 10 bits: unset CUPY_TF32 and NVIDIA_TF32_OVERRIDE"):
+        rn.to_device(np.ones(2), "gpu")
+
+
+def test_records_name_cupy_and_the_gpu(device):
+    assert arrays.device_versions("gpu") == {"cupy": "stand-in", "gpu": "none"}
+    assert arrays.device_versions("cpu") == {}
+
+
+def test_the_stand_in_does_what_cupy_does_unlike_numpy(device):
+    a = rn.to_device(np.arange(3.0), "gpu")
+    assert host(a[device.asarray([1, 4, -5])]).tolist() == [1, 1, 1]
+    wide = device.broadcast_to(a, (2, 3))
+    wide[0, 0] = 7
+    assert host(a).tolist() == [7, 1, 2]
+    with arrays.raising(device):
+        _, V = device.linalg.eigh(rn.to_device(np.eye(3), "gpu"))
+    assert V._host.flags.c_contiguous  # for a bit by bit comparison, in this file only
+    launches, syncs = stand_in.count(lambda: float((a.reshape(3, 1) + 1)[a > 1].sum()))
+    assert (launches, syncs) == (4, 2)  # +, >, the rows under the mask, their sum; the mask, the number
+
+
+def test_jitter_rounds_another_way_and_no_further(device, monkeypatch):
+    A, b = rn.to_device([generator().standard_normal((7, 7)), np.eye(7)[:2]], "gpu")
+    plain = [host(X) for X in (A @ A, A.sum(0), device.exp(A), device.linalg.inv(A), abs(A) ** -0.3)]
+    monkeypatch.setattr(stand_in.settings, "jitter", True)
+    jittered = [host(X) for X in (A @ A, A.sum(0), device.exp(A), device.linalg.inv(A), abs(A) ** -0.3)]
+    for x, y in zip(plain, jittered, strict=True):
+        assert (x != y).any()
+        np.testing.assert_allclose(x, y, rtol=1e-12, atol=1e-14)
+    assert (host(b @ b.T) == np.eye(2)).all()
 
 
 def library_names(path):
@@ -220,6 +277,7 @@ def test_the_stand_in_refuses_what_cupy_would_do_in_silence(device):
         lambda: a * np.float64(2),
         lambda: device.where(a > 0, np.ones(2), 0),
         lambda: np.concatenate([a, a]),
+        lambda: device.linalg.eigh(device.asarray(np.eye(2))),
     ):
         with pytest.raises(TypeError):
             forbidden()

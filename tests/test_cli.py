@@ -48,7 +48,7 @@ def test_default_approximations_theory_and_training(run, tmp_path):
         assert results[name]["theory_loss"][1] < 1e-20
         assert results[name]["loss"][1] < results["Identity"]["loss"][1]
     assert record["settings"]["N"] == 8
-    assert results["Unitwise"]["rho"] == 1e-8
+    assert results["Unitwise"]["rho"] == 1e-10
     assert record["versions"]["numpy"] == np.__version__
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["loss.png", "run.json", "spectra.png"]
     rows = [line for line in out.splitlines() if " | " in line]
@@ -72,7 +72,7 @@ def test_the_table_shows_the_numbers_of_the_record(run):
 
 
 def test_wide_network_falls_by_orders_of_magnitude_at_the_first_step_as_theory_says(run):
-    _, record = run("--width", "1024", "--fisher", "Identity", "BlockDiagonal")
+    _, record = run("--width", "2048", "--steps", "1", "--fisher", "Identity", "BlockDiagonal")
     gd, bd = (record["results"][name]["loss"] for name in ("Identity", "BlockDiagonal"))
     assert bd[1] < 1e-2 * bd[0]
     assert gd[1] > 0.1 * gd[0]
@@ -89,20 +89,20 @@ DEFAULT = {"classes": [0, 7], "N": 8, "depth": 3, "width": 64, "activation": "re
 @pytest.mark.parametrize(
     ("arguments", "widths", "changed"),
     [
-        (["--classes", "1", "2", "3"], [64, 64, 64, 3], {"classes": [1, 2, 3]}),
+        (["--classes", "1", "2", "3"], [784, 64, 64, 3], {"classes": [1, 2, 3]}),
         (
             ["--data", "gaussian", "--inputs", "20", "--classes", "0", "1", "2", "-N", "5"],
             [20, 64, 64, 3],
             {"data": "gaussian", "inputs": 20, "classes": [0, 1, 2], "N": 5},
         ),
-        (["--activation", "tanh", "--sigma-b", "0.5", "--sigma-w", "1.2"], [64, 64, 64, 1], {"activation": "tanh"}),
-        (["--activation", "shifted_relu:0.5"], [64, 64, 64, 1], {"activation": "shifted_relu:0.5"}),
-        (["--parameterization", "standard"], [64, 64, 64, 1], {"parameterization": "standard"}),
-        (["--depth", "1"], [64, 1], {"depth": 1}),
-        (["--depth", "5", "--width", "20"], [64, 20, 20, 20, 20, 1], {"depth": 5, "width": 20}),
-        (["--dtype", "float32"], [64, 64, 64, 1], {"dtype": "float32"}),
-        (["--factor", "0.5", "--steps", "0"], [64, 64, 64, 1], {"factor": 0.5, "steps": 0}),
-        (["--seed", "1"], [64, 64, 64, 1], {"seed": 1}),
+        (["--activation", "tanh", "--sigma-b", "0.5", "--sigma-w", "1.2"], [784, 64, 64, 1], {"activation": "tanh"}),
+        (["--activation", "shifted_relu:0.5"], [784, 64, 64, 1], {"activation": "shifted_relu:0.5"}),
+        (["--parameterization", "standard"], [784, 64, 64, 1], {"parameterization": "standard"}),
+        (["--depth", "1"], [784, 1], {"depth": 1}),
+        (["--depth", "5", "--width", "20"], [784, 20, 20, 20, 20, 1], {"depth": 5, "width": 20}),
+        (["--dtype", "float32"], [784, 64, 64, 1], {"dtype": "float32"}),
+        (["--factor", "0.5", "--steps", "0"], [784, 64, 64, 1], {"factor": 0.5, "steps": 0}),
+        (["--seed", "1"], [784, 64, 64, 1], {"seed": 1}),
     ],
     ids=lambda a: " ".join(map(str, a)) if isinstance(a, list) else None,
 )
@@ -203,7 +203,10 @@ def test_own_data(run, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--data", "imagenet"], "--data is 'imagenet'; expected digits, mnist, cifar10, gaussian or a .npz file"),
+        (
+            ["--data", "imagenet"],
+            "--data is 'imagenet'; expected mnist-sample, digits, mnist, cifar10, gaussian or a .npz",
+        ),
         (["--data-dir", "."], "--data-dir is .; expected only with --data mnist or cifar10"),
         (["--data", "mnist", "--inputs", "3"], "--inputs is 3; expected only with --data gaussian"),
         (
@@ -216,8 +219,9 @@ def test_own_data(run, tmp_path):
         ),
         (["--data", "absent.npz"], "cannot read absent.npz"),
         (["--classes", "0", "12"], "--classes is [0, 12]; expected two or more different ones"),
-        (["-N", "400"], "digits: -N is 400; expected 1 <= N < 357"),
-        (["-N", "0"], "digits: -N is 0; expected"),
+        (["-N", "201"], "mnist-sample: -N is 201; expected 1 <= N <= 200"),
+        (["--data", "digits", "-N", "400"], "digits: -N is 400; expected 1 <= N < 357"),
+        (["-N", "0"], "mnist-sample: -N is 0; expected"),
         (["--depth", "0"], "--depth is 0; expected an integer >= 1"),
         (["--width", "0"], "--width is 0; expected an integer >= 1"),
         (["--steps", "-1"], "--steps is -1; expected an integer >= 0"),
@@ -230,7 +234,7 @@ def test_own_data(run, tmp_path):
         (["--fisher", "BlockTridiagonal", "-q", "2"], "BlockTridiagonal left out: -q is 2; expected 1 or inf"),
         (["--frozen", "3"], "--frozen is 3; expected an integer < L = 3"),
         (["--loss-rho", "-1"], "--loss-rho is -1.0; expected a finite number >= 0"),
-        (["--forster", "-N", "20"], "--forster has -N 20 samples of 64 inputs; expected no fewer samples than inputs"),
+        (["--forster", "-N", "20"], "--forster has -N 20 samples of 784 inputs; expected no fewer samples than inputs"),
         (["--seed", "-1"], "--seed is -1; expected an integer >= 0"),
         (["--steps", HUGE], f"--steps is {HUGE}; expected an integer >= 0 and <= 10^9"),
         (["--width", HUGE], f"--width is {HUGE}; expected an integer >= 1 and <= 10^9"),
@@ -270,7 +274,7 @@ def test_without_matplotlib_the_numbers_are_written_and_the_extra_is_named(run, 
 def test_module_and_silence_off_a_terminal(tmp_path):
     command = [sys.executable, "-m", "refngd", "run", "--out", str(tmp_path), *SMALL, "--fisher", "Exact"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("digits: N = 8 to train, 349 to test")
+    assert done.stdout.startswith("mnist-sample: N = 8 to train, 200 to test")
     assert done.stderr == ""
 
 
@@ -365,7 +369,7 @@ def test_rules_that_diverge_are_reported_in_their_line(tmp_path, capsys):
     ("arguments", "message"),
     [
         (["--teacher", "0"], "--teacher is 0.0; expected 1 to 6, the width, finite numbers > 0"),
-        (["-N", "3"], "-N is 3; expected at least the width, 6"),
+        (["-N", "0"], "-N is 0; expected an integer >= 1"),
         (["--width", "0"], "--width is 0; expected an integer >= 1"),
         (["--depth", "0"], "--depth is 0; expected an integer >= 1"),
         (["--noise", "-1"], "--noise is -1.0; expected a finite number >= 0"),
@@ -525,7 +529,7 @@ def test_streams_that_are_closed_or_full(tmp_path):
 
 def test_files_are_written_where_nobody_reads_the_table(tmp_path):
     with subprocess.Popen(command(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdout.readline().startswith(b"digits")
+        assert process.stdout.readline().startswith(b"mnist-sample")
         assert process.stdout.readline() == b"\n"
         process.stdout.close()
         assert process.stderr.read() == b"refngd run: error: nobody reads standard output\n"
@@ -537,7 +541,7 @@ def test_files_are_written_where_nobody_reads_the_table(tmp_path):
 def test_a_signal_in_the_middle_of_a_run(tmp_path):
     arguments = command(tmp_path, "--steps", "100000", "--fisher", "Exact")
     process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout.readline().startswith("digits")
+    assert process.stdout.readline().startswith("mnist-sample")
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import shutil
 import subprocess
 from collections import Counter
@@ -9,9 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from adapters.cpp import mistakes
 
-from refngd.conformance import adapters, vectors
+import refngd
+from refngd.conformance import vectors
 from refngd.conformance.adapters.refngd_numpy import Engine
+from refngd.conformance.bugs import BUGS
 from refngd.conformance.compare import ACCURATE, CONFORMANT, FAILED, NOT_TESTABLE, UNSUPPORTED, check
 from refngd.conformance.implementations import Results
 from refngd.conformance.suspects import explain
@@ -19,7 +23,7 @@ from refngd.datasets import shipped
 
 pytestmark = pytest.mark.filterwarnings("ignore:rho = .* lies among the negative eigenvalues:RuntimeWarning")
 
-FOLDER = Path(adapters.__file__).parent
+FOLDER = Path(__file__).parent / "adapters"
 CASES, _ = vectors.read()
 NOT_IN_TORCH = {
     "alpha", "forster", "gamma", "kernel_coefficient", "kernels", "mode_exponents", "mode_solution", "mode_time",
@@ -47,7 +51,7 @@ def unsupported(found):
 @pytest.fixture(scope="module")
 def torch_adapter():
     pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch==2.13.0")
-    from refngd.conformance.adapters import torch_autograd
+    from adapters import torch_autograd
 
     return lambda case, dtype: torch_autograd.run(*case.arguments(dtype))
 
@@ -69,8 +73,7 @@ def test_torch_passes_in_float32_what_can_be_tested(torch_adapter):
 def test_torch_steps_are_those_of_its_explicit_matrices(torch_adapter):
     """K = G^{-1/q} J^T: the two routes of the template agree where G is regular."""
     import torch
-
-    from refngd.conformance.adapters import torch_autograd as template
+    from adapters import torch_autograd as template
 
     compared = 0
     for case in CASES:
@@ -136,6 +139,42 @@ def test_the_javascript_example_says_how_to_call_it(node_results):
     result = subprocess.run(["node", FOLDER / "node" / "conformance.mjs"], capture_output=True, text=True, timeout=60)
     assert result.returncode == 2
     assert "usage: node conformance.mjs VECTORS RESULTS" in result.stderr
+
+
+# -------------------------------------------------------------------------------------------------------------- C++17
+
+
+def test_the_mistakes_of_the_template_in_cpp_are_changes_of_it_and_have_words():
+    """g++ builds it, and all of them, in .ci/conformance, where `bench.suspects` counts those that are named."""
+    found, source = mistakes.mistakes(), mistakes.SOURCE.read_text("utf-8")
+    assert len(found) >= 60
+    assert {name for name, (words, _) in found.items() if not words} <= BUGS.keys()
+    planted = mistakes.planted(source)
+    assert all(f'is("{name}")' in planted for name in found)
+    assert "is(" not in source
+
+
+# ----------------------------------------------------------------------------------------------------------- PORTING.md
+
+
+GUIDE = (Path(refngd.__file__).parent / "PORTING.md").read_text("utf-8")
+
+
+def test_the_result_file_of_the_guide_is_accurate(tmp_path):
+    (tmp_path / "forward-001.json").write_text(re.search(r"```json\n(.*?)```", GUIDE, re.S)[1])
+    (case,) = (case for case in CASES if case.id == "forward-001")
+    assert check(case, Results(tmp_path, [case.id])).status == ACCURATE
+
+
+def test_the_case_that_the_guide_works_through_has_these_numbers():
+    (case,) = (case for case in CASES if case.id == "direction-099")
+    text = GUIDE[GUIDE.index("    h_0 ") : GUIDE.index("`definitions.py` has the same")]
+    rows = re.split(r"^    (?=\w)", text, flags=re.M)[1:]
+    values = {**case.intermediates, **case.outputs, "lambda": case.intermediates["lambda_1"]}
+    for name, numbers in (row.split(maxsplit=1) for row in rows):
+        given = [float(x) for x in re.findall(r"-?\d+(?:\.\d{6}|\.5)?(?=[],])", numbers)]
+        assert given == [float(f"{x:.6f}") for x in values[name].ravel()], name
+    assert len(rows) == 15
 
 
 # ----------------------------------------------------------------------------------------------------- a planted bug

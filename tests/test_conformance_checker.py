@@ -8,6 +8,7 @@ import sys
 import time
 import xml.etree.ElementTree as ET
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
@@ -18,9 +19,10 @@ import refngd as rn
 from refngd import cli
 from refngd.conformance import compare, plugin, vectors
 from refngd.conformance.adapters.refngd_numpy import OPERATIONS, Engine, listed, run
+from refngd.conformance.bugs import BUGS
 from refngd.conformance.compare import ACCURATE, CONFORMANT, FAILED, NOT_TESTABLE, UNSUPPORTED, check, judge
 from refngd.conformance.implementations import Adapter, Results
-from refngd.conformance.suspects import explain
+from refngd.conformance.suspects import explain, explain_form, explain_refusal
 
 # of an indefinite G, which some cases are about
 pytestmark = pytest.mark.filterwarnings("ignore:rho = .* lies among the negative eigenvalues:RuntimeWarning")
@@ -397,26 +399,30 @@ def ntk_scaled(case):
     return case.attrs["parameterization"] == "ntk"
 
 
-BUGS = {  # words: operation, the bug, the cases that are about it
+PLANTED_BUGS = {  # words: operation, the bug, the cases that are about it
     "a factor N": ("direction", rewritten(lambda n, a, i, t: a * len(i["x"]))),
     "a factor 1/N": ("direction", rewritten(lambda n, a, i, t: a / len(i["x"]))),
     "a factor 2": ("forward", rewritten(lambda n, a, i, t: 2 * a)),
     "the opposite sign": ("direction", rewritten(lambda n, a, i, t: -a)),
-    "output-major order": ("jacobian", rewritten(output_major), lambda c: len(listed("W", c.inputs)[-1]) > 1),
+    "rows are c N + n": ("jacobian", rewritten(output_major), lambda c: len(listed("W", c.inputs)[-1]) > 1),
     "theta column-major": ("jacobian", rewritten(column_major)),
     "the bias column first": ("direction", rewritten(bias_first), biased),
     "the bias column is zero": ("direction", rewritten(biasless), biased),
-    "sigma_w is squared": ("forward", attribute(sigma_w=lambda a, N: a["sigma_w"] ** 2), ntk_scaled),
+    "sigma_w^2 in place of sigma_w in h": ("forward", attribute(sigma_w=lambda a, N: a["sigma_w"] ** 2), ntk_scaled),
     "sqrt(M + 1) in place of sqrt(M)": (
         "forward",
         patched("_scale", lambda net, M: net.sigma_w / (M + 1) ** 0.5),
         ntk_scaled,
     ),
-    "the other parameterization": ("signals", attribute(parameterization="standard"), ntk_scaled),
+    "a network of the ntk parameterization lacks its factors": (
+        "signals",
+        attribute(parameterization="standard"),
+        ntk_scaled,
+    ),
     "rho is not applied": ("direction", attribute(rho=0.0), damped),
     "rho is multiplied by N": ("direction", attribute(rho=lambda a, N: a["rho"] * N), damped),
     "rho is added to the Kronecker product": ("direction", damped_product, plain_kfac),
-    "the power is ignored": ("direction", attribute(q=1), lambda case: case.attrs["q"] not in (1, np.inf)),
+    "the power is -1, whatever q": ("direction", attribute(q=1), lambda case: case.attrs["q"] not in (1, np.inf)),
     "B*_L is the other one": ("direction", attribute(kfac_last="gram"), is_kfac),
     "the approximation is BlockDiagonal": (
         "direction",
@@ -435,18 +441,19 @@ BUGS = {  # words: operation, the bug, the cases that are about it
     ),
     "loss_rho is not applied": ("cross_entropy", attribute(loss_rho=0.0)),
     "a factor d^{1/q}": ("deep_linear_update", without_d, lambda case: case.attrs.get("block")),
-    "block and full rule exchanged": ("deep_linear_update", attribute(block=lambda a, N: not a.get("block", False))),
+    "the full rule in place of the block rule": ("deep_linear_update", attribute(block=False)),
+    "the block rule in place of the full rule": ("deep_linear_update", attribute(block=True)),
     "Sigma_x is ignored": ("deep_linear", lambda op, inputs, attrs: run(op, {**inputs, "Sigma_x": np.eye(3)}, attrs)),
-    "eta times N": ("training", attribute(eta=lambda a, N: a["eta"] * N)),
+    "1/N is missing in the gradient": ("training", attribute(eta=lambda a, N: a["eta"] * N)),
     "one step too few": ("prediction", attribute(t=lambda a, N: a["t"] - 1)),
     "the norm is not squared": ("order_parameters", attribute(norm=lambda a, N: a["norm"] ** 0.5)),
     "eta_bar is not applied": ("mode_solution", attribute(eta_bar=1.0)),
 }
 
 
-@pytest.mark.parametrize("words", BUGS)
+@pytest.mark.parametrize("words", PLANTED_BUGS)
 def test_planted_bugs_are_named(words):
-    found = suspected(*BUGS[words])
+    found = suspected(*PLANTED_BUGS[words])
     assert found
     missed = {name: names for name, names in found.items() if not any(name.startswith(words) for name in names)}
     assert missed == {}
@@ -536,7 +543,10 @@ def test_a_factor_n_in_kfac_fails_exactly_the_kfac_directions_and_is_named(plant
     assert failed.keys() == kfac
     assert all("looks like: a factor N = " in row["message"] for name, row in failed.items() if name in kfac)
     directions = sum(name.startswith("direction") for name in failed)
-    assert f"direction: {len(kfac)} of {directions} failures look like a factor N" in lines
+    (line,) = (
+        line for line in lines if line.startswith(f"{len(kfac)} of {directions} failures (direction) look like: ")
+    )
+    assert "a factor N" in line
 
 
 def test_the_summary_is_a_table_of_operations(planted):
@@ -803,6 +813,88 @@ def test_a_corrupt_file_fails_as_one_test_and_the_others_run(tmp_path, copy):
     assert any(f"1 failed, {len(OF['signals'])} passed" in line for line in lines)
 
 
-def test_statuses_without_a_verdict_of_their_own_make_no_common_suspect():
-    rows = [dict(operation="forward", status=FAILED, suspects=[]), dict(operation="ntk", status=ACCURATE, suspects=[])]
-    assert plugin.common_suspects(rows) == []
+def row(id, status, *suspects):
+    return dict(id=id, operation=id.partition("-")[0], status=status, suspects=list(suspects))
+
+
+def test_failures_without_a_suspect_are_counted():
+    rows = [row("forward-001", FAILED), row("ntk-001", ACCURATE)]
+    assert plugin.common_suspects(rows, CASES) == ["1 of 1 failures look like nothing common"]
+    assert plugin.common_suspects(rows[1:], CASES) == []
+
+
+def test_the_closing_lines_name_what_explains_most_then_what_explains_the_rest():
+    """A passed case speaks against a bug that would have failed it."""
+    step, factor = BUGS["step_without_N"].words, "a factor N"
+    rows = [row(f"direction-00{i}", FAILED, factor, step) for i in (1, 2)]
+    rows += [row("training-001", FAILED, "transposed", step), row("forward-001", FAILED, "transposed")]
+    assert plugin.common_suspects(rows, CASES) == [
+        f"3 of 4 failures (direction, training) look like: {step}",
+        "1 of 4 failures (forward) look like: transposed",
+    ]
+    assert plugin.common_suspects(rows[:2], CASES) == [f"2 of 2 failures (direction) look like: {step}, or {factor}"]
+    flagged = [small(id=r["id"], flags=("step_without_N",)) for r in rows]
+    rows[2]["status"] = ACCURATE
+    assert plugin.common_suspects(rows[:3], flagged) == [f"2 of 2 failures (direction) look like: {factor}"]
+
+
+def six_digits(a):
+    return np.array([float(f"{x:.6g}") for x in a.ravel()]).reshape(a.shape)
+
+
+def by_columns(a):
+    return a.ravel(order="F").reshape(a.shape)
+
+
+def misread(case):
+    inputs = {name: a.ravel().reshape(a.shape, order="F") for name, a in case.inputs.items()}
+    return run(case.operation, inputs, dict(case.attrs))
+
+
+FILES = {
+    "the data of the files are read column by column": misread,
+    "the data of the files are written column by column": lambda case: {
+        n: by_columns(a) for n, a in case.outputs.items()
+    },
+    "the data of the files are read and written column by column": lambda case: {
+        n: by_columns(a) for n, a in misread(case).items()
+    },
+    "a loss of precision: 6 digits printed?": lambda case: {n: six_digits(a) for n, a in case.outputs.items()},
+    "a loss of precision: results in float32?": lambda case: {
+        n: a.astype(np.float32).astype(float) for n, a in case.outputs.items()
+    },
+}
+
+
+@pytest.mark.parametrize("words", FILES)
+def test_what_happens_to_files_is_named(words):
+    found = {}
+    for case in OF["jacobian"] + OF["signals"]:
+        outputs = {} if case.error else {name: np.asarray(FILES[words](case)[name]) for name in case.outputs}
+        if outputs and judge(case, outputs).status == FAILED:
+            found[case.id] = explain(case, outputs, np.float64)[1]
+    assert len(found) > 15
+    assert {name: names for name, names in found.items() if names[:1] != [words]} == {}
+
+
+def test_outputs_of_other_shapes_are_explained_too(tmp_path):
+    """Frozen layers that are trained have their own outputs."""
+    case = next(case for case in OF["direction"] if case.attrs.get("frozen") and case.kind == "discriminating")
+    outputs = run("direction", case.inputs, {**case.attrs, "frozen": 0})
+    verdict = judge(case, outputs)
+    assert verdict.status == FAILED
+    assert not verdict.fits
+    assert explain_form(case, outputs, float) == ["frozen layers are trained"]
+    assert explain_form(case, {"dW_9": np.zeros(3)}, float) == []
+
+
+def test_nan_is_explained_and_null_is_read_as_one(tmp_path):
+    case = next(case for case in OF["direction"] if case.attrs["fisher"] == "BlockTridiagonal" and not case.error)
+    flagged = replace(case, flags=("cholesky",))
+    nan = {name: np.full_like(a, np.nan) for name, a in case.outputs.items()}
+    assert explain(flagged, nan, float)[1] == ["a Cholesky factor of an indefinite matrix, which has none"]
+    assert explain_refusal(flagged) == ["a Cholesky factor of an indefinite matrix, which has none"]
+    assert explain_refusal(replace(case, flags=())) == []
+    null = {name: {"shape": list(a.shape), "data": [None] * a.size} for name, a in case.outputs.items()}
+    (tmp_path / f"{case.id}.json").write_text(json.dumps({"outputs": null}))
+    assert "entries that are nan" in check(case, Results(tmp_path, [case.id])).message

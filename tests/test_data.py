@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import refngd as rn
+from bench import sample
 from refngd import datasets
 
 
@@ -20,8 +21,31 @@ def test_digits_are_the_published_ones():
     x, labels = datasets.digits((0, 7))
     assert np.bincount(labels).tolist() == [178, 179]
     assert np.linalg.matrix_rank(x) == 51  # THEORY 10
-    assert hashlib.sha256(datasets.shipped("digits.csv.gz").read_bytes()).hexdigest() == datasets.DIGITS_SHA256
-    assert datasets.DIGITS_SHA256 in (datasets.shipped("README.md")).read_text()
+
+
+def test_shipped_files_have_the_published_sums():
+    page = datasets.shipped("README.md").read_text(encoding="utf-8")
+    for name, sum in datasets.SHIPPED_SHA256.items():
+        assert hashlib.sha256(datasets.shipped(name).read_bytes()).hexdigest() == sum
+        assert sum in page
+
+
+def test_the_sample_of_mnist_is_what_its_page_says():
+    """The sum of its content is that which `python -m bench.sample` prints after drawing it from the whole files."""
+    with np.load(datasets.shipped("mnist-sample.npz")) as file:
+        arrays = dict(file)
+    assert sample.content_sha256(arrays) in datasets.shipped("README.md").read_text(encoding="utf-8")
+    assert datasets.shipped("mnist-sample.npz").stat().st_size < 400_000
+    first = []
+    for part in ("train", "test"):
+        x, labels = datasets.mnist_sample(part)
+        assert (x.dtype, x.shape, x.min(), x.max()) == (float, (1000, 784), 0, 255)
+        assert np.bincount(labels).tolist() == [100] * 10
+        first.append(labels[:10].tolist())
+    assert first == [[5, 0, 4, 1, 9, 2, 1, 3, 1, 4], [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]]  # MNIST's own first labels
+    x, labels = datasets.mnist_sample("test", (7, 0))
+    assert (np.bincount(labels).tolist(), labels[0]) == ([100, 100], 0)
+    assert len(np.unique(np.concatenate([arrays["x_train"], arrays["x_test"]]), axis=0)) == 2000
 
 
 def test_classes_are_numbered_in_the_order_given():

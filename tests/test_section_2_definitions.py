@@ -58,6 +58,8 @@ def literal_matrix(name, s, rho):
         if l == len(h) - 1 and name != "KFAC-gram":
             B = float(a[1] == b[1]) / N
         A = sum(h[l][n, a[2]] * h[l][n, b[2]] for n in range(N)) / N
+        if name == "KFAC-product":
+            return B * A + rho * (a == b)
         return (B + rho * (a[1] == b[1])) * (A + rho * (a[2] == b[2]))
 
     def quasi(a, b, r, c):

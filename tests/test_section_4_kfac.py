@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from support import assert_close, assert_same, condition, host, problem, relative
+from support import assert_close, assert_same, condition, host, literal, problem, relative
 
 import refngd as rn
+from refngd import definitions
 
 
 @pytest.mark.parametrize("C", [1, 2])
@@ -83,3 +84,37 @@ def test_separate_bias_without_bias_is_plain_kfac():
     p = problem((6, 7, 2), rn.tanh)
     for a, b in zip(rn.KFAC("separate").direction(p.s, p.e), rn.KFAC().direction(p.s, p.e), strict=True):
         assert relative(a, b) == 0
+
+
+# ------------------------------------------------------------------------ the damping of Huh, Fig. S.I.2: B (x) A + rho
+
+
+@pytest.mark.parametrize("bias", ["augmented", "separate"])
+@pytest.mark.parametrize("last", ["identity", "gram"])
+@pytest.mark.parametrize(("q", "rho"), [(1, 0.0), (1, 1e-3), (2, 0.1), (3, 1e-3)])
+@pytest.mark.parametrize("widths", [(5, 6, 4, 2), (2, 3, 2)], ids=str)  # more samples than units, too
+def test_damping_of_the_product(widths, q, rho, last, bias):
+    options = {"bias": bias, "last": last, "damping": "product"}
+    pair = rn.KFAC(**options), definitions.Fisher("KFAC", **options)
+    p = problem(widths, rn.tanh, 0.5)
+    assert_same(pair, p, rho, q)
+    cross, own = (rn.empirical_kernels(s, p.s) for s in (p.test, p.s))
+    kappa = condition(definitions.matrix(literal(p.s), pair[1], rho)) ** 2  # Gram matrices
+    if kappa < 1e9:
+        assert_close(pair[0].kernel_coefficient(cross, own, rho, q), pair[0].coefficient(p.test, p.s, rho, q), kappa)
+
+
+def test_dampings_of_product_and_factors_meet_at_their_ends_only():
+    """At rho = 0 they are one matrix; as rho grows rho^{-2/q} and rho^{-1/q} times the gradient."""
+    p, rho = problem((5, 6, 2), rn.tanh), 1e9
+    factors, product, gradient = rn.KFAC(), rn.KFAC(damping="product"), rn.flatten(rn.pull(p.s, p.e / len(p.e)))
+
+    def steps(rho, q):
+        return [rn.flatten(fisher.direction(p.s, p.e, rho, q)) for fisher in (factors, product)]
+
+    for power, step in zip((2, 1), steps(rho, 2), strict=True):
+        assert relative(step * rho ** (power / 2), gradient) < 1e-6
+    assert relative(*steps(0.0, 1)) < 1e-13
+    assert relative(*steps(0.1, 1)) > 0.1
+    with pytest.raises(ValueError, match="damping is 'both'; expected 'factors' or 'product'"):
+        rn.KFAC(damping="both")

@@ -13,6 +13,7 @@ from support import assert_close, condition, generator, host, on, relative
 import refngd as rn
 from refngd import deep_linear as dl
 from refngd import definitions, modes
+from refngd import experiments as ex
 from refngd import linear_training as lt
 
 WIDTHS = [(3, 2), (3, 4, 2), (2, 4, 5, 3), (3, 3, 4, 3, 2)]
@@ -159,6 +160,45 @@ def test_any_data_set_is_equivalent_to_as_many_pseudo_samples_as_inputs():
     assert data.const == pytest.approx(((host(y) - host(x) @ best.T) ** 2).sum() / 22, rel=1e-12)
     whitened = dl.Statistics.with_covariance(data.w_star, on(host(x).T @ host(x) / 11), data.const)
     assert_close(host(whitened.S), host(data.S), 100)
+
+
+@pytest.mark.parametrize("widths", [(5, 4), (5, 4, 2), (5, 6, 6, 3)])
+@pytest.mark.parametrize("how", ["samples", "covariance"])
+def test_a_singular_covariance_asks_for_a_map_on_its_range_alone(widths, how):
+    """Three samples of five inputs: all is as of the samples, whatever w_star does elsewhere."""
+    rng, (w, _) = generator(4), case(widths)
+    x, y = rng.standard_normal((3, 5)), rng.standard_normal((3, widths[-1]))
+    least = np.linalg.lstsq(x, y, rcond=None)[0].T
+    data = dl.Statistics.of(on(x), on(y))
+    if how == "covariance":
+        null = np.eye(5) - np.linalg.pinv(x) @ x
+        other = least + rng.standard_normal((widths[-1], 5)) @ null
+        data = dl.Statistics.with_covariance(on(other), on(x.T @ x / 3))
+    else:
+        assert_close(host(data.w_star), least, np.linalg.cond(x))
+    assert data.S.shape == (5, 3)
+    assert not data.is_regular
+    assert_close(host(data.S) @ host(data.S).T, x.T @ x / 3, 10)
+    net = rn.Network(widths, rn.linear, parameterization="standard")
+    s, S = net.signals(w, on(x)), definitions.covariance_root(x.T @ x / 3)
+    assert dl.loss(w, data) == pytest.approx(rn.mse.value(s.f, on(y)), rel=1e-12)
+    assert_close(theta(dl.gradient(w, data)), theta(rn.pull(s, (s.f - on(y)) / 3)), 10)
+    for q, block, rho in itertools.product((1, 2, 3, math.inf), (False, True), (0.0, 0.1)):
+        expected = definitions.update(host(w), least, S, q, block, rho)
+        assert_close(theta(dl.Rule(q, block, rho).update(w, data)), definitions.flatten(expected), 300)
+    if len(widths) == 4:  # of full rank, so that NGD is the gradient flow of nothing but the samples
+        assert_close(theta(dl.Rule(1).update(w, data)), theta(rn.Exact().direction(s, s.f - on(y))), 300)
+    pseudo, targets = data.pseudo_samples()
+    assert_close(host(pseudo).T @ host(targets) / 3, x.T @ y / 3, 100)
+
+
+def test_few_samples_are_fitted_and_the_rest_of_the_map_stays_what_the_weights_make_it():
+    w, data, _ = ex.teacher_student_problem(0, width=6, depth=3, N=4, singular_values=[2.0], whiten=False, sigma_w=0.6)
+    w, data = on(w), dl.Statistics(on(data.w_star), on(data.S), data.const)
+    for q, eta, steps in ((2, 0.05, 600), (1, 0.05, 400)):
+        *_, last = lt.descend(w, data, dl.Rule(q, rho=1e-6 if q == 1 else 0.0), eta, steps)
+        assert last.loss - data.const < 1e-6 * dl.loss(w, data)
+        assert float(abs(dl.product(last.w) - data.w_star).max()) > 1e-3
 
 
 @pytest.mark.parametrize(("widths", "white"), cases)

@@ -37,7 +37,7 @@ def test_raw_inputs_are_the_gaussian_ones_that_whitening_starts_from():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (dict(width=4, N=3), "N is 3; expected at least the width, 4"),
+        (dict(N=0), "N is 0; expected an integer >= 1"),
         (dict(width=1.5), "width is 1.5; expected an integer >= 1"),
         (dict(N=4.5), "N is 4.5; expected an integer >= 1"),
         (dict(width=2), "singular_values is a tuple of 3; expected 1 to 2, the width, finite numbers > 0"),
@@ -133,13 +133,16 @@ def test_divergence_is_reported_in_the_trajectory():
 
 
 @pytest.mark.parametrize("whiten", [True, False])
-def test_problem_is_drawn_from_its_seed(whiten):
-    w, data, teacher = ex.teacher_student_problem(2, width=5, depth=2, N=7, singular_values=[1.0], whiten=whiten)
-    x, y, same = teacher_student(np.random.default_rng(2).spawn(2)[0], 5, 7, [1.0], whiten=whiten)
+@pytest.mark.parametrize("N", [3, 7])
+def test_problem_is_drawn_from_its_seed(whiten, N):
+    w, data, teacher = ex.teacher_student_problem(2, width=5, depth=2, N=N, singular_values=[1.0], whiten=whiten)
+    x, y, same = teacher_student(np.random.default_rng(2).spawn(2)[0], 5, N, [1.0], whiten=whiten)
     assert (teacher == same).all()
     assert [w_i.shape for w_i in w] == [(5, 5), (5, 5)]
-    assert (data.S is None) == whiten
-    assert dl.loss(w, data) == pytest.approx(np.sum((x @ dl.product(w).T - y) ** 2) / 14, rel=1e-12)
+    assert (data.S is None) == (whiten and N == 7)
+    assert dl.loss(w, data) == pytest.approx(np.sum((x @ dl.product(w).T - y) ** 2) / (2 * N), rel=1e-12)
+    if whiten:  # the identity, on the directions that occur
+        np.testing.assert_allclose(data.root.T @ data.root, np.eye(min(N, 5)), atol=1e-13)
     for sigma_w in (0.2, 1.5):
         w, *_ = ex.teacher_student_problem(2, width=200, depth=1, singular_values=[1.0], sigma_w=sigma_w)
         assert np.std(host(w[0])) == pytest.approx(sigma_w / 200**0.5, rel=0.02)

@@ -15,7 +15,7 @@ from .output import MOST, checked_count, finished, reserved, subplots, write
 
 OPTIONS = {
     "--width": dict(type=int, default=16, metavar="M", help="inputs, outputs, and units of each hidden layer (16)"),
-    "-N": dict(type=int, help="training samples, at least the width (the width)"),
+    "-N": dict(type=int, help="training samples (the width)"),
     "--depth": dict(type=int, default=4, metavar="D", help="layers of weights (4)"),
     "--teacher": dict(type=float, nargs="+", default=[4, 3, 2], metavar="S", help="its singular values (4 3 2)"),
     "--noise": dict(type=float, default=0.3, metavar="Z", help="standard deviation of each target's noise (0.3)"),

@@ -33,26 +33,29 @@ FISHERS: dict[str, Callable[[], fisher.Fisher]] = {
     "KFAC-separate": lambda: fisher.KFAC(bias="separate"),
 }
 PUBLISHED = {"mnist": (datasets.mnist, [0, 7]), "cifar10": (datasets.cifar10, [0, 1])}  # and their default classes
-N_HELP = "training samples (32); to test: the others, 1000 for gaussian, 1000 of the test part of mnist and cifar10"
-UNITWISE_RHO = 1e-8  # at rho = 0 the unit-wise step is heavy-tailed, as 1 / delta
+TWO_PARTS = ("mnist-sample", *PUBLISHED)  # data with a part to train on and one to test on
+N_HELP = (
+    "training samples (100); to test: up to 1000 of the test part of mnist-sample, mnist and cifar10, else the rest"
+)
+UNITWISE_RHO = 1e-10  # at rho = 0 the unit-wise step is heavy-tailed, as 1 / delta
 
 OPTIONS = {
     "--data": dict(
-        default="digits",
+        default="mnist-sample",
         metavar="NAME",
-        help="digits (default), mnist, cifar10, gaussian, or a .npz with x and labels",
+        help="mnist-sample (default), digits, mnist, cifar10, gaussian, or a .npz with x and labels",
     ),
     "--data-dir": dict(type=Path, metavar="DIR", help="with the files of mnist or cifar10 (default: fetch them)"),
     "--classes": dict(
         type=int,
         nargs="+",
         metavar="K",
-        help="defaults: digits and mnist 0 7; cifar10 and gaussian 0 1; a file: all",
+        help="defaults: mnist-sample, digits and mnist 0 7; cifar10 and gaussian 0 1; a file: all",
     ),
     "--inputs": dict(type=int, metavar="M_0", help="dimension of the gaussian data (784)"),
-    "-N": dict(type=int, default=32, help=N_HELP),
+    "-N": dict(type=int, default=100, help=N_HELP),
     "--depth": dict(type=int, default=3, metavar="L", help="layers of weights (3)"),
-    "--width": dict(type=int, default=1024, metavar="M", help="units of each hidden layer (1024)"),
+    "--width": dict(type=int, default=512, metavar="M", help="units of each hidden layer (512)"),
     "--activation": dict(default="relu", metavar="PHI", help="relu (default), tanh, erf, linear, shifted_relu:S"),
     "--sigma-w": dict(type=float, default=2**0.5, metavar="S", help="K&O's sigma_w, not squared (1.41421..)"),
     "--sigma-b": dict(type=float, default=0.0, metavar="S", help="K&O's sigma_b, not squared (0: no biases)"),
@@ -190,7 +193,7 @@ def _problem(args: argparse.Namespace) -> tuple[Network, list, datasets.Data]:
     parts = _load(args, data_rng)
     try:
         one_hot = args.loss == "cross-entropy"
-        if args.data in PUBLISHED:
+        if args.data in TWO_PARTS:
             data = datasets.draw(*parts, args.N, 1000, data_rng, args.dtype, one_hot)
         else:
             data = datasets.split(*parts, args.N, data_rng, args.dtype, one_hot)
@@ -218,9 +221,11 @@ def _load(args: argparse.Namespace, rng: np.random.Generator) -> tuple:
         load, classes = PUBLISHED[args.data]
         args.classes = args.classes or classes
         return tuple(load(part, args.data_dir, args.classes) for part in ("train", "test"))
-    if args.data == "digits":
+    if args.data in ("mnist-sample", "digits"):
         args.classes = args.classes or [0, 7]
-        return datasets.digits(args.classes)
+        if args.data == "digits":
+            return datasets.digits(args.classes)
+        return tuple(datasets.mnist_sample(part, args.classes) for part in ("train", "test"))
     if args.data == "gaussian":
         args.classes, args.inputs = args.classes or [0, 1], 784 if args.inputs is None else args.inputs
         if args.classes != list(range(len(args.classes))) or len(args.classes) < 2:
@@ -231,7 +236,7 @@ def _load(args: argparse.Namespace, rng: np.random.Generator) -> tuple:
         x, labels = datasets.load_npz(args.data)
         args.classes = args.classes or sorted(set(labels.tolist()))
         return datasets.select(x, labels, args.classes)
-    raise ValueError(f"--data is {args.data!r}; expected digits, mnist, cifar10, gaussian or a .npz file")
+    raise ValueError(f"--data is {args.data!r}; expected mnist-sample, digits, mnist, cifar10, gaussian or a .npz file")
 
 
 def _defined(args: argparse.Namespace, net: Network) -> tuple[list[str], list[str]]:

@@ -17,7 +17,7 @@ from .. import definitions
 from .adapters import definitions as adapter
 
 # A line `name: what an implementation with the bug does wrong`, and a difference: wherever a text after - stands in
-# `definitions` or in its adapter, the text after the next + stands in its place.
+# `definitions` or in its adapter, what comes after the next + stands in its place, each further + being a line.
 TABLE = r"""
 # networks
 
@@ -36,6 +36,9 @@ sigma_w_missing: sigma_w is missing in h
 sigma_w_is_variance: sigma_w is taken for a variance
     - return net.sigma_w / math.sqrt(M), net.sigma_b
     + return math.sqrt(net.sigma_w / M), net.sigma_b
+sigma_w_squared: sigma_w^2 in place of sigma_w in h
+    - return net.sigma_w / math.sqrt(M), net.sigma_b
+    + return net.sigma_w**2 / math.sqrt(M), net.sigma_b
 sigma_b_missing: the bias enters as 1, not as sigma_b
     - return net.sigma_w / math.sqrt(M), net.sigma_b
     + return net.sigma_w / math.sqrt(M), float(net.sigma_b > 0)
@@ -53,6 +56,9 @@ bias_first: the bias stands in the first column of W
 standard_as_ntk: a standard network gets the factors of the ntk parameterization
     - if net.parameterization == "standard":
     + if False:
+ntk_as_standard: a network of the ntk parameterization lacks its factors
+    - if net.parameterization == "standard":
+    + if True:
 standard_with_sigma_w: sigma_w enters a standard network
     - return 1.0, float(net.sigma_b > 0)
     + return net.sigma_w, float(net.sigma_b > 0)
@@ -119,6 +125,23 @@ theta_column_major: theta has each W_l column by column
 theta_reversed: theta has the layers in reverse order
     - [J_l.reshape(len(J_l), -1) for J_l in jacobians(s)]
     + [J_l.reshape(len(J_l), -1) for J_l in jacobians(s)[::-1]]
+h_tiled: h is tiled over outputs, not repeated: row n C + c has h of sample (n C + c) mod N
+    - J = [np.einsum("nci,nj->ncij", delta, h) for
+    + J = [np.einsum("nci,ncj->ncij", delta, np.tile(h, (delta.shape[1], 1)).reshape(*delta.shape[:2], -1)) for
+    - K = np.einsum("inc,jn->ijnc", left.reshape(-1, N, C), right)
+    + K = np.einsum("inc,jnc->ijnc", left.reshape(-1, N, C), np.tile(right, (1, C)).reshape(-1, N, C))
+A_tiled: A is tiled over outputs, not repeated, in Theta_l = B_l * A_{l-1}
+    - return jacobian(test) @ jacobian(train).T / len(train.f)
+    + J = []
+    + for s in (test, train):
+    +     h, delta = [np.tile(h, (s.f.shape[1], 1)) for h in s.h], [d.reshape(-1, 1, d.shape[2]) for d in s.delta]
+    +     J.append(jacobian(Signals(s.f.reshape(-1, 1), h, delta)))
+    + return J[0] @ J[1].T / len(train.f)
+    - K = [power_of_root(R, N, rho, q) for R in roots.get(name, entries)]
+    + parts = [s] if name == "Exact" else [s._replace(h=[h], delta=[d]) for h, d in zip(s.h, s.delta)]
+    + K = [power_of_root(R, N, rho, q) for R in roots.get(name, entries)]
+    + if name in ("Exact", "BlockDiagonal"):
+    +     K = [R.T @ inverse_power(ntk(t, t), rho, q) for R, t in zip(roots[name], parts)]
 pull_is_mean: J^T v is a mean over samples
     - unflatten(jacobian(s).T @ v.ravel(), shapes(s))
     + [dw / len(v) for dw in unflatten(jacobian(s).T @ v.ravel(), shapes(s))]
@@ -234,6 +257,11 @@ eigenvalues_positive: negative eigenvalues count as zero
 eigenvalues_inverted: eigenvalues that are 0 are inverted
     - np.where(w != 0, np.where(w != 0, w, 1) ** (-1 / q), 0)
     + w ** (-1 / q)
+cholesky: a Cholesky factor of an indefinite matrix, which has none
+    - Q = c * ((U.T * D) @ U) * c.T / N + np.diag(rho / t[:, 0] ** 2)
+    + return np.nan * X
+    - np.where(w != 0, np.where(w != 0, w, 1) ** (-1 / q), 0)
+    + np.where(w.min() >= 0, np.where(w != 0, np.where(w != 0, w, 1) ** (-1 / q), 0), np.nan)
 
 # losses
 
@@ -265,6 +293,11 @@ residual_cancels: p - y cancels where p is near 1
 residual_of_mse: f - y in place of p - y for the cross-entropy
     -     return p * (1 - y) - rest * y
     +     return f - y
+loss_of_pytorch: a mean over samples and outputs without 1/2, as nn.MSELoss: 2 (f - y) / (N C)
+    - return ((f - y) ** 2).sum() / (2 * len(f))
+    + return ((f - y) ** 2).mean()
+    - return f - y
+    + return 2 * (f - y) / f.shape[1]
 softmax_over_samples: softmax runs over samples, not over classes
     - p = p / p.sum(1, keepdims=True)
     + p = p / p.sum(0, keepdims=True)
@@ -336,15 +369,34 @@ kfac_rho_on_A: rho is added to A* alone
     - B1 @ inverse_power(B / N, rho, q)
     + B1 @ inverse_power(B / N, 0.0, q)
 kfac_rho_on_B: rho is added to B* alone
-    - right = power_of_root(h[:, :-1] if separate else h, N, rho, q)
-    + right = power_of_root(h[:, :-1] if separate else h, N, 0.0, q)
+    - right = power_of_root(h, N, rho, q)
+    + right = power_of_root(h, N, 0.0, q)
     - B + rho * I_B, A + rho * I_A)
     + B + rho * I_B, A)
     - inverse_power(A / N, rho, q)
     + inverse_power(A / N, 0.0, q)
+kfac_rho_root: the root of rho is added to each factor of K-FAC
+    - left = power_of_root(delta, N, rho, q)
+    + left = power_of_root(delta, N, rho**0.5, q)
+    - left = (1 / N + rho) **
+    + left = (1 / N + rho**0.5) **
+    - right = power_of_root(h, N, rho, q)
+    + right = power_of_root(h, N, rho**0.5, q)
+    - B + rho * I_B, A + rho * I_A)
+    + B + rho**0.5 * I_B, A + rho**0.5 * I_A)
+kfac_pi: the damping of K-FAC is split by pi: pi rho^{1/2} on A*, rho^{1/2} / pi on B*
+    - K = np.einsum("inc,jn->ijnc", left.reshape(-1, N, C), right)
+    + B = 1 / N if fixed else (delta**2).sum() / N / delta.shape[1]
+    + root, pi = rho**0.5, math.sqrt((h**2).sum() / N / h.shape[1] / B)
+    + left = (1 / N + root / pi) ** (-1 / q) * delta.T if fixed else power_of_root(delta, N, root / pi, q)
+    + K = np.einsum("inc,jn->ijnc", left.reshape(-1, N, C), power_of_root(h, N, root * pi, q))
+    - G = np.einsum("ik,jm->ijkm", B + rho * I_B, A + rho * I_A)
+    + used = A[:-1, :-1] if s.bias and fisher.bias == "separate" else A
+    + root, pi = rho**0.5, math.sqrt(np.trace(used) / len(used) / np.trace(B) * len(B))
+    + G = np.einsum("ik,jm->ijkm", B + root / pi * I_B, A + root * pi * I_A)
 kfac_A_without_N: 1/N is missing in A*
-    - right = power_of_root(h[:, :-1] if separate else h, N, rho, q)
-    + right = power_of_root(h[:, :-1] if separate else h, 1, rho, q)
+    - right = power_of_root(h, N, rho, q)
+    + right = power_of_root(h, 1, rho, q)
     - A, B = h.T @ h / N,
     + A, B = h.T @ h,
     - inverse_power(A / N, rho, q)
@@ -393,6 +445,24 @@ units_by_input: the blocks are columns of W_l, not rows
     + "Unitwise": [J_l.transpose(2, 0, 1)
     - layer[:, None] == layer, (layer[:, None] == layer) & (i[:, None] == i)
     + layer[:, None] == layer, (layer[:, None] == layer) & (is_bias[:, None] == is_bias)
+units_without_bias: the block of a unit leaves out its bias, which has its own
+    - K = [power_of_root(R, N, rho, q) for R in roots.get(name, entries)]
+    + parts = [[R[..., :-1], R[..., -1:]] if name == "Unitwise" and s.bias else [R] for R in roots.get(name, entries)]
+    + K = [np.concatenate([power_of_root(R, N, rho, q) for R in R_b], -2) for R_b in parts]
+    - layer[:, None] == layer, (layer[:, None] == layer) & (i[:, None] == i)
+    + layer[:, None] == layer, (layer[:, None] == layer) & (i[:, None] == i)
+    + if s.bias and fisher.name == "Unitwise": same_unit &= is_bias[:, None] == is_bias
+entries_of_means: the entries of the diagonal are products of means of delta^2 and h^2, not the mean of the products
+    - K = [power_of_root(R, N, rho, q) for R in roots.get(name, entries)]
+    + G = [np.outer((d**2).sum((0, 1)) / N, (h**2).mean(0)).reshape(-1, 1) + rho for h, d in zip(s.h, s.delta)]
+    + K = [power_of_root(R, N, rho, q) for R in roots.get(name, entries)]
+    + if name == "Entrywise":
+    +     K = [np.where(g > 0, g, np.inf) ** (-1 / q) * J_l.reshape(s.f.size, -1).T for g, J_l in zip(G, J)]
+    - F = I if fisher.name == "Identity" else J.T @ J / len(s.f)
+    + F = I if fisher.name == "Identity" else J.T @ J / len(s.f)
+    + if fisher.name == "Entrywise":
+    +     means = [np.outer((d**2).sum((0, 1)), (h**2).sum(0)).ravel() for h, d in zip(s.h, s.delta)]
+    +     F = np.diag(np.concatenate(means)) / len(s.f) ** 2
 quasi_bias_undamped: A_00 of the quasi-diagonal lacks rho
     - A_00 = np.where(F_00 + rho > 0, F_00 / N + rho, 1)
     + A_00 = np.where(F_00 > 0, F_00 / N, 1)
@@ -430,6 +500,10 @@ step_is_mean_of_outputs: 1/(N C) in place of 1/N in the gradient
 step_is_gradient: the step is the gradient: no matrix is inverted
     - if name == "Identity" or math.isinf(q):
     + if True:
+empirical_fisher: the empirical Fisher matrix, of the gradients of samples, not of J
+    - return unflatten(preconditioned(s, fisher, rho, q) @ e.ravel() / len(e), shapes(s))
+    + own = Signals(s.f[:, :1], s.h, [e[:, None] @ delta for delta in s.delta], s.bias)
+    + return unflatten(preconditioned(own, fisher, rho, q).sum(1) / len(e), shapes(s))
 ascent: W + eta direction in place of W - eta direction
     - [w - eta * dw for w, dw in zip(W[frozen:], dW, strict=True)]
     + [w + eta * dw for w, dw in zip(W[frozen:], dW, strict=True)]
@@ -476,6 +550,29 @@ time_is_continuous: exp(-eta Theta_bar t) in place of (I - eta Theta_bar)^t
     + total, error = total + eta / 1000 * error, error - eta / 1000 * own @ error
     - for _ in range(int(t)):
     + for _ in range(1000 * int(t)):
+
+# infinite width
+
+wide_slope_without_sigma_w: sigma_w^2 is missing in Xi_l = sigma_w^2 E[phi' phi']
+    - slopes.append(w * slope)
+    + slopes.append(slope)
+wide_without_sigma_b: sigma_b^2 is missing in A
+    - w, b, M_0 = net.sigma_w**2, net.sigma_b**2, train.shape[1]
+    + w, b, M_0 = net.sigma_w**2, 0.0, train.shape[1]
+wide_hidden_without_sigma_b: sigma_b^2 is missing in A_l for l > 0
+    - A.append(w * products + b)
+    + A.append(w * products)
+    - variances.append([w * np.array(own[: len(q1)]) + b, w * np.array(own[len(q1) :]) + b])
+    + variances.append([w * np.array(own[: len(q1)]), w * np.array(own[len(q1) :])])
+wide_with_N_test: 1/N' in place of 1/N in the kernels of infinite width
+    - [B_l * A_l / A_l.shape[1] for
+    + [B_l * A_l / A_l.shape[0] for
+wide_without_N: 1/N is missing in the kernels of infinite width
+    - [B_l * A_l / A_l.shape[1] for
+    + [B_l * A_l for
+norm_not_squared: the norm is not squared
+    - x[0, 0] = attrs["norm"]
+    + x[0, 0] = attrs["norm"] ** 0.5
 
 # deep linear networks
 
@@ -554,15 +651,9 @@ conserved_negative: c_i has the opposite sign
 
 # infinite width
 
-wide_slope_without_sigma_w: sigma_w^2 is lost in B_l
-    - slopes.append(w * slope)
-    + slopes.append(slope)
 wide_slope_with_sigma_w: sigma_w in place of sigma_w^2 in B_l
     - slopes.append(w * slope)
     + slopes.append(net.sigma_w * slope)
-wide_without_bias: sigma_b^2 is lost in A_l
-    - A.append(w * products + b)
-    + A.append(w * products)
 wide_sigma_b: sigma_b in place of sigma_b^2 in A_l
     - w, b, M_0 = net.sigma_w**2, net.sigma_b**2, train.shape[1]
     + w, b, M_0 = net.sigma_w**2, net.sigma_b, train.shape[1]
@@ -580,21 +671,12 @@ wide_r_is_rounded: r is 1 less rounding between equal samples
     + r = np.clip(A[-1] / np.sqrt(q1[:, None] * q), -1, 1 - np.finfo(q.dtype).eps)
     - r = np.where(abs(r) > 1 - 4 * np.finfo(r.dtype).eps, np.sign(r), r)
     + pass
-wide_kernel_with_N_test: 1/N' in place of 1/N
-    - B_l * A_l / A_l.shape[1]
-    + B_l * A_l / len(A_l)
-wide_kernel_without_N: 1/N is missing in the kernel
-    - B_l * A_l / A_l.shape[1]
-    + B_l * A_l
 wide_B_is_1: B_l = 1 in every layer
     - B[l - 1] = slopes[l - 1] * B[l]
     + B[l - 1] = slopes[l - 1] * B[-1]
 wide_slope_of_layer: B_l takes the slope of another layer
     - B[l - 1] = slopes[l - 1] * B[l]
     + B[l - 1] = slopes[L - 1 - l] * B[l]
-norm_is_square: the norm is taken for its square
-    - x[0, 0] = attrs["norm"]
-    + x[0, 0] = attrs["norm"] ** 0.5
 gamma_of_deviation: q is taken for a standard deviation
     - gamma(attrs["q"])
     + gamma(attrs["q"] ** 2)
@@ -698,7 +780,7 @@ mode_depth_is_d: d_eff = d
 mode_logistic: p = 1, whatever p
     - attrs["p"], attrs["eta_bar"])
     + 1.0, attrs["eta_bar"])
-mode_rate_missing: eta_bar is not applied
+eta_bar_ignored: eta_bar is not applied
     - attrs["p"], attrs["eta_bar"])
     + attrs["p"], 1.0)
 mode_time_is_T: t is T, without the factor s_star^p
@@ -798,9 +880,14 @@ class Bug(NamedTuple):
     changes: list[tuple[str, str]]
 
 
+def _changes(diff: str) -> list[tuple[str, str]]:
+    changes = re.findall(r"^    - (.*)\n((?:    \+ .*\n)+)", diff, re.M)
+    return [(old, new.removeprefix("    + ").removesuffix("\n")) for old, new in changes]
+
+
 def _read(table: str) -> dict[str, Bug]:
     entries = re.findall(r"^([\w.-]+): (.+)\n((?:    [-+] .*\n)+)", table, re.M)
-    return {name: Bug(words, re.findall(r"^    - (.*)\n    \+ (.*)\n", diff, re.M)) for name, words, diff in entries}
+    return {name: Bug(words, _changes(diff)) for name, words, diff in entries}
 
 
 BUGS = _read(TABLE)
@@ -819,6 +906,12 @@ def _changed(module: ModuleType, changes: list[tuple[str, str]]) -> ModuleType:
     copy, text = ModuleType(module.__name__), inspect.getsource(module)
     copy.__package__ = module.__package__
     for old, new in changes:
-        text = text.replace(old, new)
+        text = "\n".join(_with(line, old, new) for line in text.split("\n"))
     exec(compile(text, f"{module.__name__} with a bug", "exec"), vars(copy))
     return copy
+
+
+def _with(line: str, old: str, new: str) -> str:
+    """The line with `new` for `old`; further lines of `new` are indented as it is."""
+    indent = " " * (len(line) - len(line.lstrip()))
+    return line.replace(old, new.replace("\n    + ", "\n" + indent))

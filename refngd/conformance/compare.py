@@ -34,6 +34,8 @@ INTERMEDIATES = {
     "deep_linear_update": ("E", "L", "R", "K", "Lambda"),
 }
 
+NOT_FINITE = "entries that are nan or infinite"
+
 Outputs = dict[str, np.ndarray]
 
 
@@ -47,9 +49,11 @@ class Malformed(Exception):
 
 @dataclass(frozen=True)
 class Verdict:
-    """status: one of STATUSES; error, digits: of the worst output, None if nothing was compared; outputs: if wrong.
+    """status: one of STATUSES; error, digits: of the worst output, None if nothing was compared.
 
-    An error is infinite where an expected infinity, or its sign, was missed.
+    outputs: if they are wrong, a dict of arrays; fits: whether they have the names and shapes of those expected;
+    refused: whether there was an error in place of outputs. An error is infinite where an expected infinity, or its
+    sign, was missed.
     """
 
     status: str
@@ -57,6 +61,8 @@ class Verdict:
     error: float | None = None
     digits: float | None = None
     outputs: Outputs | None = None
+    fits: bool = True
+    refused: bool = False
 
 
 def roundoff(dtype: type) -> float:
@@ -89,7 +95,7 @@ def check(case: Case, implementation: Callable[[Case, type], Outputs], dtype: ty
     except Malformed as error:
         return Verdict(FAILED, str(error))
     except Exception as error:
-        return _refusal(case, error) if case.error else Verdict(FAILED, _raised(error))
+        return _refusal(case, error) if case.error else Verdict(FAILED, _raised(error), refused=True)
     if case.error:
         return Verdict(FAILED, f"outputs were returned where a user must be told: {case.error}")
     return judge(case, outputs, dtype)
@@ -127,7 +133,9 @@ def judge(case: Case, outputs: Outputs, dtype: type = np.float64) -> Verdict:
     """The verdict on outputs."""
     malformed = malformations(case, outputs, dtype)
     if malformed:
-        return Verdict(FAILED, "; ".join(malformed))
+        is_dict = isinstance(outputs, dict) and all(isinstance(a, np.ndarray | float) for a in outputs.values())
+        fits = all(message.endswith(NOT_FINITE) for message in malformed)
+        return Verdict(FAILED, "; ".join(malformed), outputs=outputs if is_dict else None, fits=fits)
     errors = relative_errors(case.outputs, outputs)
     worst, (accurate, conformant) = max(errors.values()), bounds(case, dtype)
     numbers = worst, correct_digits(worst, dtype)
@@ -156,13 +164,13 @@ def malformations(case: Case, outputs: Outputs, dtype: type) -> list[str]:
     dtypes = {np.dtype(dtype)} if case.inputs else {np.dtype(np.float32), np.dtype(np.float64)}
     found = [_malformation(name, outputs, a, dtypes) for name, a in case.outputs.items()]
     welcome = INTERMEDIATES.get(case.operation, ())
-    unknown = [str(name) for name in outputs if name not in case.outputs and _less_index(name) not in welcome]
+    unknown = [str(name) for name in outputs if name not in case.outputs and less_index(name) not in welcome]
     if unknown:
         found.append(f"unknown outputs: {', '.join(unknown)}; expected {', '.join(case.outputs)}")
     return [message for message in found if message]
 
 
-def _less_index(name: str) -> str:
+def less_index(name: str) -> str:
     return re.sub(r"_\d+$", "", str(name))
 
 
@@ -177,7 +185,7 @@ def _malformation(name: str, outputs: Outputs, expected: np.ndarray, dtypes: set
     if np.shape(a) != expected.shape:
         return f"{name} has shape {np.shape(a)}; expected {expected.shape}{_guess(np.shape(a), expected.shape)}"
     if (~np.isfinite(a) & np.isfinite(expected)).any():
-        return f"{name} has {int((~np.isfinite(a)).sum())} entries that are nan or infinite"
+        return f"{name} has {int((~np.isfinite(a)).sum())} {NOT_FINITE}"
     return None
 
 

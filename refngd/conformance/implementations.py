@@ -6,6 +6,7 @@ in naming them are ValueErrors, before anything runs; what is wrong with one res
 
 import importlib
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -101,9 +102,15 @@ def _in_words(error: json.JSONDecodeError) -> str:
 def _array(name: str, value: dict, dtype: type) -> np.ndarray:
     try:
         with np.errstate(over="ignore"):  # what overflows in float32 is found to be infinite
-            return decode(value).astype(dtype)
+            return decode(_with_nan(value)).astype(dtype)
     except ValueError as error:
         raise Malformed(f"{name} is malformed: {error}") from error
+
+
+def _with_nan(value: dict) -> dict:
+    """The array with nan for null, as nlohmann-json and JavaScript write it."""
+    data = value.get("data") if isinstance(value, dict) else None
+    return {**value, "data": [math.nan if x is None else x for x in data]} if isinstance(data, list) else value
 
 
 def _imported(name: str) -> Callable:

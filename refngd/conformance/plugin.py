@@ -8,6 +8,7 @@ import json
 import math
 import os
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -16,9 +17,10 @@ import numpy as np
 import pytest
 
 from . import compare
+from .bugs import BUGS
 from .compare import ACCURATE, CONFORMANT, FAILED, NOT_TESTABLE, UNSUPPORTED, Verdict
 from .implementations import Adapter, Results
-from .suspects import explain
+from .suspects import MOST, explain, explain_form, explain_refusal
 from .vectors import Broken, Case, read
 
 KNOWN_FAILURE = "known failure"
@@ -30,6 +32,8 @@ OUTCOMES = {  # of a test; the others pass
     NOT_TESTABLE: pytest.skip,
 }
 PROPERTY = "refngd"
+BUG_WORDS = {bug.words for bug in BUGS.values()}
+MOST_LINES = 5  # on what the failures look like
 TESTS = Path(__file__).with_name("test_vectors.py")
 
 
@@ -76,8 +80,15 @@ class Suite:
 
     def run(self, case: Case | Broken, node: pytest.Item) -> None:
         """The outcome of one test."""
+        row = self.row(case)
+        node.user_properties.append((PROPERTY, json.dumps(row)))
+        if row["status"] in OUTCOMES:
+            OUTCOMES[row["status"]](row["message"])
+
+    def row(self, case: Case | Broken) -> dict:
+        """What the report says of a case."""
         verdict = self._verdict(case)
-        lines, suspects = explain(case, verdict.outputs, self.dtype) if verdict.outputs else ([], [])
+        lines, suspects = _suspects(case, verdict, self.dtype)
         status, message = verdict.status, verdict.message
         if status == FAILED and isinstance(case, Case):
             message = "\n  ".join([f"{case.id}: {message}", *lines, _about(case)])
@@ -88,9 +99,7 @@ class Suite:
             status, message = FAILED, f"{case.id} is {status}, but listed as a known failure ({known}): take it off"
         error = None if verdict.error == math.inf else verdict.error  # JSON has no infinity
         row = dict(id=case.id, operation=case.operation, status=status, error=error, digits=verdict.digits)
-        node.user_properties.append((PROPERTY, json.dumps({**row, "message": message, "suspects": suspects})))
-        if status in OUTCOMES:
-            OUTCOMES[status](message)
+        return {**row, "message": message, "suspects": suspects}
 
     def _verdict(self, case: Case | Broken) -> Verdict:
         if isinstance(case, Broken):
@@ -141,22 +150,50 @@ def table(rows: list[dict]) -> list[str]:
 
 
 def notes(suite: Suite) -> list[str]:
-    """What comes after the table, a line each: the common suspects, and what nobody looked at."""
+    """What comes after the table, a line each: what the failures look like, and what nobody looked at."""
     ignored = suite.implementation.ignored
-    return common_suspects(suite.rows) + ([f"not looked at: {ignored}"] if ignored else [])
+    return common_suspects(suite.rows, suite.selected) + ([f"not looked at: {ignored}"] if ignored else [])
 
 
-def common_suspects(rows: list[dict]) -> list[str]:
-    """For every operation the suspects that explain most of its failures: of several for one case, the common one."""
-    lines = []
-    for operation in sorted({row["operation"] for row in rows}):
-        failed = [row for row in rows if row["operation"] == operation and row["status"] == FAILED]
-        counts = Counter(words for row in failed for words in row["suspects"])
-        most = max(counts.values(), default=0)
-        words = " or ".join(words for words, count in counts.items() if count == most)
-        if words:
-            lines.append(f"{operation}: {most} of {len(failed)} failures look like {words}")
-    return lines
+def common_suspects(rows: list[dict], cases: list[Case | Broken]) -> list[str]:
+    """What the failures look like, a line for each that explains most of what the ones before it do not."""
+    failed = [row for row in rows if row["status"] == FAILED]
+    lines, rest = [], failed
+    for suspects, own in explanations(rows, cases):
+        operations = ", ".join(sorted({row["operation"] for row in own}))
+        lines.append(f"{len(own)} of {len(failed)} failures ({operations}) look like: {', or '.join(suspects)}")
+        rest = [row for row in rest if row not in own]
+    return lines + ([f"{len(rest)} of {len(failed)} failures look like nothing common"] if rest else [])
+
+
+def explanations(rows: list[dict], cases: list[Case | Broken]) -> Iterator[tuple[list[str], list[dict]]]:
+    """The suspects that explain most failures, and these; then the same of the rest, a few times.
+
+    Among suspects that explain as many, those count that the fewest passed cases speak against, which they would have
+    failed; these are equally good, but bugs, which could have been spoken against, come first.
+    """
+    flags = {case.id: case.flags for case in cases if isinstance(case, Case)}
+    passed = [row["id"] for row in rows if row["status"] in (ACCURATE, CONFORMANT)]
+    against = Counter(BUGS[name].words for id in passed for name in flags[id] if name in BUGS)
+    rest = [row for row in rows if row["status"] == FAILED and row["suspects"]]
+    for _ in range(MOST_LINES):
+        if not rest:
+            return
+        counts = Counter(words for row in rest for words in row["suspects"])
+        best = max((count, -against[words]) for words, count in counts.items())
+        suspects = [words for words, count in counts.items() if (count, -against[words]) == best]
+        suspects.sort(key=lambda words: words not in BUG_WORDS)
+        yield suspects[:MOST], [row for row in rest if suspects[0] in row["suspects"]]
+        rest = [row for row in rest if suspects[0] not in row["suspects"]]
+
+
+def _suspects(case: Case | Broken, verdict: Verdict, dtype: type) -> tuple[list[str], list[str]]:
+    """Lines on a failure, and its suspects in words."""
+    if verdict.outputs and verdict.fits:
+        return explain(case, verdict.outputs, dtype)
+    suspects = explain_form(case, verdict.outputs, dtype) if verdict.outputs else []
+    suspects += explain_refusal(case) if verdict.refused and isinstance(case, Case) else []
+    return [f"looks like: {words}" for words in suspects], suspects
 
 
 def _about(case: Case) -> str:

@@ -1,32 +1,34 @@
 """Which bug a failure looks like: the usual suspects, each asked for the outputs that it would have caused.
 
-A suspect is named if it explains what was returned to within the tolerance. There are three tables: factors of the
-right outputs, reorderings of them, and other conventions, which refngd itself evaluates on the same case
-(`wrong_engines` holds those that are no mere attribute).
+A suspect is named if it explains what was returned to within the tolerance. Most are bugs of `bugs.TABLE`, changed
+lines of `refngd.definitions`, of which a case tries those that it catches. Others misread or miswrite arrays, choose
+another approximation or activation, or change the right outputs: a factor, another order, lost digits.
 """
 
 import math
 import warnings
-from collections.abc import Callable, Iterator
-from itertools import combinations, pairwise, product, starmap
+from collections.abc import Callable, Iterable, Iterator
+from itertools import combinations, pairwise, product
 from typing import NamedTuple
 
 import numpy as np
 
-from . import wrong_engines
-from .adapters.refngd_numpy import Engine, listed
-from .compare import INTERMEDIATES, Outputs, bounds, relative_errors, roundoff
+from .adapters import definitions
+from .adapters.definitions import listed
+from .bugs import BUGS, planted
+from .compare import INTERMEDIATES, Outputs, bounds, less_index, relative_errors, roundoff
 from .vectors import Case
 
-MOST = 3  # suspects named, of every table
+MOST = 3  # suspects named in a message; the closing lines know all
 FISHERS = ("Exact", "BlockDiagonal", "BlockTridiagonal", "KFAC", "Unitwise", "Entrywise", "QuasiDiagonal", "Identity")
+CHOLESKY = "cholesky"
 
 
 class Suspect(NamedTuple):
-    """What it is, predict(case) -> the outputs that it would have caused, and more words for the message."""
+    """What it is, predict() -> the outputs that it would have caused, and more words for the message."""
 
     words: str
-    predict: Callable[[Case], Outputs]
+    predict: Callable[[], Outputs]
     detail: str = ""
 
 
@@ -37,18 +39,39 @@ def explain(case: Case, outputs: Outputs, dtype: type) -> tuple[list[str], list[
     """
     tolerance = max(bounds(case, dtype)[1], 1000 * roundoff(dtype))
     lines = _on_intermediates(case, outputs, tolerance)
-    if max(relative_errors(case.outputs, outputs).values()) <= 100 * tolerance:
-        return [*lines, "looks like: a loss of precision, not another convention"], []
     actual = {name: np.asarray(outputs[name], float) for name in case.outputs}
-    for tables in ((factors, reorderings, conventions), (products,), (any_factor,)):
-        found = [suspect for table in tables for suspect in _found(table, case, case.outputs, actual, tolerance)]
+    problem = case.outputs, actual, tolerance
+    for tables in ((files, factors, reorderings, conventions), (products,)):
+        found = _found((s for table in tables for s in table(case, *problem)), *problem)
         if found:
             return [*lines, f"looks like: {_in_words(found)}"], [suspect.words for suspect in found]
-    return [*lines, "looks like: none of the usual suspects"], []
+    lost = lost_digits(case, *problem)
+    if lost:
+        return [*lines, f"looks like: {lost}"], [lost]
+    found = _found(any_factor(case, *problem), *problem)
+    looks = _in_words(found) if found else "none of the usual suspects"
+    return [*lines, f"looks like: {looks}"], [suspect.words for suspect in found]
+
+
+def explain_refusal(case: Case) -> list[str]:
+    """The suspects for an error in place of outputs, in words: a Cholesky factor that does not exist."""
+    return [BUGS[CHOLESKY].words] if CHOLESKY in case.flags else []
+
+
+def explain_form(case: Case, outputs: Outputs, dtype: type) -> list[str]:
+    """The suspects for outputs of other names or shapes, in words: what would have returned just these."""
+    welcome = INTERMEDIATES.get(case.operation, ())
+    actual = {name: a for name, a in outputs.items() if less_index(name) not in welcome}
+    tolerance, found = max(bounds(case, dtype)[1], 1000 * roundoff(dtype)), []
+    for suspect in conventions(case, case.outputs, actual, tolerance):
+        predicted = _predicted(suspect)
+        if {name: np.shape(a) for name, a in predicted.items()} == {name: np.shape(a) for name, a in actual.items()}:
+            found += [suspect.words] if _gap(predicted, actual) <= tolerance else []
+    return list(dict.fromkeys(found))
 
 
 def _in_words(found: list[Suspect]) -> str:
-    others = ", or ".join(suspect.words for suspect in found[1:])
+    others = ", or ".join(suspect.words for suspect in found[1:MOST])
     return found[0].words + found[0].detail + (f"; as well as: {others}" if others else "")
 
 
@@ -58,7 +81,7 @@ def _on_intermediates(case: Case, outputs: Outputs, tolerance: float) -> list[st
     if first is None:
         return [f"the intermediates are right: {', '.join(given)}"] if given else []
     expected, actual = {first: case.intermediates[first]}, {first: np.asarray(outputs[first])}
-    found = _found(factors, case, expected, actual, tolerance)
+    found = _found(factors(case, expected, actual, tolerance), expected, actual, tolerance)
     looks = f", which looks like {_in_words(found)}" if found else ""
     return [f"the first intermediate that differs: {first}{looks}"]
 
@@ -73,32 +96,88 @@ def _first_difference(case: Case, outputs: Outputs, tolerance: float) -> str | N
     return None
 
 
-def _found(suspects: Callable, case: Case, expected: Outputs, actual: Outputs, tolerance: float) -> list[Suspect]:
-    """The first suspects that explain `actual`."""
+def _found(suspects: Iterable[Suspect], expected: Outputs, actual: Outputs, tolerance: float) -> list[Suspect]:
+    """The suspects that explain `actual`."""
     found = {}
     if all(a.shape == expected[name].shape for name, a in actual.items()):
-        for suspect in starmap(Suspect, suspects(case, expected, actual, tolerance)):
-            if suspect.words not in found and _explains(suspect, case, expected, actual, tolerance):
+        for suspect in suspects:
+            if suspect.words not in found and _explains(suspect, expected, actual, tolerance):
                 found[suspect.words] = suspect
-            if len(found) == MOST:
-                break
     return list(found.values())
 
 
-def _explains(suspect: Suspect, case: Case, expected: Outputs, actual: Outputs, tolerance: float) -> bool:
+def _explains(suspect: Suspect, expected: Outputs, actual: Outputs, tolerance: float) -> bool:
     """Whether a suspect's outputs are those that were returned, and a good deal closer than the right ones."""
+    predicted = _predicted(suspect)
+    if any(name not in predicted or np.shape(predicted[name]) != a.shape for name, a in expected.items()):
+        return False
+    predicted = {name: predicted[name] for name in expected}
+    change = _gap(expected, predicted)
+    return _gap(predicted, actual) <= tolerance and change > 100 * tolerance  # or it is no more than rounding
+
+
+def _predicted(suspect: Suspect) -> Outputs:
+    """None where the suspect does not apply to the case."""
     try:
         with np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            predicted = suspect.predict(case)
-            if any(np.shape(predicted[name]) != a.shape for name, a in expected.items()):
-                return False
-            predicted = {name: predicted[name] for name in expected}
-            gap = max(relative_errors(predicted, actual).values())
-            change = max(relative_errors(expected, predicted).values())
-            return gap <= tolerance and change > 100 * tolerance  # or it is no more than rounding
-    except Exception:  # the suspect does not apply to this case
-        return False
+            return {name: np.asarray(a, float) for name, a in suspect.predict().items()}
+    except Exception:
+        return {}
+
+
+def _gap(a: Outputs, b: Outputs) -> float:
+    """The largest relative error; infinite where one has a nan and the other has not."""
+    with np.errstate(all="ignore"):
+        same = all(np.array_equal(np.isnan(a[name]), np.isnan(b[name])) for name in a)
+        return max(relative_errors(a, b).values()) if same else math.inf
+
+
+# --------------------------------------------------------------------------------------------------------------- files
+
+
+def files(case: Case, expected: Outputs, actual: Outputs, tolerance: float) -> Iterator[Suspect]:
+    """Arrays that are read or written column by column."""
+    misread = {name: a.ravel().reshape(a.shape, order="F") for name, a in case.inputs.items()}
+
+    def run() -> Outputs:
+        return definitions.run(case.operation, misread, dict(case.attrs))
+
+    def written(outputs: Outputs, held: Callable = np.asarray) -> Outputs:
+        return {name: np.ravel(held(outputs[name]), order="F").reshape(a.shape) for name, a in expected.items()}
+
+    if any((misread[name] != a).any() for name, a in case.inputs.items()):
+        yield Suspect("the data of the files are read column by column", run)
+        yield Suspect("the data of the files are read and written column by column", lambda: written(run()))
+    yield Suspect("the data of the files are written column by column", lambda: written(expected))
+    yield Suspect("the data of the files are written column by column", lambda: written(expected, _as_matrix))
+
+
+def _as_matrix(a: np.ndarray) -> np.ndarray:
+    """As the matrix (NC, M) that delta (N, C, M) is where arrays have two axes."""
+    return a.reshape(-1, a.shape[-1]) if a.ndim > 2 else a
+
+
+def lost_digits(case: Case, expected: Outputs, actual: Outputs, tolerance: float) -> str | None:
+    """What took digits from the right outputs, or too many of a singular matrix's, by the size of the errors."""
+    errors = relative_errors(expected, actual)
+    worst, wrong = max(errors.values()), [actual[name] for name, error in errors.items() if not error <= tolerance]
+    if not _gap(expected, actual) < math.inf:
+        return None
+    if worst > 1e3:  # what rounding makes of a singular matrix differs from machine to machine
+        return BUGS["cut_off_none"].words if "cut_off_none" in case.flags else None
+    digits = next((k for k in range(4, 10) if worst <= 10.0 ** (1 - k) and all(_has_digits(a, k) for a in wrong)), None)
+    if digits:
+        return f"a loss of precision: {digits} digits printed?"
+    if worst <= 1e-5 and all((a.astype(np.float32) == a).all() for a in wrong):
+        return "a loss of precision: results in float32?"
+    if max(100 * tolerance, 1e-9) < worst <= min(30 * roundoff(np.float32) * case.kappa, 1e-4):
+        return "a loss of precision of the size of float32's rounding: constants or steps in float32?"
+    return "a loss of precision, not another convention" if worst <= 100 * tolerance else None
+
+
+def _has_digits(a: np.ndarray, digits: int) -> bool:
+    return all(float(f"{x:.{digits - 1}e}") == x for x in a.ravel())
 
 
 # ------------------------------------------------------------------------------------------------------------- factors
@@ -148,12 +227,12 @@ def _inverse(words: str) -> str:
     return f"1/{words}" if words.replace("_", "").isalnum() else f"1/({words})"
 
 
-def factors(case: Case, expected: Outputs, actual: Outputs, tolerance: float) -> Iterator[tuple]:
+def factors(case: Case, expected: Outputs, actual: Outputs, tolerance: float) -> Iterator[Suspect]:
     """Outputs that are a common, known factor times what is expected."""
     yield from _fitting(case, expected, actual, tolerance, _candidates)
 
 
-def products(case: Case, expected: Outputs, actual: Outputs, tolerance: float) -> Iterator[tuple]:
+def products(case: Case, expected: Outputs, actual: Outputs, tolerance: float) -> Iterator[Suspect]:
     """Products of two known factors."""
 
     def pairs(case: Case, names: list[str]) -> dict[str, list[float]]:
@@ -165,17 +244,18 @@ def products(case: Case, expected: Outputs, actual: Outputs, tolerance: float) -
     yield from _fitting(case, expected, actual, tolerance, pairs)
 
 
-def any_factor(case: Case, expected: Outputs, actual: Outputs, tolerance: float) -> Iterator[tuple]:
+def any_factor(case: Case, expected: Outputs, actual: Outputs, tolerance: float) -> Iterator[Suspect]:
     """A common factor of unknown origin."""
 
     def fitted(case: Case, names: list[str]) -> dict[str, list[float]]:
         c = _fit(expected[names[0]], actual[names[0]])
         return {"of no simple origin": [c] * len(names)}
 
-    yield from _fitting(case, expected, actual, tolerance, fitted)
+    if max(np.size(a) for a in expected.values()) > 1:  # any number is a factor times another
+        yield from _fitting(case, expected, actual, tolerance, fitted)
 
 
-def _fitting(case, expected, actual, tolerance, candidates: Callable) -> Iterator[tuple]:
+def _fitting(case, expected, actual, tolerance, candidates: Callable) -> Iterator[Suspect]:
     """Suspects for those candidates that agree with the fitted factors of all outputs that are wrong."""
     errors = relative_errors(expected, actual)
     names = [name for name in expected if not errors[name] <= tolerance]
@@ -185,9 +265,9 @@ def _fitting(case, expected, actual, tolerance, candidates: Callable) -> Iterato
     for words, values in candidates(case, names).items():
         if all(abs(v - c) <= 2 * tolerance * abs(v) for v, c in zip(values, fits, strict=True)):
             scaled = dict(zip(names, values, strict=True))
-            yield (
+            yield Suspect(
                 "the opposite sign" if words == "-1" else f"a factor {words}",
-                lambda _, scaled=scaled: {name: scaled.get(name, 1.0) * a for name, a in expected.items()},
+                lambda scaled=scaled: {name: scaled.get(name, 1.0) * a for name, a in expected.items()},
                 "" if words == "-1" else _factor_detail(scaled, expected),
             )
 
@@ -209,21 +289,21 @@ def _factor_detail(scaled: dict[str, float], expected: Outputs) -> str:
 # --------------------------------------------------------------------------------------------------------- reorderings
 
 
-def reorderings(case: Case, expected: Outputs, actual: Outputs, tolerance: float) -> Iterator[tuple]:
+def reorderings(case: Case, expected: Outputs, actual: Outputs, tolerance: float) -> Iterator[Suspect]:
     """The right numbers at other places."""
-    yield "transposed", lambda _: {n: a.swapaxes(-1, -2) if a.ndim > 1 else a for n, a in expected.items()}
+    yield Suspect("transposed", lambda: {n: a.swapaxes(-1, -2) if a.ndim > 1 else a for n, a in expected.items()})
     for a, b in combinations(expected, 2):
-        yield f"{a} and {b} swapped", lambda _, a=a, b=b: {**expected, a: expected[b], b: expected[a]}
-    yield "layers in reverse order", lambda _: _layers_reversed(expected)
-    for words, index in _permutations(case):
-        for order, stacked in product((index, np.argsort(index)), (False, True)):
-            yield (
+        yield Suspect(f"{a} and {b} swapped", lambda a=a, b=b: {**expected, a: expected[b], b: expected[a]})
+    yield Suspect("layers in reverse order", lambda: _layers_reversed(expected))
+    for words, *indices in _permutations(case):
+        for orders, stacked in product((indices, [np.argsort(index) for index in indices]), (False, True)):
+            yield Suspect(
                 words,
-                lambda _, order=order, stacked=stacked: {n: _permuted(a, order, stacked) for n, a in expected.items()},
+                lambda orders=orders, stacked=stacked: {n: _permuted(a, orders, stacked) for n, a in expected.items()},
             )
-    yield "the bias column first, not last", lambda _: _on_columns(expected, lambda a: np.roll(a, 1, axis=-1))
-    yield "the bias column is zero", lambda _: _on_columns(expected, _without_bias)
-    yield "samples in reverse order", lambda _: {n: a[::-1] if a.ndim else a for n, a in expected.items()}
+    yield Suspect("the bias column first, not last", lambda: _on_columns(expected, lambda a: np.roll(a, 1, axis=-1)))
+    yield Suspect("the bias column is zero", lambda: _on_columns(expected, _without_bias))
+    yield Suspect("samples in reverse order", lambda: {n: a[::-1] if a.ndim else a for n, a in expected.items()})
 
 
 def _layers_reversed(expected: Outputs) -> Outputs:
@@ -234,17 +314,19 @@ def _layers_reversed(expected: Outputs) -> Outputs:
     return result
 
 
-def _permutations(case: Case) -> Iterator[tuple[str, np.ndarray]]:
-    """Other orders of what is stacked in one index: samples and outputs, or theta."""
+def _permutations(case: Case) -> Iterator[tuple]:
+    """Words, and other orders of what is stacked in one index: samples and outputs of both sets, or theta."""
     W, w = listed("W", case.inputs), listed("w", case.inputs)
     if w:
         yield "output-major order of n_in n_out", _swapped(w[0].shape[1], len(w[-1]))
     if not W:
         return
     C = len(W[-1])
-    for x in ("x", "x_test"):
-        if x in case.inputs and C > 1:
-            yield "output-major order, c N + n for n C + c", _swapped(len(case.inputs[x]), C)
+    if C > 1:
+        yield (
+            BUGS["outputs_first"].words,
+            *(_swapped(len(case.inputs[x]), C) for x in ("x", "x_test") if x in case.inputs),
+        )
     stops = np.cumsum([0] + [a.size for a in W])
     blocks = [np.arange(a, b).reshape(m.shape) for (a, b), m in zip(pairwise(stops), W, strict=True)]
     for words, order in {
@@ -262,13 +344,13 @@ def _swapped(n: int, m: int) -> np.ndarray:
     return np.arange(n * m).reshape(n, m).T.ravel()
 
 
-def _permuted(a: np.ndarray, order: np.ndarray, stacked: bool) -> np.ndarray:
-    """All axes of that length in another order; if `stacked`, so are two axes that have that many entries."""
-    if stacked and a.ndim == 2 and a.size == len(order) and len(order) not in a.shape:
-        return a.ravel()[order].reshape(a.shape)
+def _permuted(a: np.ndarray, orders: list[np.ndarray], stacked: bool) -> np.ndarray:
+    """All axes of such lengths in another order; if `stacked`, so are two axes that have that many entries."""
+    by_size = {len(order): order for order in orders}
+    if stacked and a.ndim == 2 and a.size in by_size and not by_size.keys() & set(a.shape):
+        return a.ravel()[by_size[a.size]].reshape(a.shape)
     for axis, size in enumerate(a.shape):
-        if size == len(order):
-            a = np.take(a, order, axis)
+        a = np.take(a, by_size[size], axis) if size in by_size else a
     return a
 
 
@@ -283,118 +365,33 @@ def _without_bias(a: np.ndarray) -> np.ndarray:
 # --------------------------------------------------------------------------------------------------------- conventions
 
 
-def conventions(case: Case, expected: Outputs, actual: Outputs, tolerance: float) -> Iterator[tuple]:
-    """What refngd returns for the same case in another convention."""
-    for words, change in [*_ATTRIBUTES, *_choices()]:
-        attrs = {**case.attrs, **_changes(change, case)}
-        if attrs != case.attrs:
-            yield words, lambda case, attrs=attrs: Engine()(case.operation, case.inputs, attrs)
-    for words, inputs, attrs in _other_inputs(case):
-        yield (
-            words,
-            lambda case, inputs=inputs, attrs=attrs: _padded(Engine()(case.operation, inputs, attrs), case.outputs),
-        )
-    for words, engine in wrong_engines.ENGINES:
-        yield words, lambda case, engine=engine: engine(*case.arguments(float))
-    yield "the activation is applied to the outputs as well", lambda case: wrong_engines.activated(case)
+def conventions(case: Case, expected: Outputs, actual: Outputs, tolerance: float) -> Iterator[Suspect]:
+    """What the definitions return with a bug of the table, or for another problem."""
+    for name in case.flags or BUGS:
+        yield Suspect(BUGS[name].words, lambda name=name: planted(name)(*case.arguments(float)))
+    for words, inputs, attrs in _other_problems(case):
+        yield Suspect(words, lambda inputs=inputs, attrs=attrs: definitions.run(case.operation, inputs, attrs))
 
 
-def _changes(change: Callable, case: Case) -> dict:
-    try:
-        return change(case.attrs, _sizes(case))
-    except (KeyError, TypeError):
-        return {}  # it has no such attribute
-
-
-def _sizes(case: Case) -> dict[str, int]:
-    W, w = listed("W", case.inputs), listed("w", case.inputs)
-    x = case.inputs.get("x")
-    return {"N": len(x) if x is not None else 1, "C": len(W[-1]) if W else 1, "d": len(w) or 1}
-
-
-def _set(key: str, value) -> Callable:
-    return lambda a, n: {key: value} if key in a else {}
-
-
-_ATTRIBUTES = [  # words, (attrs, sizes) -> the attributes that are others; KeyError: the case has none such
-    ("rho is not applied", _set("rho", 0.0)),
-    ("rho is added to N times the matrix", lambda a, n: {"rho": a["rho"] / n["N"]}),
-    ("rho is multiplied by N", lambda a, n: {"rho": a["rho"] * n["N"]}),
-    ("rho is added twice", lambda a, n: {"rho": 2 * a["rho"]}),
-    ("rho is squared", lambda a, n: {"rho": a["rho"] ** 2}),
-    ("the square root of rho is added", lambda a, n: {"rho": a["rho"] ** 0.5}),
-    ("B*_L is the other one (last: identity or gram)", lambda a, n: {"kfac_last": _other_last(a)}),
-    ("K-FAC treats the bias the other way (augmented or separate)", lambda a, n: {"kfac_bias": _other_bias(a)}),
-    ("the power is ignored: q = 1", _set("q", 1)),
-    ("the power of q = 2", _set("q", 2)),
-    ("the gradient alone: no matrix is inverted", lambda a, n: {"q": math.inf} if {"fisher", "q"} & {*a} else {}),
-    ("eta times N: a loss that is a sum, not a mean", lambda a, n: {"eta": a["eta"] * n["N"]}),
-    ("eta over N: divided by N twice", lambda a, n: {"eta": a["eta"] / n["N"]}),
-    ("eta times 2: a loss without its 1/2", lambda a, n: {"eta": 2 * a["eta"]}),
-    ("eta is not applied", _set("eta", 1.0)),
-    ("d^{-1/q} is missing", lambda a, n: {"eta": a["eta"] * n["d"] ** (1 / a.get("q", 1))}),
-    ("eta_bar is not applied", _set("eta_bar", 1.0)),
-    ("one step too few", lambda a, n: {"t": a["t"] - 1}),
-    ("one step too many", lambda a, n: {"t": a["t"] + 1}),
-    ("sigma_w is squared", lambda a, n: {"sigma_w": a["sigma_w"] ** 2}),
-    ("sigma_w is a variance where a standard deviation is meant", lambda a, n: {"sigma_w": a["sigma_w"] ** 0.5}),
-    ("sigma_w is not applied", _set("sigma_w", 1.0)),
-    ("sigma_b is squared", lambda a, n: {"sigma_b": a["sigma_b"] ** 2}),
-    ("sigma_b is a variance where a standard deviation is meant", lambda a, n: {"sigma_b": a["sigma_b"] ** 0.5}),
-    ("sigma_b is not applied: the bias enters as 1", lambda a, n: {"sigma_b": 1.0 if a["sigma_b"] else 0.0}),
-    ("the other parameterization", lambda a, n: {"parameterization": _other_parameterization(a)}),
-    ("loss_rho is not applied", _set("loss_rho", 0.0)),
-    ("alpha is not applied", _set("alpha", 1.0)),
-    ("the loss is the mean squared error", _set("loss", "mse")),
-    ("the norm is not applied", _set("norm", 1.0)),
-    ("the norm is not squared", lambda a, n: {"norm": a["norm"] ** 0.5}),
-    ("block and full rule exchanged", lambda a, n: {} if "fisher" in a else {"block": not a.get("block", False)}),
-    ("the regularised rule without its factor", _set("regularised", False)),
-    ("the update is not clipped", _set("clip", math.inf)),
-]
-
-
-def _choices() -> Iterator[tuple[str, Callable]]:
-    """Another approximation, another activation."""
-    for name in FISHERS:
-        yield f"the approximation is {name}", _set("fisher", name)
-    for name in ("relu", "tanh", "erf", "linear"):
-        yield f"the activation is {name}", _set("activation", name)
-
-
-def _other_last(a: dict) -> str:
-    return "gram" if a.get("kfac_last", "identity") == "identity" else "identity"
-
-
-def _other_bias(a: dict) -> str:
-    return "separate" if a.get("kfac_bias", "augmented") == "augmented" else "augmented"
-
-
-def _other_parameterization(a: dict) -> str:
-    return "standard" if a["parameterization"] == "ntk" else "ntk"
-
-
-def _other_inputs(case: Case) -> Iterator[tuple[str, dict, dict]]:
-    """Words, inputs and attributes where inputs are dropped or exchanged."""
-    inputs, attrs = case.inputs, case.attrs
-    if attrs.get("sigma_b", 0) > 0:
-        dropped = {name: a[:, :-1] if name.startswith(("W_", "dW_")) else a for name, a in inputs.items()}
-        yield "the bias is lost", dropped, {**attrs, "sigma_b": 0.0}
+def _other_problems(case: Case) -> Iterator[tuple[str, dict, dict]]:
+    """Words, inputs and attributes."""
+    _, inputs, attrs = case.arguments(float)
+    for name, key, value in _other_settings(attrs, len(inputs.get("x", "."))):
+        yield BUGS[name].words, inputs, {**attrs, key: value}
+    for key, names in (("fisher", FISHERS), ("activation", ("relu", "tanh", "erf", "linear"))):
+        for name in names if key in attrs else ():
+            yield f"the {'approximation' if key == 'fisher' else key} is {name}", inputs, {**attrs, key: name}
     if "x_test" in inputs:
         yield "x and x_test exchanged", {**inputs, "x": inputs["x_test"], "x_test": inputs["x"]}, attrs
-    if "Sigma_x" in inputs:
-        yield "Sigma_x is ignored", {name: a for name, a in inputs.items() if name != "Sigma_x"}, attrs
-        Sigma_x = inputs["Sigma_x"]
-        yield "Sigma_x twice, or in place of its root", {**inputs, "Sigma_x": Sigma_x @ Sigma_x}, attrs
-    if "Sigma" in inputs:
-        for words, Sigma in (("Sigma = I", np.eye(len(inputs["Sigma"]))), ("Sigma = 1 1^T", 0 * inputs["Sigma"] + 1)):
-            yield words, {**inputs, "Sigma": Sigma}, attrs
 
 
-def _padded(outputs: Outputs, expected: Outputs) -> Outputs:
-    """With a column of zeros for a bias that was dropped."""
-    return {
-        name: np.pad(a, ((0, 0), (0, 1))) if a.ndim == 2 and a.shape[1] + 1 == expected[name].shape[1] else a
-        for name, a in outputs.items()
-        if name in expected
-    }
+def _other_settings(attrs: dict, N: int) -> Iterator[tuple[str, str, float]]:
+    """Bugs that act as another attribute would wherever it is used, the attribute and its value."""
+    rho, q = attrs.get("rho", 0.0), attrs.get("q", 1)
+    if rho > 0:
+        yield from (("rho_ignored", "rho", 0.0), ("rho_twice", "rho", 2 * rho), ("rho_squared", "rho", rho**2))
+        yield from (("rho_root", "rho", rho**0.5), ("rho_times_N", "rho", rho * N), ("rho_before_N", "rho", rho / N))
+    if q not in (1, math.inf):
+        yield from (("q_ignored", "q", 1), ("q_inverse", "q", 1 / q), ("q_squared", "q", q * q))
+    if attrs.get("frozen"):
+        yield "frozen_ignored", "frozen", 0

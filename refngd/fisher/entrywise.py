@@ -14,8 +14,7 @@ import math
 import numpy as np
 
 from ..arrays import Array, array_module, batches
-from ..jacobian import pull, pull_layer
-from ..network import Signals
+from ..jacobian import pull_layer
 from ..spectral import cutoff
 from .base import Fisher
 
@@ -32,18 +31,19 @@ class Entrywise(Fisher):
 
     def _direction(self, s, e, rho, q):
         dW = []
-        for l in range(len(s.h)):
-            layer, c = s.layers([l]).scaled(math.sqrt(rho))
-            dW.append(_inverse_diagonal(layer, rho / c / c, q))
-            dW[l] *= c ** (1 - 2 / q) * pull(layer, e / len(e))[0]
+        for layer, c in s.parts(math.sqrt(rho)):
+            (h,), (delta,) = layer.h, layer.delta
+            g = pull_layer(h, delta, e / len(e))
+            for units in batches(g, len(g), h.shape[1]):
+                g[units] *= c ** (1 - 2 / q) * _inverse_diagonal(h, delta[:, :, units], rho / c / c, q)
+            dW.append(g)
         return dW
 
     def _coefficient(self, test, train, rho, q):
         N = len(train.f)
         Theta_bar = array_module(train.f).zeros((*test.f.shape, *train.f.shape), train.f.dtype)
-        for l, (h1, d1) in enumerate(zip(test.h, test.delta, strict=True)):
-            layer, c = train.layers([l]).scaled(math.sqrt(rho))
-            inverse = _inverse_diagonal(layer, rho / c / c, q) * (c ** (1 - 2 / q) / N)
+        for (layer, c), h1, d1 in zip(train.parts(math.sqrt(rho)), test.h, test.delta, strict=True):
+            inverse = _inverse_diagonal(layer.h[0], layer.delta[0], rho / c / c, q) * (c ** (1 - 2 / q) / N)
             for n in range(N):  # one training sample at a time: nothing larger than W is formed
                 Theta_bar[:, :, n] += (d1 * ((h1 * layer.h[0][n]) @ inverse.T)[:, None]) @ layer.delta[0][n].T
         return Theta_bar.reshape(test.f.size, train.f.size)
@@ -67,14 +67,14 @@ class QuasiDiagonal(Fisher):
         if not s.bias:
             return Entrywise()._direction(s, e, rho, q)
         dW = []
-        for l in range(len(s.h)):
-            layer, c = s.layers([l]).scaled(math.sqrt(rho))
+        for layer, c in s.parts(math.sqrt(rho)):
             h, delta = layer.h[0], layer.delta[0]
             mean, bias = h[:, :-1].mean(0), h[:1, -1]
             h = array_module(h).concatenate([h[:, :-1] - mean, h[:, -1:]], axis=1)
-            dW.append(pull_layer(h, delta, e / len(e)))  # the gradient with centred inputs
-            for units in batches(len(dW[l]), h.shape[1]):
-                dW[l][units] = self._solve(h, mean / bias, delta[:, :, units], dW[l][units], rho / c / c) / c
+            g = pull_layer(h, delta, e / len(e))  # the gradient with centred inputs
+            for units in batches(g, len(g), h.shape[1]):
+                g[units] = self._solve(h, mean / bias, delta[:, :, units], g[units], rho / c / c) / c
+            dW.append(g)
         return dW
 
     def _coefficient(self, test, train, rho, q):
@@ -105,9 +105,8 @@ class QuasiDiagonal(Fisher):
         return xp.concatenate([d + tied * d_0, d_0], axis=1)
 
 
-def _inverse_diagonal(layer: Signals, rho: float, q: float) -> Array:
-    """(F_{l,ij} + rho)^{-1/q} (M_l, M_{l-1}+1), and 0 for dead entries; in place, for it is as large as W_l."""
-    h, delta = layer.h[0], layer.delta[0]
+def _inverse_diagonal(h: Array, delta: Array, rho: float, q: float) -> Array:
+    """(F_{l,ij} + rho)^{-1/q} (u, M_{l-1}+1) of some units, delta (N, C, u), and 0 for dead entries."""
     F = ((delta * delta).sum(1) / len(h)).T @ (h * h)
     F += rho
     alive = float(np.finfo(F.dtype).tiny) <= F

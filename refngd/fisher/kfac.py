@@ -8,16 +8,25 @@
     direction_l = sum_{n,c} K_delta[:,(n,c)] e[n,c] K_h[:,n]^T / N
     Theta_bar   = sum_l (delta'_l K_delta) * (h'_{l-1} K_h) / N                                 (21), (S.96)
 
-The roots of the two factors are delta_l and h_{l-1} themselves, so that nothing of the size of G_l comes up, and no
-square of a condition number. From kernels alone, delta' K_delta = B(x', x) (B / N + rho I)^{-1/q}, and A is alike.
+The roots of the two factors are delta_l and h_{l-1} themselves, so that nothing of the size of G_l comes up, and errors
+are those of the condition numbers of the roots. From kernels alone, delta' K_delta = B(x', x) (B / N + rho I)^{-1/q},
+and A is alike.
+
+damping="product" is that of Huh, Fig. S.I.2, which the eigenvectors of the two factors invert:
+
+    G_l         = B*_l (x) A*_{l-1} + rho I
+    delta_l     = U t V^T,   h_{l-1} = X s Y^T
+    direction_l = V t [ (t_a^2 s_b^2 / N^2 + rho)^{-1/q} (U^T E X)_ab ] s Y^T / N
+    Theta_bar   = sum_l sum_a (delta'_l V t)_a U_a^T * (h'_{l-1} Y s [..]_a X^T) / N
 
 bias="augmented" treats the bias as one more input; bias="separate" gives it the block b^2 delta_l^T delta_l / N^2 +
-rho I of (S.123), b the bias column of h, and K-FAC the weights alone. The damping is on each factor, not on their
-product.
+rho I of (S.123), b the bias column of h, and K-FAC the weights alone.
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from .. import definitions
 from ..activations import linear
@@ -25,7 +34,7 @@ from ..arrays import Array, array_module
 from ..checks import checked_choice
 from ..kernels import hadamard
 from ..network import Network, Signals
-from ..spectral import finite, power_of_gram, power_of_root
+from ..spectral import LinearMap, eigen_root, power_of_gram, power_of_root, root_svd
 from .base import Fisher, has_full_rank
 
 
@@ -42,62 +51,84 @@ class KFAC(Fisher):
         "separate"       N (2L-2) + M_0          (S.123)  N (2L-3) + M_0 + 1     + 1 1^T of the output bias
 
     "augmented" would have to transform the extended [sigma_w x / sqrt(M_0) ; sigma_b]; its last column then varies,
-    which no `Network` has. The method `alpha` cannot see the inputs, and returns None in these cases. The other way
-    out is not to train the first layer (`Signals.above`).
+    which no `Network` has. The method `alpha` has to see the inputs in these cases, `alpha(net, N, x=X)`. The other
+    way out is not to train the first layer (`Signals.above`).
 
     Raises ValueError for other options.
 
     bias: "augmented" or "separate", see above.
     last: "identity" or "gram", see above.
+    damping: "factors", rho on each of the two, or "product", see above.
     rcond: the singular values of h_{l-1}, and of delta_l, that are at most rcond times the largest count as zero.
     """
 
-    def __init__(self, bias: str = "augmented", last: str = "identity", *, rcond: float | None = None) -> None:
+    def __init__(
+        self, bias: str = "augmented", last: str = "identity", damping: str = "factors", *, rcond: float | None = None
+    ) -> None:
         super().__init__(rcond=rcond)
         self.bias = checked_choice("bias", bias, ("augmented", "separate"))
         self.last = checked_choice("last", last, ("identity", "gram"))
+        self.damping = checked_choice("damping", damping, ("factors", "product"))
 
     def _definition(self, L):
-        return definitions.Fisher("KFAC", bias=self.bias, last=self.last)
+        return definitions.Fisher("KFAC", bias=self.bias, last=self.last, damping=self.damping)
 
     def _direction(self, s, e, rho, q):
-        N, C = e.shape
-        dW = []
-        for K_h, K_delta, K_bias in self._powers(s, rho, q):
-            left = (K_delta.reshape(-1, N, C) * e).sum(2) / N  # (M_l, N)
-            columns = [left @ K_h.T] + [K @ e.reshape(-1, 1) / N for K in K_bias]
-            dW.append(array_module(e).concatenate(columns, axis=1))
+        (N, C), dW = e.shape, []
+        for layer, K_bias_e in self._layers(s, rho, q, lambda T: (T.reshape(-1, N, C) * e).sum(2) / N):
+            dW.append(layer.step(e))
+            if K_bias_e is not None:
+                dW[-1] = array_module(e).concatenate([dW[-1], K_bias_e.sum(1)[:, None]], axis=1)
         return dW
 
     def _coefficient(self, test, train, rho, q):
         inputs, b = self._split(test)
         Theta_bar, N = 0, len(train.f)
-        for (K_h, K_delta, K_bias), h, delta in zip(self._powers(train, rho, q), inputs.h, test.delta, strict=True):
+        layers = self._layers(train, rho, q, lambda T: T)
+        for (layer, K_bias), h, delta in zip(layers, inputs.h, test.delta, strict=True):
             delta = delta.reshape(test.f.size, -1)  # (N'C, M_l)
-            Theta_bar = Theta_bar + hadamard(delta @ K_delta, h @ K_h) / N
-            for K in K_bias:
-                Theta_bar = Theta_bar + b * (delta @ K) / N
+            Theta_bar = Theta_bar + layer.coefficient(delta, h)
+            if K_bias is not None:
+                Theta_bar = Theta_bar + b * (delta @ K_bias) / N
         return Theta_bar
 
-    def _powers(self, s: Signals, rho: float, q: float) -> Iterator[tuple[Array, Array, list[Array]]]:
-        """K_h (k, N), K_delta (M_l, NC) of every layer, and that of the bias (M_l, NC) if it has a block of its own."""
-        (N, C), (inputs, b) = s.f.shape, self._split(s)
+    def _layers(
+        self, s: Signals, rho: float, q: float, right: LinearMap
+    ) -> Iterator[tuple["_Factors | _Product", Array | None]]:
+        """Every layer, and K_delta B (M_l, p) of its bias if that has a block of its own.
+
+        right: T (m, NC) -> T B (m, p).
+        """
+        (N, C), (inputs, b), rcond = s.f.shape, self._split(s), self.rcond
         for l, (h, delta) in enumerate(zip(inputs.h, s.delta, strict=True), 1):
             delta = delta.reshape(N * C, -1)
-            K_h = finite(power_of_root(h, N, rho, q, self.rcond))
             if self._is_fixed(l, s.h):
-                K_delta = delta.T * (1 / N + rho) ** (-1 / q)
+                left, rho_h = self._fixed(N, rho, q)
+                layer = _Factors(right(delta.T) * left, power_of_root(h, N, rho_h, q, rcond))
+            elif self.damping == "product" and rho > 0:
+                layer = _Product.of(delta, h, rho, q, rcond)
             else:
-                K_delta = finite(power_of_root(delta, N, rho, q, self.rcond))
-            yield K_h, K_delta, [finite(power_of_root(b * delta, N**2, rho, q, self.rcond))] if b else []
+                K_h, K_delta = power_of_root(h, N, rho, q, rcond), power_of_root(delta, N, rho, q, rcond, right)
+                layer = _Factors(K_delta, K_h)
+            yield layer, power_of_root(b * delta, N**2, rho, q, rcond, right) if b else None
+
+    def _fixed(self, N: int, rho: float, q: float) -> tuple[float, float]:
+        """The power of B*_L = I / N, and the damping of A: (A / N + rho I)^{-1/q} = N^{1/q} (A + N rho I)^{-1/q}."""
+        return (N ** (1 / q), N * rho) if self.damping == "product" else ((1 / N + rho) ** (-1 / q), rho)
 
     def _kernel_coefficient(self, cross, train, rho, q):
         N, b = len(train.A[0]), train.bias if self.bias == "separate" else 0.0
         Theta_bar = 0
         for l, (A1, B1, A, B) in enumerate(zip(cross.A, cross.B, train.A, train.B, strict=True), 1):
             A1, A = A1 - b * b, A - b * b  # the bias has a block of its own
-            left = B1 * (1 / N + rho) ** (-1 / q) if self._is_fixed(l, train.A) else B1 @ self._power(B / N, rho, q)
-            Theta_bar = Theta_bar + hadamard(left, A1 @ self._power(A / N, rho, q)) / N
+            if self._is_fixed(l, train.A):
+                left, rho_A = self._fixed(N, rho, q)
+                Theta_bar = Theta_bar + hadamard(left * B1, A1 @ self._power(A / N, rho_A, q)) / N
+            elif self.damping == "product" and rho > 0:
+                (U, t), (X, s) = (eigen_root(K / N, self.rcond) for K in (B, A))
+                Theta_bar = Theta_bar + _Product(U, X, B1 @ U, A1 @ X, _gain(t, s, rho, q)).sum()
+            else:
+                Theta_bar = Theta_bar + hadamard(B1 @ self._power(B / N, rho, q), A1 @ self._power(A / N, rho, q)) / N
             if b:
                 Theta_bar = Theta_bar + b * b * B1 @ self._power(b * b * B / N**2, rho, q) / N
         return Theta_bar
@@ -114,13 +145,74 @@ class KFAC(Fisher):
         """Whether B*_l is I / N."""
         return l == len(layers) and self.last == "identity"
 
-    def _alpha(self, net: Network, n: int, frozen: int) -> float | None:
+    def _alpha(self, net: Network, n: int, frozen: int, x: Array | None) -> float | None:
         # all samples of a linear network share one delta_l: the projector on its range has 1 / n on the diagonal
         hidden = 1 if net.activation == linear else n
         layers = range(frozen, len(net.shapes))
-        spans = all(net.shapes[l][1] >= n and has_full_rank(net, [l], n) for l in layers)
+        first = self._rank_of_inputs(net, x) if x is not None and hidden > 1 and frozen == 0 < len(layers) - 1 else None
+        spans = all(net.shapes[l][1] >= n and has_full_rank(net, [l], n) for l in layers if l or first is None)
         if not spans or any(hidden * net.widths[-1] > M for M in net.widths[frozen + 1 : -1]):
             return None
         if self.bias == "separate" and net.sigma_b:
             return None  # the output bias adds 1 1^T
-        return float(hidden * (len(layers) - 1)) + (n if self.last == "identity" else 1.0)
+        lost = 0.0 if first is None else n - first
+        return float(hidden * (len(layers) - 1)) - lost + (n if self.last == "identity" else 1.0)
+
+    def _rank_of_inputs(self, net: Network, x: Array) -> float | None:
+        """N times the diagonal of the projector on the range of h_0, if it is constant; then it is the rank of h_0."""
+        h = x * net.sigma_w / net.widths[0] ** 0.5
+        if net.sigma_b and self.bias == "augmented":
+            xp = array_module(h)
+            h = xp.concatenate([h, xp.full((len(h), 1), net.sigma_b, h.dtype)], axis=1)
+        U, t, _ = root_svd(h, self.rcond)
+        leverage = len(h) * ((U * (t > 0)) ** 2).sum(1)
+        spread = float(leverage.max() - leverage.min())
+        return float((t > 0).sum()) if spread < len(h) * float(np.finfo(h.dtype).eps) ** 0.5 else None
+
+
+@dataclass(frozen=True)
+class _Factors:
+    """A layer whose power is (B* + ..)^{-1/q} (x) (A* + ..)^{-1/q}."""
+
+    K_delta: Array  # (M_l, NC), or K_delta e / N (M_l, N) for a step
+    K_h: Array  # (k, N)
+
+    def step(self, e: Array) -> Array:
+        return self.K_delta @ self.K_h.T
+
+    def coefficient(self, delta: Array, h: Array) -> Array:
+        return hadamard(delta @ self.K_delta, h @ self.K_h) / self.K_h.shape[1]
+
+
+@dataclass(frozen=True)
+class _Product:
+    """A layer whose power is (B* (x) A* + rho I)^{-1/q}, in the eigenvectors of B* and of A*."""
+
+    U: Array  # (NC, r)
+    X: Array  # (N, k)
+    V: Array  # (.., r), V t of delta = U t V^T, or B(x', x) U
+    Y: Array  # (.., k), Y s of h = X s Y^T, or A(x', x) X
+    gain: Array  # (r, k)
+
+    @classmethod
+    def of(cls, delta: Array, h: Array, rho: float, q: float, rcond: float | None) -> "_Product":
+        (U, t, V), (X, s, Y), N = root_svd(delta, rcond), root_svd(h, rcond), len(h)
+        return cls(U, X, V, Y, _gain(t / N**0.5, s / N**0.5, rho, q))
+
+    def step(self, e: Array) -> Array:
+        EX = (e[:, :, None] * self.X[:, None]).reshape(e.size, -1)  # (NC, k)
+        return self.V @ (self.gain * (self.U.T @ EX)) @ self.Y.T / len(e)
+
+    def coefficient(self, delta: Array, h: Array) -> Array:
+        return replace(self, V=delta @ self.V, Y=h @ self.Y).sum()
+
+    def sum(self) -> Array:
+        """sum_a V_a U_a^T * (Y [gain]_a X^T) / N, of one test sample a row of V and of Y."""
+        terms = zip(self.V.T, self.U.T, self.gain, strict=True)
+        return sum(hadamard(v[:, None] * u, (self.Y * g) @ self.X.T) for v, u, g in terms) / len(self.X)
+
+
+def _gain(t: Array, s: Array, rho: float, q: float) -> Array:
+    """(t_a^2 s_b^2 + rho)^{-1/q} (r, k), and 0 where t or s is."""
+    ts = t[:, None] * s
+    return (ts > 0) * (ts**2 + rho) ** (-1 / q)

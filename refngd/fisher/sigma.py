@@ -31,7 +31,7 @@ from .. import definitions
 from ..arrays import Array, array_module, batches, to_device
 from ..checks import checked_array, checked_values
 from ..jacobian import jacobian, pull_layer, push_layer, shaped
-from ..kernels import ntk
+from ..kernels import tangent_kernel
 from ..network import Network, Signals
 from ..spectral import (
     LinearMap,
@@ -39,18 +39,15 @@ from ..spectral import (
     cutoff,
     eigen,
     eigen_root,
-    finite,
+    factors,
     gain,
     inverse_size,
-    is_clear,
-    largest,
     lost_share,
     power_of_gram,
     refined,
     refined_inverse,
     root_svd,
     thin_svd,
-    triangle,
 )
 from .base import Fisher, has_full_rank, warn_of_loss
 
@@ -101,11 +98,12 @@ class Layerwise(Fisher):
 
     def _solutions(self, s, E, rho, q, refine) -> Iterator[tuple[list[int], "_Jacobian", Array]]:
         """The layers of each block, the block, scaled, and its solution for E (NC, k): see `_Jacobian.power`."""
-        for groups, Sigma in _parts(self.Sigma(len(s.h))):
-            scaled, c = s.layers([l for group in groups for l in group]).scaled(math.sqrt(rho))
+        parts = _parts(self.Sigma(len(s.h)))
+        scaled_parts = s.parts(math.sqrt(rho), [[l for group in groups for l in group] for groups, _ in parts])
+        for (groups, Sigma), (scaled, c) in zip(parts, scaled_parts, strict=True):
             for own, right in self._trials(Sigma, scaled, E, rho, q):
-                size, blocks, first = 2.0 ** math.frexp(largest(right))[1], [], 0
-                right = right / size
+                size, blocks, first = inverse_size(abs(right).max()), [], 0
+                right = size * right
                 for group in groups:
                     block = own.layers(range(first, first + len(group)))
                     blocks.append(_Jacobian(block, right, c, refine, self.rcond))
@@ -114,7 +112,7 @@ class Layerwise(Fisher):
                 if own is not scaled and _are_regular(blocks):
                     break
             for group, block, X in zip(groups, blocks, solutions, strict=True):
-                yield group, block, finite(c ** (1 - 2 / q) * size * X)
+                yield group, block, c ** (1 - 2 / q) / size * X
 
     def _trials(self, Sigma, s, E, rho, q) -> list[tuple[Signals, Array]]:
         """Signals and right-hand sides that have the same solution if all blocks are regular; the last has it always.
@@ -136,7 +134,7 @@ class Layerwise(Fisher):
                 Theta_bar = Theta_bar + sum(cross_Theta[l] for l in group) @ lam
         return Theta_bar
 
-    def _alpha(self, net: Network, n: int, frozen: int) -> float | None:
+    def _alpha(self, net: Network, n: int, frozen: int, x: Array | None) -> float | None:
         """The sum of w with Sigma w = 1, where the Theta_l of the blocks that w needs are regular: (16), Theorem 4.1.
 
         Blocks whose row of Sigma is zero are not trained, and drop out.
@@ -206,7 +204,7 @@ class _Jacobian:
     @cached_property
     def Theta(self) -> Array:
         """J J^T / N (NC, NC)."""
-        return ntk(self.s, self.s)
+        return tangent_kernel(self.s, self.s)
 
     @cached_property
     def svd(self) -> tuple[Array, Array, Array]:
@@ -244,11 +242,11 @@ class _Jacobian:
         """U (NC, k) and t (k,) of J / sqrt(N) = U t V^T, t = 0 where it counts as zero."""
         if self.is_small:
             U, t, _ = self.svd
+        elif self.refine:
+            columns = (X / len(self.s.f) ** 0.5 for X in _columns(self.s))
+            U, t = factors(self.Theta, self.E, rho, self.rcond, columns)
         else:
             U, t = eigen_root(self.Theta, self.rcond)
-            if self.refine and not is_clear(U, t, self.E, rho):
-                T = triangle(X / len(self.s.f) ** 0.5 for X in _columns(self.s))
-                U, t, _ = root_svd(T.mT, self.rcond)
         self.lost, self.is_regular = lost_share(U, t, self.E), int((t > 0).sum()) == int(self.alive.sum())
         return U, t
 
@@ -268,7 +266,7 @@ class _Jacobian:
         """J(x') J^T lambda / N (N'C, k)."""
         if self.is_small:
             return jacobian(test) @ X / len(self.s.f)
-        return ntk(test, self.s) @ X
+        return tangent_kernel(test, self.s) @ X
 
 
 class _Kernel:
@@ -317,7 +315,7 @@ def _columns(s: Signals) -> Iterator[Array]:
     """J (NC, P), the columns of some units at a time."""
     n = s.f.size
     for h, delta in zip(s.h, s.delta, strict=True):
-        for units in batches(delta.shape[2], n * h.shape[1]):
+        for units in batches(delta, delta.shape[2], n * h.shape[1]):
             yield (delta[:, :, units, None] * h[:, None, None, :]).reshape(n, -1)
 
 

@@ -10,25 +10,28 @@ it from the spread of r, c_n = r_n / sqrt(K_nn r_n^2 + rho):
 
     direction_{l,i}  = h_{l-1}^T c y / N,   (c K c + diag(d)) y = c g,   d_n = rho / (K_nn r_n^2 + rho)
 
-and refined through h. Where that fails, and for other q, the singular values of R are taken; h, if it has more columns
-than rows, is replaced by its triangle, of which all products are the same.
+and inverted, many units at a time; where that loses digits it is refined through h. Where that fails, and for other q,
+the singular values of R are taken; h, if it has more columns than rows, is replaced by its triangle, of which all
+products are the same.
 """
 
 import math
 from collections.abc import Iterator
-from functools import partial
+from functools import cached_property
 
 import numpy as np
 
-from ..arrays import Array, array_module, batches
+from ..arrays import Array, array_module, batches, to_device
 from ..kernels import order_parameters
 from ..network import Network, Signals
-from ..spectral import finite, gain, inverse, inverse_size, largest, norm, refined, root_svd, solve, triangle
+from ..spectral import gain, inverse, inverse_size, largest, norm, refined, root_svd, safe, solve, triangle
 from .base import Fisher, has_full_rank, warn_of_loss
+
+SOLVED = 256  # the largest systems that CuPy solves in batches; it inverts any
 
 
 class Unitwise(Fisher):
-    """G of K&O (23). Wide random networks have alpha = sum_{l<L} gamma_l M_l / C + 1 for inputs of unit norm (S.128).
+    """G of K&O (23). Wide random networks have alpha = sum_{l<L} gamma_l M_l / C + 1 for inputs of one norm (S.128).
 
     Needs inputs of full rank N in every trained layer: where M_0 < N, freeze the first (`Signals.above`, K&O C.2.2).
     At rho = 0 the step is heavy-tailed, as 1 / delta: training wants a small damping, such as 1e-8.
@@ -40,13 +43,12 @@ class Unitwise(Fisher):
 
     def _direction(self, s, e, rho, q):
         xp, dW, lost = array_module(e), [], 0.0
-        for l, delta in enumerate(s.delta):
-            scaled, c = s.layers([l]).scaled(math.sqrt(rho))
+        for (scaled, c), delta in zip(s.parts(math.sqrt(rho)), s.delta, strict=True):
             layer = _Layer(scaled, rho / c / c, q, self.refine, self.rcond)
             mu = xp.zeros((delta.shape[2], len(e)), e.dtype)
             for units, mu_units in layer.multipliers(e[:, :, None]):
                 mu[units] = mu_units[:, :, 0]
-            dW.append(finite(c ** (1 - 2 / q) / len(e) * mu) @ scaled.h[0])
+            dW.append((c ** (1 - 2 / q) / len(e) * mu) @ scaled.h[0])
             lost = max(lost, layer.lost)
         warn_of_loss(lost, e)
         return dW
@@ -55,17 +57,19 @@ class Unitwise(Fisher):
         xp, (N, C) = array_module(train.f), train.f.shape
         E = xp.eye(N * C, dtype=train.f.dtype).reshape(N, C, N * C)
         Theta_bar = xp.zeros((*test.f.shape, N * C), train.f.dtype)
-        for l, (h1, delta1) in enumerate(zip(test.h, test.delta, strict=True)):
-            scaled, c = train.layers([l]).scaled(math.sqrt(rho))
+        for (scaled, c), h1, delta1 in zip(train.parts(math.sqrt(rho)), test.h, test.delta, strict=True):
             K1 = c ** (1 - 2 / q) / N * (h1 @ scaled.h[0].T)  # (N', N)
             for units, mu in _Layer(scaled, rho / c / c, q, False, self.rcond).multipliers(E):  # mu (u, N, NC)
                 Theta_bar += delta1[:, :, units] @ xp.tensordot(K1, mu, (1, 1))
         return Theta_bar.reshape(test.f.size, N * C)
 
-    def _alpha(self, net: Network, n: int, frozen: int) -> float | None:
+    def _alpha(self, net: Network, n: int, frozen: int, x: Array | None) -> float | None:
         """The wide limit: at finite width Theta_bar counts live units, alpha on average."""
+        norms = np.ones(1) if x is None else np.linalg.norm(to_device(x, "cpu").astype(float), axis=1)
+        if np.ptp(norms) > math.sqrt(np.finfo(float if x is None else x.dtype).eps) * norms.max():
+            return None  # the units that live depend on the norm, from sample to sample
         wide = all(net.shapes[l][1] >= n and has_full_rank(net, [l], n) for l in range(frozen, len(net.shapes)))
-        hidden = list(zip(net.widths[1:-1], order_parameters(net), strict=False))[frozen:]
+        hidden = list(zip(net.widths[1:-1], order_parameters(net, float(norms.mean())), strict=False))[frozen:]
         return sum(net.activation.gamma(q) * M for M, q in hidden) / net.widths[-1] + 1.0 if wide else None
 
 
@@ -73,66 +77,80 @@ class _Layer:
     """The systems of all units of a layer, of which `multipliers` gives the solutions."""
 
     def __init__(self, layer: Signals, rho: float, q: float, refine: bool, rcond: float | None) -> None:
-        (h,), (self.delta,) = layer.h, layer.delta
+        (self.h,), (delta,) = layer.h, layer.delta
         self.rho, self.q, self.refine, self.rcond, self.lost = rho, q, refine, rcond, 0.0
-        N, k = h.shape
-        self.root = (triangle([h]).T if k > N else h) / math.sqrt(N)  # (N, min(k, N)), K = root root^T
-        self.is_regular = q == 1 and rcond is None and k >= N and self._is_safe()
-        self.T = array_module(h).ones_like(h[:, 0])
-        if self.is_regular and rho == 0:  # (T R)^+ T = R^+, and r of confident samples does not underflow
-            self.T = inverse_size(abs(self.delta).max(2).max(1))
-            self.delta = self.delta * self.T[:, None, None]
+        N, k = self.h.shape
+        self.is_regular = q == 1 and rcond is None and k >= N
+        if self.is_regular:
+            self.K = self.h @ self.h.T / N
+            c, limit = self.K.diagonal() ** -0.5, safe(N) if refine else float(np.finfo(self.K.dtype).eps) ** -0.5
+            self.is_clear = bool(inverse(c[:, None] * self.K * c)[1] <= limit)  # and so are the systems of all units
+        T = inverse_size(abs(delta).max(2).max(1)) if rho == 0 else array_module(delta).ones_like(delta[:, 0, 0])
+        self.T, self.delta = T, delta * T[:, None, None]  # so that r of confident samples does not underflow
 
-    def _is_safe(self) -> bool:
-        """Whether all systems are regular to half of the digits: if K is (eigenvalues interlace), or by a large rho."""
-        self.K = self.root @ self.root.T
-        root_eps = float(np.finfo(self.K.dtype).eps) ** 0.5
-        size = float(((self.delta * self.delta).sum(1).max(1) * self.K.diagonal()).max())
-        return self.rho > root_eps * size or inverse(self.K)[1] * root_eps < 1
+    @cached_property
+    def root(self) -> Array:
+        """(N, min(k, N)) with K = root root^T."""
+        N, k = self.h.shape
+        return (triangle([self.h]).T if k > N else self.h) / math.sqrt(N)
 
     def multipliers(self, E: Array) -> Iterator[tuple[Array, Array]]:
         """Some units at a time, and their mu (u, N, k) for right-hand sides E (N, C, k); R^T mu / N is the step."""
         xp, (N, _, k) = array_module(E), E.shape
-        r2, E = (self.delta * self.delta).sum(1).T, E * self.T[:, None, None]  # (M, N)
+        E, r2 = E * self.T[:, None, None], (self.delta * self.delta).sum(1).T  # (N, C, k), (M, N)
         size = 2.0 ** math.frexp(largest(E))[1]  # since squares of mu are taken
-        E = E / size
-        live = r2 >= float(np.finfo(r2.dtype).tiny)
+        E, live = E / size, r2 >= float(np.finfo(r2.dtype).tiny)
         order = xp.argsort(live.sum(1))  # so that units of a batch have about as many live samples
-        for batch in batches(len(order), N * max(N, k), limit=2**20):
+        most = live.sum(1)[order].tolist()
+        for batch in batches(E, len(order), N * max(N, k), limit=2**20):
             units = order[batch]
             delta, alive, r2_u = self.delta[:, :, units], live[units], xp.where(live[units], r2[units], 1)
             g = (delta.transpose(0, 2, 1) @ E).transpose(1, 0, 2) * (alive / r2_u)[:, :, None]  # (u, N, k)
-            mu = self._of_kernel(r2_u, alive, g) if self.is_regular else None
+            mu = self._of_kernel(r2_u, alive, g, max(1, most[batch][-1])) if self.is_regular else None
             yield units, size * (self._of_root(r2_u, alive, g) if mu is None else mu)
 
     def _of_root(self, r2: Array, live: Array, g: Array) -> Array:
         """mu = D U (t^2 + rho)^{-1/q} U^T D g (u, N, k) from the singular values of R / sqrt(N) = D root."""
-        D = (live * r2**0.5)[:, :, None]
+        D = (live * r2**0.5 / self.T)[:, :, None]
         U, t, _ = root_svd(D * self.root, self.rcond)
         c = U.mT @ (D * g)
         self.lost = max(self.lost, norm((t == 0)[:, :, None] * c) / (norm(D * g) or 1.0))
         return D * ((U * gain(t, self.rho, self.q)) @ c)
 
-    def _of_kernel(self, r2: Array, live: Array, g: Array) -> Array | None:
-        """mu = c y (u, N, k) from the scaled systems of the m samples that come first, the live ones among them."""
+    def _of_kernel(self, r2: Array, live: Array, g: Array, m: int) -> Array | None:
+        """mu = c y (u, N, k) from the scaled systems of the m samples that come first, all live ones among them.
+
+        None where the condition number of one takes more than half of the digits.
+        """
         xp, (u, N, k) = array_module(g), g.shape
-        m = max(1, int(live.sum(1).max()))
         place, rows = xp.argsort(~live, axis=1)[:, :m], xp.arange(u)[:, None]  # (u, m), (u, 1)
         r2, live, g = r2[rows, place], live[rows, place], g[rows, place]  # (u, m), (u, m), (u, m, k)
         scale = self.K.diagonal()[place] * r2 + self.rho
         c, d = (live * xp.sqrt(r2 / scale))[:, :, None], xp.where(live, self.rho / scale, 1)[:, :, None]
         system, i = c * self.K[place[:, :, None], place[:, None]] * c.mT, xp.arange(m)
         system[:, i, i] = 1  # c K c + diag(d), less rounding
+        if self.is_clear and m <= SOLVED:
+            return _placed(c * solve(system, c * g), rows, place, N)
+        inverse_K, condition = inverse(system)
+        worst = float(condition.max())
+        if not worst * float(np.finfo(g.dtype).eps) ** 0.5 < 1:
+            return None
 
-        def mu(y: Array) -> Array:  # c y, at the places of the m samples
-            z = xp.zeros((u, N, k), y.dtype)
-            z[rows, place] = c * y
-            return z
+        def mu(y: Array) -> Array:
+            return _placed(c * y, rows, place, N)
 
         def product(y: Array) -> Array:  # (c K c + diag(d)) y through the root of K
             z = mu(y).transpose(0, 2, 1).reshape(u * k, N) @ self.root @ self.root.T
             return c * z.reshape(u, k, N).transpose(0, 2, 1)[rows, place] + d * y
 
-        inverse_map = partial(solve, system)
-        y = refined(inverse_map, c * g, product) if self.refine else inverse_map(c * g)
+        y = inverse_K @ (c * g)
+        if self.refine and worst > safe(m):
+            y = refined(lambda z: inverse_K @ z, c * g, product)
         return None if y is None else mu(y)
+
+
+def _placed(z: Array, rows: Array, place: Array, N: int) -> Array:
+    """z (u, m, k) at the places (u, m) of the m samples among all N, else 0."""
+    placed = array_module(z).zeros((len(z), N, z.shape[2]), z.dtype)
+    placed[rows, place] = z
+    return placed

@@ -1,6 +1,6 @@
 """JAX, by automatic differentiation and from the definitions alone: the short template.
 
-    pytest --pyargs refngd.conformance --implementation refngd.conformance.adapters.jax_autograd
+    refngd check --implementation jax_autograd
 
 `torch_autograd` has all operations, and explains more; this is its core in the idiom of JAX. With the Jacobian J of
 jax.jacrev, of samples by jax.vmap, and a root R_b of every block of the Fisher matrix, G_b = R_b^T R_b / N + rho I:

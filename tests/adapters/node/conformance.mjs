@@ -1,7 +1,7 @@
 // The file mode of the suite, from JavaScript alone: nothing to install, and no Python until the results are judged.
 //
 //     node conformance.mjs VECTORS RESULTS        VECTORS: data/vectors/v1, or refngd/_data/vectors/v1 where installed
-//     pytest --pyargs refngd.conformance --results RESULTS
+//     refngd check --results RESULTS
 //
 // For every case it writes RESULTS/<case id>.json: {"outputs": {name: {"shape", "data"}}}, or {"error": ".."} where the
 // input is refused, or {"unsupported": ".."}. Operations: forward, signals, jacobian, and direction for the mean squared

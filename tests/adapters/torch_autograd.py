@@ -1,6 +1,6 @@
 """PyTorch, by automatic differentiation and from the definitions alone: a template to copy from when porting.
 
-    pytest --pyargs refngd.conformance --implementation refngd.conformance.adapters.torch_autograd
+    refngd check --implementation torch_autograd
 
 A network is one function of one sample, `outputs`; all derivatives are torch.func's, and nothing of refngd is used.
 
