@@ -3,8 +3,8 @@
 refngd check --implementation bench.peers.published_code[:converted]
 
 Its kernels are J J^T without 1/N, its damping is added twice in steps and once in predictions, and what it solves is
-the plain system, by LU. So its rho is N/2 of ours in steps, and N of ours in predictions, which `converted` puts in. K-FAC,
-for one output, splits the damping by pi. Predictions take alpha and (1 - alpha eta)^t in place of steps.
+the plain system, by LU. So its rho is N/2 of ours in steps, and N of ours in predictions, which `converted` puts in.
+K-FAC, for one output, splits the damping by pi. Predictions take alpha and (1 - alpha eta)^t in place of steps.
 """
 
 import math
