@@ -30,11 +30,11 @@ import bench
 import refngd
 from refngd.cli.output import as_json, checked_count, one_line, progress, reserved, save, save_together, versions
 
-from . import huh_linear, huh_modes, huh_nonlinear, ko_kernels, ko_training
+from . import huh_linear, huh_modes, huh_nonlinear, huh_theory, ko_kernels, ko_training
 from .figure import Figure
 from .parallel import LostError, executors, finished
 
-MODULES = (huh_modes, huh_linear, huh_nonlinear, ko_training, ko_kernels)
+MODULES = (huh_modes, huh_linear, huh_theory, huh_nonlinear, ko_training, ko_kernels)
 FIGURES: dict[str, Figure] = {name: figure for module in MODULES for name, figure in sorted(module.FIGURES.items())}
 
 
@@ -95,7 +95,7 @@ def _opened(stack: ExitStack, name: str, args: argparse.Namespace) -> Run:
         data = None
     settings = figure.available(settings, data)
     inputs = {"settings": settings, "data": data or settings.get("data"), "device": args.device}
-    inputs |= _maker()
+    inputs |= _maker(args.device)
     staging = stack.enter_context(reserved(target / "parts", (_file(target, "json"), _file(target, "png"))))
     run = Run(name, figure, settings, inputs, target, staging)
     for part in run.parts:
@@ -129,15 +129,16 @@ def _computed(parser, runs: dict[str, Run], missing: list[tuple[str, str]], work
     return held
 
 
-def timed(compute: Callable[..., dict], *args) -> dict:
+def timed(compute: Callable[..., dict], settings: dict, part: str, device: str, data: str | None) -> dict:
     """The numbers of a part, the seconds that it took, and what computed it: what a worker does."""
     start = perf_counter()
-    return {"numbers": json.loads(as_json(compute(*args))), "seconds": perf_counter() - start, "by": _maker()}
+    numbers = json.loads(as_json(compute(settings, part, device, data)))
+    return {"numbers": numbers, "seconds": perf_counter() - start, "by": _maker(device)}
 
 
-def _maker() -> dict:
+def _maker(device: str) -> dict:
     """Versions and code: parts that others computed are computed anew."""
-    return {"versions": versions(), "code": _code()}
+    return {"versions": versions(device), "code": _code()}
 
 
 def _saved(run: Run, part: str, result: dict) -> dict:

@@ -51,12 +51,12 @@ def _over(results: dict[str, dict], measure) -> dict[str, list[float]]:
     return {name: [measure(name, r["runs"][name], np.array(r["s"])) for r in results.values()] for name in RULES}
 
 
-def _span(values: list[float]) -> str:
+def span(values: list[float]) -> str:
     return f"{min(values):.3g} to {max(values):.3g}"
 
 
-def _spans(values: dict[str, list[float]], names) -> str:
-    return ", ".join(f"{name} {_span(values[name])}" for name in names)
+def spans(values: dict[str, list[float]], names) -> str:
+    return ", ".join(f"{name} {span(values[name])}" for name in names)
 
 
 def noise_learned(settings: dict, name: str, run: dict, s: np.ndarray) -> float:
@@ -98,17 +98,17 @@ def _verdicts_4(settings: dict, results: dict[str, dict]) -> list[tuple[str, boo
     gain = {name: [b / a for a, b in zip(least[name], last[name], strict=True)] for name in RULES}
     return [
         (f"signal before noise under SGD, sqrt-NGD and sqrt-NGD-d: when the weakest signal mode is two thirds learned, "
-         f"so is this share of the noise: {_spans(shares, SLOW)} (limit 0.1)",
+         f"so is this share of the noise: {spans(shares, SLOW)} (limit 0.1)",
          max(max(shares[name]) for name in SLOW) < 0.1),
-        (f"not under NGD and NGD-d, which learn all modes at one rate: {_spans(shares, NATURAL)} (within 0.05 of 2/3)",
+        (f"not under NGD and NGD-d, which learn all modes at one rate: {spans(shares, NATURAL)} (within 0.05 of 2/3)",
          max(abs(share - 2 / 3) for name in NATURAL for share in shares[name]) < 0.05),
-        (f"early stopping: least excess test loss {_spans(least, RULES)}; that of SGD, sqrt-NGD, sqrt-NGD-d is at most "
+        (f"early stopping: least excess test loss {spans(least, RULES)}; that of SGD, sqrt-NGD, sqrt-NGD-d is at most "
          f"{worst:.2f} of that of NGD and NGD-d on the same seed (limit 0.5)", worst < 0.5),
-        (f"which overfit to the end: the last excess is {_spans(gain, SLOW)} times the least (at least 1.5), but "
-         f"{_spans(gain, NATURAL)} times under NGD and NGD-d, which overfit from the start (at most 1.1)",
+        (f"which overfit to the end: the last excess is {spans(gain, SLOW)} times the least (at least 1.5), but "
+         f"{spans(gain, NATURAL)} times under NGD and NGD-d, which overfit from the start (at most 1.1)",
          min(min(gain[name]) for name in SLOW) > 1.5 and max(max(gain[name]) for name in NATURAL) < 1.1),
         (f"late rates of the signal modes are those of (17), eta_bar s_star^p: measured over theory "
-         f"{_spans(rates, rates)} (limits 1 % for NGD, NGD-d, 5 % for sqrt-NGD, 15 % for sqrt-NGD-d, not balanced)",
+         f"{spans(rates, rates)} (limits 1 % for NGD, NGD-d, 5 % for sqrt-NGD, 15 % for sqrt-NGD-d, not balanced)",
          all(abs(rate - 1) < limit for name, limit in zip(rates, (0.01, 0.01, 0.05, 0.15), strict=True)
              for rate in rates[name])),
     ]  # fmt: skip
@@ -180,24 +180,24 @@ def _verdicts_5(settings: dict, results: dict[str, dict]) -> list[tuple[str, boo
                for e, r in zip(extra[name], results.values(), strict=True)] for name in RULES
     }  # fmt: skip
     return [
-        (f"SGD, NGD and sqrt-NGD keep c_2: its last norm over its first is {_spans(ratio, FULL)} (limits 0.9, 1.1)",
+        (f"SGD, NGD and sqrt-NGD keep c_2: its last norm over its first is {spans(ratio, FULL)} (limits 0.9, 1.1)",
          all(0.9 < x < 1.1 for name in FULL for x in ratio[name])),
         (f"what moves it are the finite steps, exactly: less their drift, eta^2 sum (u_i u_i^T - u_i+1^T u_i+1), all "
-         f"c_i change by {max(max(left[name]) for name in FULL):.1e} (limit 1e-12); NGD-d {_span(left['NGD-d'])}",
+         f"c_i change by {max(max(left[name]) for name in FULL):.1e} (limit 1e-12); NGD-d {span(left['NGD-d'])}",
          max(max(left[name]) for name in FULL) < 1e-12 < 1 < min(left["NGD-d"])),
-        (f"NGD-d does not: c_2 grows {_span(ratio['NGD-d'])} times (at least 15)", min(ratio["NGD-d"]) > 15),
-        (f"sqrt-NGD-d only nearly: {_span(ratio['sqrt-NGD-d'])} times (limit 6): it conserves |s_i| - |s_k|, per mode",
+        (f"NGD-d does not: c_2 grows {span(ratio['NGD-d'])} times (at least 15)", min(ratio["NGD-d"]) > 15),
+        (f"sqrt-NGD-d only nearly: {span(ratio['sqrt-NGD-d'])} times (limit 6): it conserves |s_i| - |s_k|, per mode",
          max(ratio["sqrt-NGD-d"]) < 6),
-        (f"signal modes of w_2 end balanced, at s_star^(1/d), but for NGD-d: they are off by {_spans(balance, RULES)} "
+        (f"signal modes of w_2 end balanced, at s_star^(1/d), but for NGD-d: they are off by {spans(balance, RULES)} "
          "(limits 0.02; for sqrt-NGD-d 0.1; at least 0.25 for NGD-d)",
          max(max(balance[name]) for name in FULL) < 0.02 and max(balance["sqrt-NGD-d"]) < 0.1
          and min(balance["NGD-d"]) > 0.25),
-        (f"NOT the same solution, though the paper says so: w_2 differs from SGD's by {_spans(w_2_gap, FULL[1:])} of "
-         f"its norm (needed 0.2), w_1^T w_1 by {_spans(gram_gap, FULL[1:])} (limit 0.4; {_spans(gram_gap, ['NGD-d'])})",
+        (f"NOT the same solution, though the paper says so: w_2 differs from SGD's by {spans(w_2_gap, FULL[1:])} of "
+         f"its norm (needed 0.2), w_1^T w_1 by {spans(gram_gap, FULL[1:])} (limit 0.4; {spans(gram_gap, ['NGD-d'])})",
          min(w_2_gap["NGD"] + w_2_gap["sqrt-NGD"]) > 0.2 and max(gram_gap["NGD"] + gram_gap["sqrt-NGD"]) < 0.4),
         (f"NGD-d is the most sensitive to the learning rate, NGD the next: with half of eta the last weights move by "
          f"{', '.join(f'{name} {mean:.3f}' for name, mean in means.items())} of their norm, on the mean; by seed "
-         f"{_spans(moved, RULES)}", means["NGD-d"] > means["NGD"] > max(means[name] for name in SLOW)),
+         f"{spans(moved, RULES)}", means["NGD-d"] > means["NGD"] > max(means[name] for name in SLOW)),
     ]  # fmt: skip
 
 
@@ -216,12 +216,12 @@ def _verdicts_s1(settings: dict, results: dict[str, dict]) -> list[tuple[str, bo
     behind = [a / b for name in NATURAL for a, b in zip(least[name], least["sqrt-NGD"], strict=True)]
     slow = [a / b for name in ("sqrt-NGD", "sqrt-NGD-d") for a, b in zip(least[name], least["SGD"], strict=True)]
     return [
-        (f"the generalisation error of NGD and NGD-d is pronounced: at the end {_spans(last, NATURAL)}, {_span(worse)} "
+        (f"the generalisation error of NGD and NGD-d is pronounced: at the end {spans(last, NATURAL)}, {span(worse)} "
          "times the least (at least 1.5)", min(worse) > 1.5),
-        (f"early stopping does not save them: least excess test loss {_spans(least, RULES)}; that of NGD and NGD-d is "
-         f"{_span(behind)} times that of sqrt-NGD (at least 1.8)", min(behind) > 1.8),
-        (f"SGD, sqrt-NGD and sqrt-NGD-d still generalise: the two latter end within {_span(slow)} of SGD's least "
-         f"(limit 1.5), all below a third of the excess before training, {_span(before['SGD'])}",
+        (f"early stopping does not save them: least excess test loss {spans(least, RULES)}; that of NGD and NGD-d is "
+         f"{span(behind)} times that of sqrt-NGD (at least 1.8)", min(behind) > 1.8),
+        (f"SGD, sqrt-NGD and sqrt-NGD-d still generalise: the two latter end within {span(slow)} of SGD's least "
+         f"(limit 1.5), all below a third of the excess before training, {span(before['SGD'])}",
          max(slow) < 1.5 and all(a < b / 3 for name in SLOW for a, b in zip(least[name], before[name], strict=True))),
     ]  # fmt: skip
 

@@ -1,12 +1,18 @@
 """Huh Fig. S.I.2: a ReLU network trained from semi-orthogonal weights of smaller and smaller gain, by three rules.
 
-    W_l <- W_l - eta d^{-1/q} (B_l (x) A_{l-1})^{-1/q} grad_l      Huh (19), (21), d = 4 weight matrices
+    W_l <- W_l - eta d^{-1/q} (B_l (x) A_{l-1} + eps I)^{-1/q} grad_l      Huh (19), (21), d = 4 weight matrices
 
 A and B are the exact Gauss-Newton factors of a mini-batch: K-FAC with last="gram" on the whitened signals of the
-cross-entropy. q = inf is SGD, q = 1 NGD-d, q = 2 sqrt-NGD-d.
+cross-entropy. q = inf is SGD, q = 1 NGD-d with the damping eps of the caption, q = 2 sqrt-NGD-d, which has none. The
+paper gives no learning rates: every rule is run at those of a scan, and the claims are about the range in which it
+trains. Since the whitened residual of a sample is ||e_n||^2 = (1 - p) / p, p being the probability of its class, a
+confident mistake makes a step of sqrt-NGD-d as large as it likes; two remedies are run beside it, the damping of the
+output, `CrossEntropy(rho)`, with which ||e_n||^2 <= 2 / rho, and a higher cut-off of the singular values.
 """
 
 import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -17,183 +23,292 @@ from refngd.cli.output import subplots
 
 from .figure import Figure
 
-POWER = {"SGD": math.inf, "NGD-d": 1, "NGD-d-retuned": 1, "sqrt-NGD-d": 2}
-FISHER = rn.KFAC(last="gram", rcond=1e-10)
-TRAINED, SADDLE = 0.97, 0.01  # an accuracy, and a relative distance from the loss ln 10 of outputs 0
+POWER = {"SGD": math.inf, "NGD-d": 1, "NGD-d-tuned": 1, "sqrt-NGD-d": 2, "sqrt-NGD-d-output": 2, "sqrt-NGD-d-cut": 2}
+TOO_LARGE = 20.0  # a batch loss that is given up
 
 
 def images(settings: dict, data: str | None, rng: np.random.Generator) -> datasets.Data:
     """N images to train on and N_validation others, pixels in [0, 1], ten classes one-hot."""
     given, N, rest = data or settings["data"], settings["N"], settings["N_validation"]
     name, _, folder = given.partition(":")
-    if name == "mnist":
+    if given == "mnist-sample":
+        parts, top = [datasets.mnist_sample(part) for part in ("train", "test")], 255
+    elif name == "mnist":
         parts, top = [datasets.mnist(part, folder or None) for part in ("train", "test")], 255
-        chosen = [(x[rows], labels[rows]) for (x, labels), n in zip(parts, (N, rest), strict=True)
-                  for rows in [rng.permutation(len(x))[:n]]]  # fmt: skip
     elif given == "digits":
         (x, labels), top = datasets.digits(), 16
         order = rng.permutation(len(x))
-        chosen = [(x[rows], labels[rows]) for rows in (order[:N], order[N : N + rest])]
+        parts = [(x[rows], labels[rows]) for rows in (order[:-rest], order[-rest:])]
     else:
-        raise ValueError(f"--data is {given!r}; expected digits, mnist or mnist:FOLDER")
-    (x, labels), (x_validation, labels_validation) = chosen
+        raise ValueError(f"--data is {given!r}; expected mnist-sample, digits, mnist or mnist:FOLDER")
+    (x, labels), (x_validation, labels_validation) = (
+        (x[rows], labels[rows])
+        for (x, labels), n in zip(parts, (N, rest), strict=True)
+        for rows in [rng.permutation(len(x))[:n]]
+    )
     one_hot = np.eye(10)
     return datasets.Data(x / top, one_hot[labels], x_validation / top, one_hot[labels_validation])
 
 
-def trained(settings: dict, rule: str, run: list, seed: int, device: str, data: str | None) -> dict:
-    """One run from [gain, eta, rho]: the batches' losses; by epoch, loss on all training samples, and accuracy."""
-    gain, eta, rho = run
-    data_rng, weight_rng, batch_rng = np.random.default_rng(seed).spawn(3)
-    d = images(settings, data, data_rng)
+def odds(f, y) -> np.ndarray:
+    """(1 - p) / p (N,) of outputs f (N, C) and one-hot targets y (N, C), on the host: ||e_n||^2 without damping."""
+    f, y = (rn.to_device(a, "cpu") for a in (f, y))
+    rest = np.where(y > 0, -math.inf, f - (f * y).sum(1, keepdims=True))
+    return np.exp(np.minimum(rest, 700)).sum(1)
+
+
+@dataclass(frozen=True)
+class Watched(rn.CrossEntropy):
+    """The cross-entropy; `seen` has the largest odds and the sum of all of every batch that an update takes."""
+
+    seen: list = field(default_factory=list)
+
+    def whiten(self, s, y):
+        each = odds(s.f, y)
+        self.seen.append((float(each.max()), float(each.sum())))
+        return super().whiten(s, y)
+
+
+def trained(settings: dict, rule: str, gain: float, eta: float, eps: float, seed: int, device: str, data) -> dict:
+    """One run: the losses of the batches; `odds`, see `Watched`; at the end loss, of at most 5000 training samples, and
+    validation accuracy, 0 if the run breaks down."""
+    given, (data_rng, weight_rng, batch_rng) = settings["rules"][rule], np.random.default_rng(seed).spawn(3)
+    d, q = images(settings, data, data_rng), POWER[rule]
     net = rn.Network((d.x.shape[1], *settings["hidden"], 10), parameterization="standard")
     x, y, x_validation, y_validation, *W = rn.to_device(
         [d.x, d.y, d.x_test, d.y_test, *net.semi_orthogonal(weight_rng, gain)], device
     )
-    q, batch, epoch = POWER[rule], settings["batch"], math.ceil(len(x) / settings["batch"])
-    eta, steps = eta * len(W) ** (-1 / q), epoch * settings["rules"][rule]["epochs"]
-    curve = {"loss": [], "train": [], "accuracy": [], "stopped": None}
+    fisher, loss = rn.KFAC(last="gram", damping="product", rcond=given["rcond"]), Watched(given["output"])
+    run = {"eta": eta, "eps": eps, "seed": seed, "loss": [], "odds": loss.seen, "stopped": None}
+    options = dict(rho=eps, q=q, loss=loss, batch=settings["batch"], rng=batch_rng)
     try:
-        for step in rn.train(net, W, x, y, FISHER, eta, steps, rho, q, rn.cross_entropy, batch=batch, rng=batch_rng):
-            curve["loss"].append(step.loss)
-            if step.t % epoch == 0:
-                curve["train"].append(rn.cross_entropy.value(net.forward(step.W, x), y))
-                curve["accuracy"].append(datasets.accuracy(net.forward(step.W, x_validation), y_validation))
+        for step in rn.train(net, W, x, y, fisher, eta * len(W) ** (-1 / q), settings["updates"], **options):
+            run["loss"].append(step.loss)
+            if step.loss > TOO_LARGE:
+                raise FloatingPointError(f"training diverged at t = {step.t}: the loss is {step.loss:.3g}")
+        run["train"] = rn.cross_entropy.value(net.forward(step.W, x[:5000]), y[:5000])
+        run["accuracy"] = datasets.accuracy(net.forward(step.W, x_validation), y_validation)
     except (FloatingPointError, np.linalg.LinAlgError) as error:
-        curve["stopped"] = str(error)
-    return curve
+        run |= {"stopped": str(error), "train": math.inf, "accuracy": 0.0}
+    return run
 
 
-def _runs(settings: dict) -> dict[str, tuple[str, list]]:
-    """The rule and [gain, eta, rho] of every part."""
-    rules = settings["rules"].items()
-    return {f"{rule}-{run[0]:g}": (rule, run) for rule, given in rules for run in given["runs"]}
+def largest_eigenvalue(settings: dict, gain: float, device: str, data: str | None) -> float:
+    """That of all B_l (x) A_{l-1} at the start of seed 0, on one batch: what eps is small or large against."""
+    data_rng, weight_rng, _ = np.random.default_rng(0).spawn(3)
+    d, N = images(settings, data, data_rng), settings["batch"]
+    net = rn.Network((d.x.shape[1], *settings["hidden"], 10), parameterization="standard")
+    x, y, *W = rn.to_device([d.x[:N], d.y[:N], *net.semi_orthogonal(weight_rng, gain)], device)
+    s, _ = rn.cross_entropy.whiten(net.signals(W, x), y)
+    roots = [(np.linalg.norm(rn.to_device(a, "cpu").reshape(-1, a.shape[-1]), 2) for a in pair)
+             for pair in zip(s.h, s.delta, strict=True)]  # fmt: skip
+    return max(float((h * delta / N) ** 2) for h, delta in roots)
 
 
 def _parts(settings: dict) -> list[str]:
-    return list(_runs(settings))
+    return [f"{rule}-{gain:g}" for rule in settings["rules"] for gain in settings["gains"]]
 
 
 def _compute(settings: dict, part: str, device: str, data: str | None) -> dict:
-    rule, run = _runs(settings)[part]
-    seeds = range(settings["rules"][rule]["seeds"])
-    return {"curves": [trained(settings, rule, run, seed, device, data) for seed in seeds]}
+    """All runs of a rule at a gain."""
+    rule, gain = next((r, g) for r in settings["rules"] for g in settings["gains"] if part == f"{r}-{g:g}")
+    given = settings["rules"][rule]
+    scan = [(eta, eps) for eps in given["eps"].get(f"{gain:g}", [0.0]) for eta in given["etas"]]
+    seeds = range(settings["seeds"])
+    runs = [trained(settings, rule, gain, *pair, seed, device, data) for pair in scan for seed in seeds]
+    return {"runs": runs, "largest": largest_eigenvalue(settings, gain, device, data)}
 
 
-def _of(settings: dict, results: dict[str, dict], rule: str) -> dict[float, list[dict]]:
-    """The curves of a rule by gain."""
-    return {run[0]: results[f"{rule}-{run[0]:g}"]["curves"] for run in settings["rules"][rule]["runs"]}
+class Scan:
+    """The runs of a rule at a gain, by (eta, eps)."""
+
+    def __init__(self, settings: dict, results: dict[str, dict], rule: str, gain: float) -> None:
+        self.settings, self.runs = settings, results[f"{rule}-{gain:g}"]["runs"]
+        self.pairs = list(dict.fromkeys((run["eta"], run["eps"]) for run in self.runs))
+
+    def of(self, pair: tuple[float, float], what: str = "accuracy") -> list:
+        """By seed."""
+        return [run[what] for run in self.runs if (run["eta"], run["eps"]) == pair]
+
+    def window(self) -> list[float]:
+        """The rates at which the rule trains on every seed, with some eps."""
+        good = {eta for eta, eps in self.pairs if min(self.of((eta, eps))) > self.settings["trained"]}
+        return sorted(good)
+
+    def best(self) -> tuple[float, float]:
+        """The pair with the largest least accuracy."""
+        return max(self.pairs, key=lambda pair: min(self.of(pair)))
 
 
-def _end(curves: list[dict], what: str = "accuracy") -> float:
-    """Mean over seeds of the last value; nan, which fails every claim, where a run stopped."""
-    return float(np.mean([math.nan if c["stopped"] else c[what][-1] for c in curves]))
+def _windows(settings: dict, results: dict[str, dict], rule: str) -> dict[float, list[float]]:
+    return {gain: Scan(settings, results, rule, gain).window() for gain in settings["gains"]}
 
 
-def _from_saddle(curves: list[dict]) -> float:
-    """The largest relative distance of the training loss from ln 10 in the course of the runs."""
-    if any(c["stopped"] for c in curves):
-        return math.inf
-    return max(abs(loss / math.log(10) - 1) for c in curves for loss in c["train"])
+def _common(windows: dict[float, list[float]]) -> list[float]:
+    return sorted(set.intersection(*map(set, windows.values())))
 
 
-def _epochs(curves: list[dict], level: float = 0.95) -> float:
-    """After how many epochs all runs have had this accuracy; inf if not all have."""
-    return max(next((t for t, a in enumerate(c["accuracy"]) if a >= level), math.inf) for c in curves)
+def _range(etas: list[float]) -> str:
+    return f"{min(etas):g} to {max(etas):g}" if len(etas) > 1 else f"{etas[0]:g}" if etas else "none"
 
 
-def _words(numbers: dict[float, float], form: str) -> str:
-    return ", ".join(f"{value:{form}} at gain {gain:g}" for gain, value in numbers.items())
+def _list(numbers: list[float]) -> str:
+    return ", ".join(f"{value:g}" for value in numbers)
+
+
+def _ranges(windows: dict[float, list[float]]) -> str:
+    return ", ".join(f"{_range(etas)} at gain {gain:g}" for gain, etas in windows.items())
 
 
 def _verdicts(settings: dict, results: dict[str, dict]) -> list[tuple[str, bool]]:
-    sgd, plain, retuned, root = (_of(settings, results, rule) for rule in POWER)
-    rules, gains = settings["rules"], settings["gains"]
-    first, small, tiny = gains[0], gains[1:], gains[2:]
-    accuracy, loss = {g: _end(root[g]) for g in gains}, {g: _end(root[g], "train") for g in small}
-    losses = np.array(list(loss.values()))
-    spread = float(losses.max() / losses.min()) - 1  # nan, unlike Python's, if one of them is
-    stuck, stuck_plain = ({g: _from_saddle(curves[g]) for g in small} for curves in (sgd, plain))
-    later, soon = _epochs(retuned[small[0]]), {g: _epochs(root[g]) for g in gains}
-    behind, rest = {g: _end(retuned[g]) for g in tiny}, {g: _end(retuned[g], "train") for g in tiny}
-    return [
-        (f"sqrt-NGD-d trains at every gain with one learning rate and no damping: validation accuracy after "
-         f"{rules['sqrt-NGD-d']['epochs']} epochs {_words(accuracy, '.3f')} (limit {TRAINED})",
-         all(a > TRAINED for a in accuracy.values())),
-        (f"sqrt-NGD-d trains alike at all gains below 1: training losses "
-         f"{_words(loss, '.4f')}, {100 * spread:.0f} % apart (limit 20 %)", spread < 0.2),
-        (f"SGD trains at gain {first:g}, slowly: validation accuracy {_end(sgd[first]):.3f} after "
-         f"{rules['SGD']['epochs']} epochs (limit .93)", _end(sgd[first]) > 0.93),
-        (f"SGD stays at the loss ln 10 at the other gains, for {rules['SGD']['epochs']} epochs: training losses are "
-         f"off by {_words(stuck, '.1e')} (limit {SADDLE})", max(stuck.values()) < SADDLE),
-        (f"NGD-d trains at gain {first:g}: validation accuracy {_end(plain[first]):.3f} (limit {TRAINED})",
-         _end(plain[first]) > TRAINED),
-        (f"NGD-d with the same damping and learning rate stays at ln 10 at the other gains: training losses are off by "
-         f"{_words(stuck_plain, '.1e')} in {rules['NGD-d']['epochs']} epochs (limit {SADDLE})",
-         max(stuck_plain.values()) < SADDLE),
-        (f"NGD-d retuned for gain {small[0]:g} trains, but later: validation accuracy {_end(retuned[small[0]]):.3f}; "
-         f".95 after {later} epochs, by sqrt-NGD-d after {', '.join(f'{t}' for t in soon.values())}",
-         _end(retuned[small[0]]) > TRAINED and later > max(soon.values())),
-        (f"NGD-d retuned for smaller gains is far behind after {rules['NGD-d-retuned']['epochs']} epochs: validation "
-         f"accuracy {_words(behind, '.3f')}, training loss {_words(rest, '.2f')} (limit 10 times that of sqrt-NGD-d)",
-         all(rest[g] > 10 * loss[g] for g in tiny)),
-    ]  # fmt: skip
+    return list(_claims(settings, results))
+
+
+def _claims(settings: dict, results: dict[str, dict]) -> Iterator[tuple[str, bool]]:
+    gains, rules, seeds = settings["gains"], settings["rules"], settings["seeds"]
+    windows = {rule: _windows(settings, results, rule) for rule in rules}
+    scans = {rule: [Scan(settings, results, rule, gain) for gain in gains] for rule in rules}
+    need = f"validation accuracy above {settings['trained']} after {settings['updates']} updates, on all {seeds} seeds"
+    common = _common(windows["sqrt-NGD-d"])
+    yield (
+        f"sqrt-NGD-d trains at every gain with one learning rate and no damping: eta {_range(common)} of the scan "
+        f"{_list(rules['sqrt-NGD-d']['etas'])} does at all gains ({need}); {_ranges(windows['sqrt-NGD-d'])}",
+        bool(common),
+    )
+    if common:
+        losses = {
+            g: _mean(scan.of((common[0], 0.0), "train")) for g, scan in zip(gains, scans["sqrt-NGD-d"], strict=True)
+        }
+        small = [loss for gain, loss in losses.items() if gain < 1]
+        yield (
+            f"and alike: at eta = {common[0]:g} the training losses are "
+            + ", ".join(f"{loss:.4f} at gain {gain:g}" for gain, loss in losses.items())
+            + " (those of gains below 1 within 10 %)",
+            max(small) < 1.1 * min(small),
+        )
+    yield (
+        f"SGD trains at gain 1 only: {_ranges(windows['SGD'])} of {_list(rules['SGD']['etas'])}",
+        bool(windows["SGD"][gains[0]]) and not any(windows["SGD"][gain] for gain in gains[1:]),
+    )
+    caption = {gain: rules["NGD-d"]["eps"][f"{gain:g}"][0] for gain in gains}
+    yield (
+        f"NGD-d with the eps of the caption trains at gain 1 only: {_ranges(windows['NGD-d'])} of "
+        f"{_list(rules['NGD-d']['etas'])}",
+        bool(windows["NGD-d"][gains[0]]) and not any(windows["NGD-d"][gain] for gain in gains[1:]),
+    )
+    largest = {gain: results[f"NGD-d-{gain:g}"]["largest"] for gain in gains}
+    yield (
+        "for that eps is NOT small, though the caption says so: at the start the largest eigenvalue of all B (x) A is "
+        + ", ".join(f"{largest[gain]:.1e} with eps = {caption[gain]:g} at gain {gain:g}" for gain in gains)
+        + ": at the gains below 1 NGD-d is SGD with the rate eta / eps (needed: eps a hundred times as large)",
+        all(caption[gain] > 100 * largest[gain] for gain in gains[1:]),
+    )
+    tuned, listed = windows["NGD-d-tuned"], _list(rules["NGD-d-tuned"]["eps"]["1"])
+    yield (
+        f"NGD-d has to be tuned to the gain: even with eps as its square, {listed} times, it trains at no eta of "
+        f"{_list(rules['NGD-d-tuned']['etas'])} at all gains: {_ranges(tuned)}",
+        not _common(tuned) and bool(tuned[gains[1]]),
+    )
+    yield from _blow_up(settings, scans, windows)
+
+
+def _mean(values: list) -> float:
+    return float(np.mean([math.inf if v is None else v for v in values]))
+
+
+def _blow_up(settings: dict, scans: dict[str, list[Scan]], windows: dict[str, dict]) -> Iterator[tuple[str, bool]]:
+    """Why sqrt-NGD-d blows up, and what cures it."""
+    broken = [run for scan in scans["sqrt-NGD-d"] for run in scan.runs if run["stopped"]]
+    share = [_worst_share(run) for run in broken]
+    listed = f"{min(share):.2f} to {max(share):.2f}" if share else "no run"
+    yield (
+        f"sqrt-NGD-d blows up by confident mistakes: in the {len(broken)} runs that break down one sample of a batch, "
+        f"at its worst before the loss is above ln 10 for good, has {listed} of sum (1 - p) / p (needed 0.5)",
+        all(value > 0.5 for value in share),
+    )
+    plain, damped, cut = (windows[rule] for rule in ("sqrt-NGD-d", "sqrt-NGD-d-output", "sqrt-NGD-d-cut"))
+    rho, rcond = settings["rules"]["sqrt-NGD-d-output"]["output"], settings["rules"]["sqrt-NGD-d-cut"]["rcond"]
+    wider = all(set(plain[gain]) <= set(damped[gain]) for gain in settings["gains"])
+    most = all(max(damped[gain], default=0) > max(plain[gain], default=0) for gain in settings["gains"])
+    yield (
+        f"a damping of the output, rho = {rho:g}, bounds (1 - p) / p by 2 / rho and cures it: {_ranges(damped)} "
+        "(needed: all rates of sqrt-NGD-d and a larger one, at every gain)",
+        wider and most,
+    )
+    same = all(max(cut[gain], default=0) <= max(plain[gain], default=0) for gain in settings["gains"])
+    yield (
+        f"a cut-off of singular values at {rcond:g} in place of 1e-10 does not: {_ranges(cut)} (no larger rate)",
+        same,
+    )
+
+
+def _worst_share(run: dict) -> float:
+    """The largest share of one sample in sum (1 - p) / p, over the updates before the loss stays above ln 10."""
+    low = [t for t, loss in enumerate(run["loss"]) if loss < math.log(10)]
+    seen = run["odds"][: max(low, default=0) + 1]
+    worst, total = max(seen, key=lambda pair: pair[0])
+    return worst / total
 
 
 def _draw(settings: dict, results: dict[str, dict], path: Path) -> None:
-    figure, axes = subplots(1, 3, figsize=(11, 5), sharey=True)
-    titles = {"SGD": r"SGD, $q = \infty$", "NGD-d": "NGD-d, $q = 1$, damped"}
-    titles |= {"sqrt-NGD-d": r"$\sqrt{\mathrm{NGD}}$-d, $q = 2$, no damping"}
-    for axis, (rule, title) in zip(axes.flat, titles.items(), strict=True):
-        axis.axhline(math.log(10), color="0.7", linewidth=1, linestyle=":")
-        axis.set_title(title, fontsize=10)
-        axis.set(yscale="log", ylim=(3e-4, 10), xlabel="update")
-        retuned = rule == "NGD-d"
-        _plot(axis, settings, results, rule, "--" if retuned else "-")
-        if retuned:
-            _plot(axis, settings, results, "NGD-d-retuned", "-")
-        below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.15), "ncols": 2}
-        axis.legend(fontsize=7, title="gain: validation accuracy at the end", title_fontsize=7, **below)
-    axes.flat[0].set_ylabel("training loss of the batch")
+    shown = {"SGD": "SGD", "NGD-d": "NGD-d, eps of the caption", "NGD-d-tuned": "NGD-d, eps tuned"}
+    shown |= {"sqrt-NGD-d": r"$\sqrt{\mathrm{NGD}}$-d", "sqrt-NGD-d-output": r"$\sqrt{\mathrm{NGD}}$-d, damped output"}
+    figure, axes = subplots(2, len(shown), figsize=(3 * len(shown), 5.6), sharey="row")
+    for (top, bottom), (rule, title) in zip(axes.T, shown.items(), strict=True):
+        top.axhline(math.log(10), color="0.7", linewidth=1, linestyle=":")
+        common = _common(_windows(settings, results, rule))
+        for k, gain in enumerate(settings["gains"]):
+            scan = Scan(settings, results, rule, gain)
+            pair = (common[len(common) // 2], scan.best()[1]) if common else scan.best()
+            for seed, loss in enumerate(scan.of(pair, "loss")):
+                label = None if seed else f"{gain:g}, eta {pair[0]:g}"
+                top.plot(np.minimum(loss, 2 * TOO_LARGE), color=f"C{k}", linewidth=1.8 - 0.4 * k, label=label)
+            for eps in dict.fromkeys(eps for _, eps in scan.pairs):
+                etas = [eta for eta, e in scan.pairs if e == eps]
+                values = np.array([scan.of((eta, eps)) for eta in etas])
+                bottom.plot(etas, values.mean(1), "o-", color=f"C{k}", linewidth=1.8 - 0.4 * k, markersize=4)
+                bottom.fill_between(etas, values.min(1), values.max(1), color=f"C{k}", alpha=0.2)
+        bottom.axhline(settings["trained"], color="0.7", linewidth=1, linestyle=":")
+        top.set(title=title, yscale="log", ylim=(1e-2, 20), xlabel="update")
+        top.legend(fontsize=6, title="gain", title_fontsize=6, loc="lower left")
+        bottom.set(xscale="log", xlabel=r"$\eta$", ylim=(0, 1))
+    axes[0, 0].set_ylabel("training loss of the batch")
+    axes[1, 0].set_ylabel("validation accuracy")
     figure.savefig(path)
 
 
-def _plot(axis, settings: dict, results: dict[str, dict], rule: str, style: str) -> None:
-    """A line a run, a colour a gain, thinner from gain to gain: many coincide."""
-    for gain, curves in _of(settings, results, rule).items():
-        for seed, c in enumerate(curves):
-            label = None if seed else f"{gain:g}: {_end(curves):.3f}" + " retuned" * rule.endswith("retuned")
-            k = settings["gains"].index(gain)
-            axis.plot(c["loss"], style, color=f"C{k}", linewidth=2.2 - 0.5 * k, label=label)
-
-
 _GAINS = [1.0, 1e-2, 1e-4, 1e-6]
-_BOTH = {"hidden": [300, 100, 30], "batch": 128, "gains": _GAINS}
+_CAPTION = {f"{gain:g}": [eps] for gain, eps in zip(_GAINS, (1e-3, 1e-3, 1e-6, 1e-7), strict=True)}
 
 
-def _rules(retuned: list[list[float]], epochs: list[int], seeds: int) -> dict:
-    """Settings of each rule; its runs are [gain, eta, rho]."""
-    runs = {
-        "SGD": [[g, 0.2, 0.0] for g in _GAINS],
-        "NGD-d": [[g, 0.16, 0.03] for g in _GAINS],
-        "NGD-d-retuned": retuned,
-        "sqrt-NGD-d": [[g, 0.2, 0.0] for g in _GAINS],
+_TUNED = {f"{gain:g}": [c * gain**2 for c in (1e-1, 1e-2)] for gain in _GAINS}
+
+
+def _rules(sgd: list[float], root: list[float]) -> dict:
+    """The scans of all rules; root: the rates of sqrt-NGD-d."""
+    plain = {"eps": {}, "output": 0.0, "rcond": 1e-10}
+    return {
+        "SGD": plain | {"etas": sgd},
+        "NGD-d": plain | {"etas": [0.01, 0.1, 1.0], "eps": _CAPTION},
+        "NGD-d-tuned": plain | {"etas": [0.003, 0.01, 0.03], "eps": _TUNED},
+        "sqrt-NGD-d": plain | {"etas": root},
+        "sqrt-NGD-d-output": plain | {"etas": root, "output": 0.01},
+        "sqrt-NGD-d-cut": plain | {"etas": root, "rcond": 1e-3},
     }
-    many = {"sqrt-NGD-d": seeds}
-    given = zip(runs.items(), epochs, strict=True)
-    return {rule: {"runs": run, "epochs": n, "seeds": many.get(rule, 1)} for (rule, run), n in given}
 
 
-_RETUNED = [[1e-2, 0.08, 2e-3], [1e-4, 1.2e-4, 1e-7], [1e-6, 4e-5, 1e-9]]
-# the paper gives eps of I eps + B (x) A, not its learning rates
-_CAPTION = [[g, 0.16, eps**0.5] for g, eps in zip(_GAINS[1:], (1e-3, 1e-6, 1e-7), strict=True)]
-_SMALL = {"data": "digits", "N": 1437, "N_validation": 360, "rules": _rules(_RETUNED, [30, 6, 10, 4], 3)}
-_PAPER = {"data": "mnist", "N": 60_000, "N_validation": 10_000, "rules": _rules(_CAPTION, [10, 4, 4, 4], 1)}
+_SMALL = {"data": "mnist-sample", "N": 1000, "N_validation": 1000, "hidden": [60, 40, 20], "batch": 50}
+_SMALL |= {"updates": 120, "trained": 0.75, "seeds": 3, "gains": _GAINS}
+_PAPER = {"data": "mnist", "N": 60_000, "N_validation": 10_000, "hidden": [300, 100, 30], "batch": 128}
+_PAPER |= {"updates": 469, "trained": 0.85, "seeds": 3, "gains": _GAINS}
 
 FIGURES = {
     "huh-s2": Figure(
         "Huh Fig. S.I.2: training loss of a ReLU network from semi-orthogonal weights, by gain and rule",
-        {"small": _BOTH | _SMALL, "paper": _BOTH | _PAPER},
+        {
+            "small": _SMALL | {"rules": _rules([0.03, 0.1, 0.3, 10.0], [0.05, 0.1, 0.2, 0.5])},
+            "paper": _PAPER | {"rules": _rules([0.03, 0.1, 0.3, 10.0], [0.02, 0.05, 0.1, 0.2])},
+        },
         _parts,
         _compute,
         _verdicts,

@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeAlias
 
@@ -32,7 +33,8 @@ def kind(x: Any) -> str:
 def to_device(x: Any, device: str) -> Any:
     """x, an array or a list of arrays, on `device`: "cpu" (NumPy) or "gpu" (CuPy).
 
-    Raises ValueError for another device, for "gpu" where CuPy or a GPU is missing, and for what is no array.
+    Raises ValueError for another device, for "gpu" where CuPy, a GPU or CUDA's libraries are missing, or float32 is not
+    what it says, and for what is no array.
     """
     if not (isinstance(device, str) and device in ("cpu", "gpu")):
         raise ValueError(f"device is {device!r}; expected 'cpu' or 'gpu'")
@@ -43,13 +45,41 @@ def to_device(x: Any, device: str) -> Any:
     if device == "cpu":
         xp = array_module(x)
         return x if xp is np else xp.asnumpy(x)
+    return _cupy().asarray(x)
+
+
+def _cupy() -> Any:
+    """CuPy, where it works. Raises ValueError that says what is missing."""
     try:
         import cupy
     except ImportError as error:
         raise ValueError(f"device 'gpu' needs CuPy, the extra refngd[gpu]: {error}") from error
     if not cupy.is_available():
         raise ValueError("device 'gpu' needs a GPU: CuPy finds none")
-    return cupy.asarray(x)
+    _check_gpu(cupy)
+    return cupy
+
+
+@cache
+def _check_gpu(cupy: Any) -> None:
+    """Raise ValueError if a small product and a small factorisation say that libraries are missing, or TF32 is on."""
+    try:
+        product = float((cupy.ones((256, 256), np.float32) * (1 + 2.0**-12) @ cupy.ones((256, 256), np.float32)).max())
+        with raising(cupy):
+            cupy.linalg.eigh(cupy.eye(2))
+    except (ImportError, OSError, RuntimeError) as error:
+        raise ValueError(f"device 'gpu' needs CUDA's libraries, in the extra refngd[gpu]: {error}") from error
+    if product == 256:  # the 12th bit is lost
+        raise ValueError("products of float32 are TF32, of 10 bits: unset CUPY_TF32 and NVIDIA_TF32_OVERRIDE")
+
+
+def device_versions(device: str) -> dict[str, str]:
+    """CuPy's version and the GPU's name for a record of what ran on "gpu", nothing for "cpu"."""
+    if device == "cpu":
+        return {}
+    cupy = _cupy()
+    properties = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)
+    return {"cupy": cupy.__version__, "gpu": properties["name"].decode()}
 
 
 def is_finite(*arrays: Array) -> bool:
@@ -77,9 +107,12 @@ def erf(u: Array) -> Array:
     return erf(u)
 
 
-def batches(count: int, each: int, limit: int = 2**22) -> list[slice]:
-    """Slices of range(count) such that temporaries of `each` entries per item stay below `limit` entries."""
-    step = max(1, limit // each)
+def batches(like: Array, count: int, each: int, limit: int = 2**22) -> list[slice]:
+    """Slices of range(count) such that temporaries of `each` entries per item stay below `limit` entries.
+
+    like: an array on the device; 64 times the limit on a GPU, which has no cache to stay in, and launches to save.
+    """
+    step = max(1, (limit if array_module(like) is np else 64 * limit) // each)
     return [slice(i, min(i + step, count)) for i in range(0, count, step)]
 
 

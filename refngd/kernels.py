@@ -173,7 +173,7 @@ def _recursion(net: Network, block: "_Block") -> tuple[list[Array], list[Array]]
 def _mirror(kernel: Array) -> None:
     """Put below the diagonal of a symmetric kernel what is above it."""
     triu = array_module(kernel).triu
-    for i in batches(len(kernel), 1, limit=128):
+    for i in batches(kernel, len(kernel), 1, limit=128):
         upper = triu(kernel[i, i])
         kernel[i, i] = upper + triu(upper, 1).T
         kernel[i.stop :, i] = kernel[i, i.stop :].T
@@ -190,10 +190,10 @@ def _blocks(net: Network, test: Array, train: Array, B_too: bool) -> Iterator["_
     columns = _Samples.of(net, train, B_too)
     rows = columns if test is train else _Samples.of(net, test, B_too)
     watch = _Watch(net, columns) if test is train else None
-    for panel in batches(len(test), 1, limit=512):
+    for panel in batches(test, len(test), 1, limit=512):
         start = panel.start if test is train else 0
         product = (test[panel] * (net.sigma_w**2 / net.widths[0])) @ train[start:].T
-        for part in batches(len(product), len(train), limit=2**16):
+        for part in batches(product, len(product), len(train), limit=2**16):
             i = slice(panel.start + part.start, panel.start + part.stop)
             j = slice(i.start if test is train else 0, len(train))
             yield _Block(net, i, j, rows[i], columns[j], product[part, j.start - start :], watch)
@@ -264,7 +264,7 @@ class _Block:
             other = i + self.i.start != j + self.j.start
             gap, square, close = gap * other, square * other, close & other
         close = xp.flatnonzero(close)
-        for part in batches(len(close), self.net.widths[0], limit=2**22):
+        for part in batches(close, len(close), self.net.widths[0], limit=2**22):
             k = close[part]
             x1, x, opposite = self.test.x[i[k]] / norm1[k], self.train.x[j[k]] / norm[k], rho[k] < 0
             chord = ((x1 - xp.where(opposite[:, None], -x, x)) ** 2).sum(1)

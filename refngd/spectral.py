@@ -3,8 +3,8 @@
     R = U t V^T:    (R^T R + rho I)^{-1/q} R^T = R^T (R R^T + rho I)^{-1/q} = V t (t^2 + rho)^{-1/q} U^T
 
 So a power of a large matrix is one of the smaller of two Gram matrices, or of the singular values of the root. Forming
-R R^T squares the condition number, the root does not: `power_of_root` takes the root, `power_of_gram` the Gram matrix,
-and `refined_inverse` corrects what the Gram matrix has lost by products with the root.
+R R^T squares the condition number, the root does not: `refined_inverse` corrects what the Gram matrix has lost by
+products with the root, and `power_of_root` falls back on its singular values. `power_of_gram` has no root.
 
 rho = 0 always means the Moore-Penrose pseudo-inverse: what is at most `cutoff` times the largest counts as zero.
 """
@@ -33,9 +33,10 @@ def largest(X: Array) -> float:
 
 
 def inverse_size(X: Array) -> Array:
-    """Powers of two T with 1/2 <= T X < 1 for X >= 0, and T = 1 where X is 0."""
+    """Powers of two T with 1/2 <= T X < 1 for normal X >= 0, and T = 1 where X is 0."""
     xp = array_module(X)
-    return xp.where(X > 0, xp.ldexp(xp.ones_like(X), -xp.frexp(X)[1]), 1)
+    exponent = xp.maximum(xp.frexp(X)[1], int(np.finfo(X.dtype).minexp))  # or T would be infinite
+    return xp.where(X > 0, xp.ldexp(xp.ones_like(X), -exponent), 1)
 
 
 def norm(X: Array) -> float:
@@ -247,6 +248,13 @@ def eigen_root(K: Array, rcond: float | None = None) -> tuple[Array, Array]:
     return U, live * array_module(w).where(live, w, 1) ** 0.5
 
 
+def solve(K: Array, B: Array) -> Array:
+    """K^{-1} B (.., n, k) for non-singular K (.., n, n)."""
+    xp = array_module(K)
+    with raising(xp):
+        return xp.linalg.solve(K, B)
+
+
 def damped(K: Array, rho: float) -> Array:
     """K + rho I (n, n)."""
     K, i = K.copy(), array_module(K).arange(len(K))
@@ -296,11 +304,14 @@ def eigenvalues(K: Array) -> Array:
 def eigen(K: Array) -> tuple[Array, Array]:
     """The eigenvalues (.., n), ascending, and eigenvectors (.., n, n) of a symmetric K (.., n, n).
 
-    Raises FloatingPointError if K is not finite.
+    K is scaled to entries of about 1, by a power of two: Jacobi's method squares them. Raises FloatingPointError if K
+    is not finite.
     """
     xp = array_module(K)
+    T = inverse_size(abs(K).max((-2, -1)))[..., None]
     with raising(xp):
-        return xp.linalg.eigh(finite(K))
+        w, V = xp.linalg.eigh(finite(T[..., None] * K))
+    return w / T, V
 
 
 def finite(K: Any) -> Any:

@@ -60,7 +60,7 @@ FUNCTIONS = [
     "where",
     "zeros",
 ]
-LINALG = ["cond", "eigh", "eigvalsh", "inv", "norm", "qr", "slogdet", "svd"]
+LINALG = ["cond", "eigh", "eigvalsh", "inv", "norm", "qr", "slogdet", "solve", "svd"]
 METHODS = [
     "all",
     "any",
@@ -156,7 +156,8 @@ def _on_device(function, name=""):
         args, kwargs = tuple(map(_inside, args)), {key: _inside(value) for key, value in kwargs.items()}
         counts["syncs"] += name in WAITING
         rounded = JITTERED.get(name, function) if settings.jitter else function
-        return _outside(rounded(*args, **kwargs), args)
+        with np.errstate(all="ignore"):  # the device says nothing
+            return _outside(rounded(*args, **kwargs), args)
 
     return call
 
@@ -164,10 +165,11 @@ def _on_device(function, name=""):
 def _in_place(method, name):
     def call(self, other):
         counts["launches"] += 1
-        if settings.jitter and name == "ipow":
-            self._host[...] = JITTERED["pow"](self._host, _inside(other))
-        else:
-            method(self._host, _inside(other))
+        with np.errstate(all="ignore"):
+            if settings.jitter and name == "ipow":
+                self._host[...] = JITTERED["pow"](self._host, _inside(other))
+            else:
+                method(self._host, _inside(other))
         return self
 
     return call
@@ -284,6 +286,7 @@ JITTERED = {
     "linalg.svd": _svd,
     "linalg.qr": _qr,
     "linalg.inv": _inv_of_permuted,
+    "linalg.solve": lambda A, B: _solve(_shuffled(A, -2), _shuffled(B, -2)),
     "linalg.slogdet": lambda A: np.linalg.slogdet(_permuted(A)[0]),
 }
 WAITING = {"tolist", "flatnonzero", "float", "int", "bool"}  # operations for which the host waits
@@ -297,6 +300,12 @@ def _fortran(X):
     return np.ascontiguousarray(X.mT).mT if settings.fortran else X
 
 
+def _solve(a, b):
+    if a.shape[:-1] != b.shape[:-1] or (a.ndim > 2 and a.shape[-1] > 256):
+        raise ValueError("CuPy's solve does not broadcast, and takes large matrices of a stack one by one")
+    return np.linalg.solve(a, b)
+
+
 def _inv(a):
     try:
         return _fortran(np.linalg.inv(a))
@@ -307,7 +316,7 @@ def _inv(a):
 
 
 def _factors(name):
-    plain = _inv if name == "inv" else getattr(np.linalg, name)
+    plain = {"inv": _inv, "solve": _solve}.get(name, getattr(np.linalg, name))
 
     def function(*args, **kwargs):
         result = plain(*args, **kwargs)
@@ -318,7 +327,7 @@ def _factors(name):
     on_device = _on_device(function, f"linalg.{name}")
 
     def call(*args, **kwargs):
-        if name in ("eigh", "eigvalsh", "svd") and not settings.raising:
+        if name in ("eigh", "eigvalsh", "solve", "svd") and not settings.raising:
             raise TypeError(f"{name} of CuPy would not say that it has failed: call it under raising(xp)")
         counts["syncs"] += settings.raising and name != "norm"
         return on_device(*args, **kwargs)
@@ -380,7 +389,12 @@ def modules():
     for name in LINALG:
         setattr(cupy.linalg, name, _factors(name))
     cupy.linalg.LinAlgError = np.linalg.LinAlgError
-    cupy.cuda = SimpleNamespace(runtime=SimpleNamespace(memGetInfo=lambda: (settings.memory, settings.memory)))
+    runtime = SimpleNamespace(
+        memGetInfo=lambda: (settings.memory, settings.memory), getDeviceProperties=lambda i: {"name": b"none"}
+    )
+    cupy.cuda = SimpleNamespace(runtime=runtime, Device=lambda: SimpleNamespace(id=0, synchronize=lambda: None))
+    pool = SimpleNamespace(free_all_blocks=lambda: None, total_bytes=lambda: 0)
+    cupy.get_default_memory_pool = lambda: pool
     cupyx.errstate = errstate
     special = ModuleType("cupyx.scipy.special")
     special.erf = _on_device(scipy.special.erf, "erf")

@@ -181,6 +181,56 @@ def test_gpu_without_cupy_says_what_to_install(monkeypatch):
         rn.to_device(np.ones(2), "gpu")
 
 
+@pytest.mark.parametrize("error", [ImportError, OSError, RuntimeError])
+def test_missing_libraries_of_cuda_are_named(device, monkeypatch, error):
+    def eigh(K):
+        raise error("libcusolver.so.12: cannot open shared object file")
+
+    monkeypatch.setattr(device.linalg, "eigh", eigh)
+    with pytest.raises(
+        ValueError, match=r"CUDA's libraries, in the extra refngd\[gpu\]: libcusolver.so.12: cannot open"
+    ):
+        rn.to_device(np.ones(2), "gpu")
+
+
+def test_products_of_ten_bits_are_refused(device, monkeypatch):
+    def product(a, b):
+        return device.asarray(a._host.astype(np.float16).astype(np.float32) @ b._host)
+
+    monkeypatch.setattr(stand_in.ndarray, "__matmul__", product)
+    with pytest.raises(ValueError, match="TF32, of 10 bits: unset CUPY_TF32 and NVIDIA_TF32_OVERRIDE"):
+        rn.to_device(np.ones(2), "gpu")
+
+
+def test_records_name_cupy_and_the_gpu(device):
+    assert arrays.device_versions("gpu") == {"cupy": "stand-in", "gpu": "none"}
+    assert arrays.device_versions("cpu") == {}
+
+
+def test_the_stand_in_does_what_cupy_does_unlike_numpy(device):
+    a = rn.to_device(np.arange(3.0), "gpu")
+    assert host(a[device.asarray([1, 4, -5])]).tolist() == [1, 1, 1]
+    wide = device.broadcast_to(a, (2, 3))
+    wide[0, 0] = 7
+    assert host(a).tolist() == [7, 1, 2]
+    with arrays.raising(device):
+        _, V = device.linalg.eigh(rn.to_device(np.eye(3), "gpu"))
+    assert V._host.flags.c_contiguous  # for a bit by bit comparison, in this file only
+    launches, syncs = stand_in.count(lambda: float((a.reshape(3, 1) + 1)[a > 1].sum()))
+    assert (launches, syncs) == (4, 2)  # +, >, the rows under the mask, their sum; the mask, the number
+
+
+def test_jitter_rounds_another_way_and_no_further(device, monkeypatch):
+    A, b = rn.to_device([generator().standard_normal((7, 7)), np.eye(7)[:2]], "gpu")
+    plain = [host(X) for X in (A @ A, A.sum(0), device.exp(A), device.linalg.inv(A), abs(A) ** -0.3)]
+    monkeypatch.setattr(stand_in.settings, "jitter", True)
+    jittered = [host(X) for X in (A @ A, A.sum(0), device.exp(A), device.linalg.inv(A), abs(A) ** -0.3)]
+    for x, y in zip(plain, jittered, strict=True):
+        assert (x != y).any()
+        np.testing.assert_allclose(x, y, rtol=1e-12, atol=1e-14)
+    assert (host(b @ b.T) == np.eye(2)).all()
+
+
 def library_names(path):
     """Dotted names used on `xp`, `self.xp` or a call of array_module, such as linalg.eigh."""
     tree = ast.parse(path.read_text())

@@ -7,9 +7,10 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from bench import figures, ko_training
+from bench import figures, ko_training, law
 from bench.figure import Figure
 from refngd.cli.output import jsonable, reserved
 
@@ -163,53 +164,135 @@ def test_bad_arguments(run, arguments):
 
 
 TINY = {
-    "ko-1a": {"N": 6, "M": 48, "steps": 3},
-    "ko-1b": {"N": 6, "M": 48, "steps": 3, "rho": [0.0, 1e-10, 1e-6, 1e-2], "drawn": [0.0, 1e-2]},
-    "ko-s1": {"N": 6, "M": 48, "steps": 3, "seeds": 2},
+    "ko-1a": {"N": 6, "widths": [24, 48, 96], "seeds": 2, "steps": 3, "fixed": 2},
+    "ko-1b": {"N": 6, "widths": [24, 48, 96], "seeds": 2, "steps": 3, "fixed": 2, "r": [1.0, 1e-3, 1e-4, 1e-5]},
+    "ko-s1": {"N": 6, "widths": [24, 48, 96], "seeds": 2, "steps": 3, "fixed": 2, "r": [1e-1, 1e-2, 1e-3]},
 }
 
 
-@pytest.mark.parametrize("data", ["digits", "gaussian"])
+def tiny_results(name, data):
+    """Settings and the numbers of all parts, as the command hands them on."""
+    figure = ko_training.FIGURES[name]
+    settings = figure.settings["small"] | TINY[name]
+    results = {part: figure.compute(settings, part, "cpu", data) for part in figure.parts(settings)}
+    return settings, json.loads(json.dumps(jsonable(results)))
+
+
+def curves(value):
+    """All curves in the numbers of a part."""
+    inner = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
+    return ([value] if isinstance(value, dict) and "loss" in value else []) + [c for v in inner for c in curves(v)]
+
+
+@pytest.mark.parametrize("data", [None, "digits", "gaussian"])
 @pytest.mark.parametrize("name", TINY)
 def test_a_tiny_figure_of_training(name, data, tmp_path):
     figure = ko_training.FIGURES[name]
     assert set(figure.settings) == {"small", "paper"}
-    settings = figure.settings["small"] | TINY[name]
-    results = {part: figure.compute(settings, part, "cpu", data) for part in figure.parts(settings)}
-    results = json.loads(json.dumps(jsonable(results)))  # as the command hands them on
-    for claim, holds in figure.verdicts(settings, results):
+    settings, results = tiny_results(name, data)
+    verdicts = figure.verdicts(settings, results)
+    assert len({claim for claim, _ in verdicts}) == len(verdicts)
+    for claim, holds in verdicts:
         assert isinstance(claim, str)
         assert "nan" not in claim
         assert holds in (True, False)
-    for r in results.values():
-        for curve in [*r.get("curves", [r]), *r.get("resonant", [])]:
-            assert all(math.isfinite(loss) for loss in curve["loss"])
-            assert curve["stopped"] or len(curve["loss"]) == 4
+    for curve in curves(list(results.values())):
+        assert all(math.isfinite(loss) for loss in curve["loss"])
+        assert curve["stopped"] or len(curve["loss"]) in (2, 4)
     figure.draw(settings, results, tmp_path / "figure.png")
     assert (tmp_path / "figure.png").stat().st_size > 1000
 
 
+def spoiled(value, change):
+    for curve in curves(value):
+        change(curve)
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_a_deviation_that_does_not_fall_with_the_width_fails(name):
+    settings, results = tiny_results(name, "gaussian")
+    laws = [claim for claim, _ in ko_training.FIGURES[name].verdicts(settings, results) if "bounds it" in claim]
+    assert len(laws) == {"ko-1a": 4, "ko-1b": 2, "ko-s1": 6}[name]
+    spoiled(list(results.values()), lambda curve: curve.update(deviation=[0, 0.1, 0.1, 0.1]))
+    after = [holds for claim, holds in ko_training.FIGURES[name].verdicts(settings, results) if "bounds it" in claim]
+    assert after == [False] * len(laws)
+
+
+@pytest.mark.parametrize(
+    ("name", "claim", "spoil"),
+    [
+        ("ko-1a", "1 / lambda_max", lambda r: [v["BD-1"].update(eta=0.3) for v in r.values()]),
+        ("ko-1a", "one step", lambda r: [v["BD-1"].update(loss=[1, 0.5]) for v in r.values()]),
+        ("ko-1a", "is ahead", lambda r: [v["BD-0.1"].update(loss=[9.0] * 4) for v in r.values()]),
+        ("ko-1b", "L = 4: training gets closer", lambda r: spoiled(r, lambda c: c.update(gap=[0, 0.1, 0.1]))),
+        ("ko-1b", "does NOT explode", lambda r: spoiled(r["L5, float32"], lambda c: c.update(loss=[1, 2, 3]))),
+        ("ko-1b", "L = 4 stays stable", lambda r: spoiled(r["L4, published"], lambda c: c.update(loss=[1, 2, 3]))),
+        ("ko-1b", "L = 5: dampings next", lambda r: spoiled(r, lambda c: c.update(loss=[1, 1]))),
+        ("ko-s1", "relu: alpha / M", lambda r: [v.update(live=1000.0) for v in r.values()]),
+        ("ko-s1", "tanh: the mean", lambda r: [v.update(mean=[[k, 0.5] for k, _ in v["mean"]]) for v in r.values()]),
+    ],
+    ids=lambda a: a.replace(" ", "-") if isinstance(a, str) else "",
+)
+def test_a_result_that_contradicts_a_claim_fails_it(name, claim, spoil):
+    settings, results = tiny_results(name, "gaussian")
+    spoil(results)
+    (holds,) = (holds for text, holds in ko_training.FIGURES[name].verdicts(settings, results) if text.startswith(claim)
+                or f" {claim}" in text)  # fmt: skip
+    assert not holds
+
+
+def test_a_power_law_is_found_with_its_error():
+    x = [100, 200, 400, 800]
+    exact = law.power_law(x, np.array([[3 * v**-0.5] * 2 for v in x]))
+    assert (exact.power, exact.factor) == (pytest.approx(-0.5), pytest.approx(3))
+    assert exact.error < 1e-8
+    rng, powers = np.random.default_rng(0), []
+    for _ in range(300):
+        noisy = law.power_law(x, np.array([[v**-0.5] * 3 for v in x]) * np.exp(0.2 * rng.standard_normal((4, 3))))
+        powers.append((noisy.power, noisy.error))
+    powers, errors = np.array(powers).T
+    assert powers.std() == pytest.approx(errors.mean(), rel=0.15)
+    assert powers.mean() == pytest.approx(-0.5, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("deviations", "holds"),
+    [
+        ([[0.4, 0.41], [0.2, 0.21], [0.1, 0.11]], True),  # as 1 / M, faster than the bound
+        ([[0.2, 0.21], [0.14, 0.15], [0.1, 0.11]], True),
+        ([[0.2, 0.21], [0.18, 0.19], [0.16, 0.17]], False),  # too slow
+        ([[0.2, 0.9], [0.1, 0.7], [0.1, 0.8]], False),  # as likely not to fall at all
+        ([[0.2, 0.21], [0.14, 0.15], [math.inf, 0.11]], False),  # one run diverged
+    ],
+)
+def test_what_falls_as_the_bound_or_faster_holds(deviations, holds):
+    assert law.width_verdict("it", [100, 200, 400], np.array(deviations))[1] == holds
+
+
 def test_unknown_data():
     figure = ko_training.FIGURES["ko-1a"]
-    with pytest.raises(ValueError, match="--data is 'faces'; expected digits, gaussian, mnist or mnist:FOLDER"):
-        figure.compute(figure.settings["small"], "GD", "cpu", "faces")
+    settings = figure.settings["small"]
+    with pytest.raises(
+        ValueError, match="--data is 'faces'; expected mnist-sample, digits, gaussian, mnist or mnist:F"
+    ):
+        figure.compute(settings, figure.parts(settings)[0], "cpu", "faces")
 
 
 def test_negative_eigenvalues_are_those_of_the_dense_matrix():
-    settings = ko_training.FIGURES["ko-1b"].settings["small"] | {"N": 4, "M": 8}
-    net, W, x, _ = ko_training.problem(settings, "digits", "cpu", 4)
+    settings = ko_training.FIGURES["ko-1b"].settings["small"] | {"N": 4}
+    net, W, x, _ = ko_training.problem(settings, "digits", "cpu", 4, 8, 0)
     s = net.signals(W, x)
-    w = ko_training.np.linalg.eigvalsh(ko_training.rn.BlockTridiagonal().matrix(s))
+    w = np.linalg.eigvalsh(ko_training.rn.BlockTridiagonal().matrix(s))
     found = ko_training.negative_eigenvalues(s)
     dense = -w[: len(found)][::-1]
     assert found == pytest.approx(dense, rel=1e-6)
     assert w[len(found)] > -1e-3 * found[0]
 
 
-def test_the_plain_inverse_is_the_natural_gradient_where_all_is_regular():
-    settings = ko_training.FIGURES["ko-1b"].settings["small"] | {"N": 4, "M": 64}
-    net, W, x, y = ko_training.problem(settings, "digits", "cpu", 4)
+def test_the_published_recipe_is_the_natural_gradient_with_two_over_n_times_the_damping():
+    settings = ko_training.FIGURES["ko-1b"].settings["small"] | {"N": 4}
+    net, W, x, y = ko_training.problem(settings, "digits", "cpu", 4, 64, 0)
     s = net.signals(W, x)
-    plain = ko_training.PlainInverse().direction(s, s.f - y, 0.1)
-    for a, b in zip(plain, ko_training.rn.BlockTridiagonal().direction(s, s.f - y, 0.1), strict=True):
+    theirs = ko_training.PublishedRecipe().direction(s, s.f - y, 0.1)
+    for a, b in zip(theirs, ko_training.rn.BlockTridiagonal().direction(s, s.f - y, 0.05), strict=True):
         assert a == pytest.approx(b, rel=1e-6, abs=1e-9)

@@ -14,16 +14,23 @@ import pytest
 
 from bench import figures, ko_kernels, parallel
 
-FIGURE = ko_kernels.FIGURES["ko-s2"]  # a part a shift
-SETTINGS = FIGURE.settings["small"] | {"M": 32, "s": [0, 1, 2, 3], "seeds": 2}
+FIGURE = ko_kernels.FIGURES["ko-3"]
+SETTINGS = FIGURE.settings["small"] | {"M": [16, 32], "M_0": 12, "N": 8, "seeds": 2}
+PARTS = FIGURE.parts(SETTINGS)
 
 
 def dying(settings, part, device, data):
     """The second part ends the process that computes it; those after it need too long to be finished by then."""
-    if part == "s = 1":
+    if part == PARTS[1]:
         time.sleep(1)
         os._exit(1)
-    time.sleep(60 * (part != "s = 0"))
+    time.sleep(60 * (part != PARTS[0]))
+    return FIGURE.compute(settings, part, device, data)
+
+
+def waiting(settings, part, device, data):
+    """Only the first part is finished in time."""
+    time.sleep(60 * (part != PARTS[0]))
     return FIGURE.compute(settings, part, device, data)
 
 
@@ -34,10 +41,10 @@ def make(tmp_path, monkeypatch, capsys):
 
     def make(out, *arguments, compute=FIGURE.compute):
         figure = replace(FIGURE, settings={"small": SETTINGS}, compute=compute)
-        monkeypatch.setattr(figures, "FIGURES", {"ko-s2": figure})
+        monkeypatch.setattr(figures, "FIGURES", {"ko-3": figure})
         with pytest.raises(SystemExit) as exit:
-            figures.main(["ko-s2", "--out", str(tmp_path / out), *arguments])
-        record = tmp_path / out / "ko-s2-small.json"
+            figures.main(["ko-3", "--out", str(tmp_path / out), *arguments])
+        record = tmp_path / out / "ko-3-small.json"
         return exit.value.code, capsys.readouterr(), json.loads(record.read_text()) if record.exists() else None
 
     return make
@@ -79,27 +86,30 @@ def test_a_cluster_gives_the_numbers_of_one_process(make, cluster):
 
 
 def kept(tmp_path):
-    return {path.stem for path in (tmp_path / "out" / "ko-s2-small" / "parts").iterdir()}
+    return {path.stem for path in (tmp_path / "out" / "ko-3-small" / "parts").iterdir()}
 
 
 def assert_lost(status, said):
     assert status == 2
     assert "bench.figures: error: workers ended before their work did" in said.err
-    assert "1 parts are kept, the same command again computes the others: ko-s2 (s = 1), ko-s2 (s = 2)" in said.err
+    assert (
+        "1 parts are kept, the same command again computes the others: ko-3 (M = 16, seed 1), ko-3 (M = 32, seed 0)"
+        in said.err
+    )
 
 
 def test_a_process_that_dies_leaves_what_is_finished_and_says_what_is_missing(make, tmp_path):
     status, said, record = make("out", "--jobs", "2", compute=dying)
     assert_lost(status, said)
-    assert (kept(tmp_path), record) == ({"s = 0"}, None)
+    assert (kept(tmp_path), record) == ({PARTS[0]}, None)
     record = make("out")[2]
-    assert list(record["results"]) == ["s = 0", "s = 1", "s = 2", "s = 3"]
+    assert list(record["results"]) == PARTS
 
 
 def test_a_worker_of_a_cluster_that_dies(make, cluster, tmp_path):
     status, said, _ = make("out", "--cluster", cluster.scheduler_address, compute=dying)
     assert_lost(status, said)
-    assert kept(tmp_path) == {"s = 0"}
+    assert kept(tmp_path) == {PARTS[0]}
 
 
 def test_a_cluster_that_ends_in_the_middle(make, tmp_path, monkeypatch):
@@ -113,9 +123,9 @@ def test_a_cluster_that_ends_in_the_middle(make, tmp_path, monkeypatch):
 
     monkeypatch.setattr(figures, "_saved", then_end)
     with distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as cluster:
-        status, said, _ = make("out", "--cluster", cluster.scheduler_address)
+        status, said, _ = make("out", "--cluster", cluster.scheduler_address, compute=waiting)
     assert_lost(status, said)
-    assert kept(tmp_path) == {"s = 0"}
+    assert kept(tmp_path) == {PARTS[0]}
 
 
 def test_nobody_answers_or_works(make, monkeypatch):

@@ -58,7 +58,7 @@ def test_refinement_and_roots_make_directions_more_accurate(make):
     s = net.signals(on(W), on(x))
     exact = definitions.flatten(definitions.direction(literal(s), e, DEFINED[make.__name__]))
     assert relative(rn.flatten(make().direction(s, on(e))), exact) < 1e-8
-    if make is not rn.KFAC:  # which has no Gram matrix
+    if make is not rn.KFAC:  # which always refines
         plain = relative(rn.flatten(make(refine=False).direction(s, on(e))), exact)
         assert relative(rn.flatten(make().direction(s, on(e))), exact) < plain / 5
 

@@ -38,7 +38,7 @@ def test_unitwise_batches_do_not_change_the_result(monkeypatch):
     p = problem((7, 8, 9, 2), rn.relu, 0.5)
     whole = rn.Unitwise().direction(p.s, p.e), rn.Unitwise().coefficient(p.test, p.s)
     monkeypatch.setattr(
-        "refngd.fisher.unitwise.batches", lambda count, each, limit: arrays.batches(count, each, limit=50)
+        "refngd.fisher.unitwise.batches", lambda like, count, each, limit: arrays.batches(like, count, each, limit=50)
     )
     assert_close(rn.flatten(rn.Unitwise().direction(p.s, p.e)), rn.flatten(whole[0]))
     assert_close(rn.Unitwise().coefficient(p.test, p.s), whole[1], 1e3)

@@ -176,7 +176,7 @@ def test_ntk_in_blocks_is_the_sum_of_the_kernels(activation, L, unit, monkeypatc
     net = rn.Network((10, *[9] * (L - 1), 1), activation, 1.3, 0.4)
     whole = [rn.analytic_kernels(net, *pair) for pair in ((x, x), (x_test, x))]
     monkeypatch.setattr(
-        "refngd.kernels.batches", lambda n, each, limit: [slice(i, min(i + 2, n)) for i in range(0, n, 2)]
+        "refngd.kernels.batches", lambda like, n, each, limit: [slice(i, min(i + 2, n)) for i in range(0, n, 2)]
     )
     for kernels, pair in zip(whole, ((x, x), (x_test, x)), strict=True):
         np.testing.assert_allclose(rn.analytic_ntk(net, *pair), sum(kernels.Theta), rtol=1e-13, atol=1e-16)

@@ -19,6 +19,7 @@ from typing import IO, Any
 import numpy as np
 
 from .. import __version__
+from ..arrays import device_versions
 
 try:
     import fcntl
@@ -83,10 +84,10 @@ def finished(names: Iterable[str], compute: Callable[[str], Any]) -> tuple[dict[
     return results, None
 
 
-def versions() -> dict[str, str]:
-    """Of refngd, Python, NumPy and SciPy: a record says what made it."""
+def versions(device: str) -> dict[str, str]:
+    """Of refngd, Python, NumPy and SciPy, on a GPU of CuPy, and its name: a record says what made it."""
     packages = {package: version(package) for package in ("numpy", "scipy")}
-    return {"refngd": __version__, "python": platform.python_version()} | packages
+    return {"refngd": __version__, "python": platform.python_version()} | packages | device_versions(device)
 
 
 @contextmanager
@@ -177,7 +178,7 @@ def write(
     A picture that is None, or cannot be drawn, is removed: it would be of another run.
     """
     settings = {key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()}
-    record = {"settings": settings, "versions": versions(), **record}
+    record = {"settings": settings, "versions": versions(args.device), **record}
     record["results"] = {name: asdict(r) for name, r in results.items()}
     paths = {args.out / name: draw for name, draw in pictures.items()}
     return save_together(args.out / f"{args.command}.json", as_json(record), paths, staging)

@@ -70,7 +70,7 @@ class QuasiDiagonal(Fisher):
             mean, bias = h[:, :-1].mean(0), h[:1, -1]
             h = array_module(h).concatenate([h[:, :-1] - mean, h[:, -1:]], axis=1)
             g = pull_layer(h, delta, e / len(e))  # the gradient with centred inputs
-            for units in batches(len(g), h.shape[1]):
+            for units in batches(g, len(g), h.shape[1]):
                 g[units] = self._solve(h, mean / bias, delta[:, :, units], g[units], rho / c / c) / c
             dW.append(g)
         return dW

@@ -8,8 +8,9 @@
     direction_l = sum_{n,c} K_delta[:,(n,c)] e[n,c] K_h[:,n]^T / N
     Theta_bar   = sum_l (delta'_l K_delta) * (h'_{l-1} K_h) / N                                 (21), (S.96)
 
-The roots of the two factors are delta_l and h_{l-1} themselves, so that nothing of the size of G_l comes up, and no
-square of a condition number. From kernels alone, delta' K_delta = B(x', x) (B / N + rho I)^{-1/q}, and A is alike.
+The roots of the two factors are delta_l and h_{l-1} themselves, so that nothing of the size of G_l comes up, and errors
+are those of the condition numbers of the roots. From kernels alone, delta' K_delta = B(x', x) (B / N + rho I)^{-1/q},
+and A is alike.
 
 damping="product" is that of Huh, Fig. S.I.2, which the eigenvectors of the two factors invert:
 

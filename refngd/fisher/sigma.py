@@ -315,7 +315,7 @@ def _columns(s: Signals) -> Iterator[Array]:
     """J (NC, P), the columns of some units at a time."""
     n = s.f.size
     for h, delta in zip(s.h, s.delta, strict=True):
-        for units in batches(delta.shape[2], n * h.shape[1]):
+        for units in batches(delta, delta.shape[2], n * h.shape[1]):
             yield (delta[:, :, units, None] * h[:, None, None, :]).reshape(n, -1)
 
 

@@ -24,8 +24,10 @@ import numpy as np
 from ..arrays import Array, array_module, batches
 from ..kernels import order_parameters
 from ..network import Network, Signals
-from ..spectral import gain, inverse, inverse_size, largest, norm, refined, root_svd, safe, triangle
+from ..spectral import gain, inverse, inverse_size, largest, norm, refined, root_svd, safe, solve, triangle
 from .base import Fisher, has_full_rank, warn_of_loss
+
+SOLVED = 256  # the largest systems that CuPy solves in batches; it inverts any
 
 
 class Unitwise(Fisher):
@@ -76,7 +78,10 @@ class _Layer:
         self.rho, self.q, self.refine, self.rcond, self.lost = rho, q, refine, rcond, 0.0
         N, k = self.h.shape
         self.is_regular = q == 1 and rcond is None and k >= N
-        self.K = self.h @ self.h.T / N if self.is_regular else None
+        if self.is_regular:
+            self.K = self.h @ self.h.T / N
+            c, limit = self.K.diagonal() ** -0.5, safe(N) if refine else float(np.finfo(self.K.dtype).eps) ** -0.5
+            self.is_clear = bool(inverse(c[:, None] * self.K * c)[1] <= limit)  # and so are the systems of all units
         T = inverse_size(abs(delta).max(2).max(1)) if rho == 0 else array_module(delta).ones_like(delta[:, 0, 0])
         self.T, self.delta = T, delta * T[:, None, None]  # so that r of confident samples does not underflow
 
@@ -94,7 +99,7 @@ class _Layer:
         E, live = E / size, r2 >= float(np.finfo(r2.dtype).tiny)
         order = xp.argsort(live.sum(1))  # so that units of a batch have about as many live samples
         most = live.sum(1)[order].tolist()
-        for batch in batches(len(order), N * max(N, k), limit=2**20):
+        for batch in batches(E, len(order), N * max(N, k), limit=2**20):
             units = order[batch]
             delta, alive, r2_u = self.delta[:, :, units], live[units], xp.where(live[units], r2[units], 1)
             g = (delta.transpose(0, 2, 1) @ E).transpose(1, 0, 2) * (alive / r2_u)[:, :, None]  # (u, N, k)
@@ -121,15 +126,15 @@ class _Layer:
         c, d = (live * xp.sqrt(r2 / scale))[:, :, None], xp.where(live, self.rho / scale, 1)[:, :, None]
         system, i = c * self.K[place[:, :, None], place[:, None]] * c.mT, xp.arange(m)
         system[:, i, i] = 1  # c K c + diag(d), less rounding
+        if self.is_clear and m <= SOLVED:
+            return _placed(c * solve(system, c * g), rows, place, N)
         inverse_K, condition = inverse(system)
         worst = float(condition.max())
         if not worst * float(np.finfo(g.dtype).eps) ** 0.5 < 1:
             return None
 
-        def mu(y: Array) -> Array:  # c y, at the places of the m samples
-            z = xp.zeros((u, N, k), y.dtype)
-            z[rows, place] = c * y
-            return z
+        def mu(y: Array) -> Array:
+            return _placed(c * y, rows, place, N)
 
         def product(y: Array) -> Array:  # (c K c + diag(d)) y through the root of K
             z = mu(y).transpose(0, 2, 1).reshape(u * k, N) @ self.root @ self.root.T
@@ -139,3 +144,10 @@ class _Layer:
         if self.refine and worst > safe(m):
             y = refined(lambda z: inverse_K @ z, c * g, product)
         return None if y is None else mu(y)
+
+
+def _placed(z: Array, rows: Array, place: Array, N: int) -> Array:
+    """z (u, m, k) at the places (u, m) of the m samples among all N, else 0."""
+    placed = array_module(z).zeros((len(z), N, z.shape[2]), z.dtype)
+    placed[rows, place] = z
+    return placed
