@@ -269,10 +269,11 @@ def _dependent_verdicts(title: str, N: int, methods: dict[str, dict]) -> Iterato
         scatter = math.hypot(*(np.std(methods[k]["accuracy"]) for k in (name, "exact")))
         error = scatter / math.sqrt(len(methods[name]["accuracy"]))
         behind = mean["exact"] - mean[name]
+        finding = ", NOT comparable, though the paper says so" * (behind > 0.05)
         yield (
-            f"{title}: {name} with fewer inputs than samples is NOT comparable on the mean over f_0, though the paper "
-            f"says so: {behind:.3f} +- {error:.3f} behind exact NGD at N = {N}. For f_0 = 0 it is: "
-            f"{circle[name]:.3f} against {circle['exact']:.3f} (limit 0.02 apart)",
+            f"{title}: {name} with fewer inputs than samples is behind exact NGD on the mean over f_0, by {behind:.3f} "
+            f"+- {error:.3f} at N = {N}{finding}; for f_0 = 0 it is not: {circle[name]:.3f} "
+            f"against {circle['exact']:.3f} (limit 0.02 apart)",
             behind > 2 * error and abs(circle["exact"] - circle[name]) < 0.02,
         )
     right = FORSTER if FORSTER in methods else "K-FAC"
@@ -561,7 +562,7 @@ def kos2_draw(settings: dict, results: dict[str, dict], path: Path) -> None:
     figure.savefig(path)
 
 
-TEN, SIZES = list(range(10)), [100, 300, 1000, 3000, 10_000]
+TEN, SIZES = list(range(10)), [100, 300, 1000, 3000]  # the paper's 10,000 takes hours
 INFINITE = {"L": 3, "sigma_w^2": 2.0, "initialisations": 10, "seeds": 3}
 _TWO = {"data": "mnist-sample", "classes": [3, 8], "N_test": 200}
 _SAMPLE = [
@@ -573,9 +574,9 @@ _MNIST_TWO = {"data": "mnist", "classes": [3, 8], "N_test": 1984}
 _WHOLE = [
     {"title": "CIFAR-10, airplane and horse", "data": "cifar10", "classes": [0, 7], "N_test": 2000, "N": SIZES},
     _MNIST_TWO | {"title": "MNIST, 3 and 8", "N": SIZES},
-    _MNIST_TWO | {"title": "MNIST, 3 and 8, 100 components", "components": 100, "N": [300, 1000, 3000]},
-    {"title": "MNIST, ten digits", "data": "mnist", "classes": TEN, "N_test": 10_000, "N": SIZES},
-    {"title": "CIFAR-10, ten kinds", "data": "cifar10", "classes": TEN, "N_test": 10_000, "N": SIZES},
+    _MNIST_TWO | {"title": "MNIST, 3 and 8, 100 components", "components": 100, "N": SIZES[1:]},
+    {"title": "MNIST, ten digits", "data": "mnist", "classes": TEN, "N_test": 2000, "N": SIZES},
+    {"title": "CIFAR-10, ten kinds", "data": "cifar10", "classes": TEN, "N_test": 2000, "N": SIZES},
 ]
 FINITE = {"L": 3, "sigma_w^2": 2.0, "sigma_b^2": 0.5, "rho": 1e-12}
 _S2 = FINITE | {"M_0": 10, "N": 10, "widths": [256, 1024, 4096], "r": 1e-6}

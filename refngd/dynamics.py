@@ -26,7 +26,7 @@ from .checks import (
     checked_whole,
 )
 from .jacobian import push
-from .losses import cross_entropy, softmax
+from .losses import cross_entropy, log_odds, softmax
 from .network import Signals, checked_signals
 from .spectral import cutoff, eigen, eigenvalues, finite, norm
 
@@ -101,6 +101,10 @@ class Dynamics:
         Raises FloatingPointError if R_t overflows, or has no limit. Warns where the limit leaves a share of y - f_0,
         because Theta_bar counts as singular.
         """
+        return (self.V @ (self._gain(t)[:, None] * self.error)).reshape(self.f0.shape)
+
+    def _gain(self, t: float) -> Array:
+        """(1 - (1 - eta w)^t) / w of the eigenvalues w (n,)."""
         t = checked_number("t", t, "0, 1, 2, .. or inf", lambda v: v >= 0 and (math.isinf(v) or v.is_integer()))
         xp = array_module(self.w)
         live = abs(self.w) > cutoff(len(self.w), self.w.dtype) * abs(self.w).max()
@@ -126,7 +130,7 @@ class Dynamics:
                 gain = xp.where(live, decayed / w, self.eta * t)
         if not xp.isfinite(gain).all():
             raise FloatingPointError(f"training diverges: R_t overflows at t = {t:g}, eta = {self.eta:.3g}")
-        return (self.V @ (gain[:, None] * self.error)).reshape(self.f0.shape)
+        return gain
 
     def predict(self, cross: Array, f0: Array, t: float) -> Array:
         """f_t(x') (N', C), K&O (10).
@@ -141,6 +145,31 @@ class Dynamics:
         checked_array("cross", cross, (len(f0) * n // len(self.f0), n), f0)
         with np.errstate(all="ignore"):  # reported by `finite`
             return finite(f0 + (cross @ self.accumulated(t).reshape(n, -1)).reshape(f0.shape))
+
+    def covariance(self, cross: Array, K: Array, t: float) -> Array:
+        """The covariance (N', N') of f_t(x'), the same for every output, over random f_0 ~ N(0, K): THEORY 7.
+
+        At infinite width f_0 is Gaussian over the initialisations and Theta_bar the same for all of them, so that f_t
+        is Gaussian too. Its mean is `predict(cross, 0, t)` of the `Dynamics` with f0 = 0.
+
+        cross: Theta_bar(x', x) (N', N), where Theta_bar is (N, N).
+        K: (N'+N, N'+N), the covariance of f_0, of the test samples first: `A[-1]` of the `analytic_kernels` of all.
+        t: as in `accumulated`.
+
+        Raises ValueError for shapes that do not match or a K that has a negative eigenvalue beyond rounding.
+        """
+        n = len(self.w)
+        if n != len(self.f0):
+            raise ValueError(
+                f"Theta_bar is {(n, n)} for N = {len(self.f0)} samples; expected (N, N), of infinite width"
+            )
+        checked_array("cross", cross, ("N'", n), self.f0)
+        size = len(cross) + n
+        V, s = _root(checked_array("K", checked_symmetric("K", K), (size, size), self.f0))
+        S = V * s  # K = S S^T
+        with np.errstate(all="ignore"):  # reported by `finite`
+            left = S[: len(cross)] - cross @ (self.V * self._gain(t)) @ (self.V.T @ S[len(cross) :])
+            return finite(left @ left.T)
 
 
 class CrossEntropyFlow:
@@ -181,11 +210,7 @@ class CrossEntropyFlow:
     def accumulated(self, t: float) -> Array:
         """R_t (N, C) at the time t >= 0."""
         xp, x = array_module(self.f0), self._time(t)
-        target = (self.f0 * self.y).sum(1, keepdims=True)
-        rest = xp.where(self.y > 0, -math.inf, self.f0 - target)  # log p_c / p_y of the others
-        top = rest.max(1, keepdims=True)
-        log_odds = top + xp.log(xp.exp(rest - top).sum(1, keepdims=True))  # log (1 - p_y) / p_y
-        v = log_odds + (math.log(-math.expm1(-x)) if x else -math.inf)
+        v = log_odds(self.f0, self.y) + (math.log(-math.expm1(-x)) if x else -math.inf)
         a = x + xp.maximum(v, 0) + xp.log1p(xp.exp(-abs(v)))  # x + log (1 + e^v)
         return a * (self.y - 1 / self.y.shape[1]) / self.alpha
 
@@ -233,9 +258,15 @@ def gaussian_outputs(K: Array, C: int, rng: int | np.random.Generator) -> Array:
     """
     C, n, rng = checked_whole("C", C, 1), len(checked_symmetric("K", K)), checked_rng(rng)
     require_memory(np, 8 * n * C, f"a sample ({n} x {C})", "take fewer outputs")
+    V, s = _root(K)
+    normal = rng.standard_normal((n, C))
+    return (V * s) @ (V.T @ array_module(K).asarray(normal, dtype=K.dtype))
+
+
+def _root(K: Array) -> tuple[Array, Array]:
+    """V (n, n) and s (n,) of a covariance K = V s^2 V^T. Raises ValueError for a negative eigenvalue."""
     w, V = eigen(K)
     smallest, largest = float(w[0]), float(w[-1])
-    if smallest < -cutoff(n, K.dtype) * largest or largest < 0:
+    if smallest < -cutoff(len(K), K.dtype) * largest or largest < 0:
         raise ValueError(f"K has a negative eigenvalue, {smallest:.3g}; expected a covariance")
-    xp, normal = array_module(K), rng.standard_normal((n, C))
-    return (V * xp.where(w > 0, w, 0) ** 0.5) @ (V.T @ xp.asarray(normal, dtype=K.dtype))
+    return V, array_module(K).where(w > 0, w, 0) ** 0.5

@@ -7,7 +7,7 @@
              = -eta_bar s_Delta s_bar^p  if balanced, p = 2(d-1)(q-1)/(dq), eta_bar = eta d^{1-1/q}     (17)
     d_eff    = dq / (d+q-1)                                 (18)
 
-`mode_solution` solves (17) in time; what it offers is to be had from here as well.
+`mode_solution` solves (17) in time; what it offers is to be had from here as well. `unbalanced` solves (12) for d = 2.
 """
 
 import math
@@ -87,6 +87,55 @@ def invariants(s: Array, q: float = 1, block: bool = False) -> Array:
     else:
         g = abs(s) ** (2 * (1 - 1 / q) if block else 2)
     return _in_range(g[:-1] - g[1:])
+
+
+@np.errstate(all="ignore")  # `_in_range` reports it
+def unbalanced(t: Array, s: Array, s_star: Array | float, q: float = math.inf, eta: float = 1.0) -> Array:
+    """s(t) (2, ..) of two layers from s at t = 0, balanced or not, under SGD, q = inf, or NGD, q = 1: Huh (5), (10).
+
+    With A = s_1 + s_2, B = s_1 - s_2, which keep their signs, and c = A B = s_1^2 - s_2^2, which is conserved,
+
+        SGD:  (A^2)' = -eta/2 (A^2 - r - 2 s_star)(A^2 + r - 2 s_star),   r = (4 s_star^2 + c^2)^{1/2}
+              (B^2)' = -eta/2 (B^2 - r + 2 s_star)(B^2 + r + 2 s_star)
+        NGD:  s_bar  = s_star + (s_bar(0) - s_star) e^{-eta t},   A^2, B^2 = (4 s_bar^2 + c^2)^{1/2} +- 2 s_bar
+
+    t: times >= 0, (..) of s or a number. s: (2, ..). s_star, eta: those of `velocity`. Under NGD a mode with A = 0 and
+    s_bar < 0 would meet the saddle, where s' is infinite. Raises ValueError for this and for other arguments, and
+    FloatingPointError where the result is out of range.
+    """
+    xp, Delta = array_module(_checked_layers(s)), _unscaled(*_scaled_displacement(s, s_star))
+    if len(s) != 2 or checked_power("q", q) not in (1, math.inf):
+        raise ValueError(f"s has {len(s)} layers and q is {q}; expected 2 layers, and 1 or inf")
+    t = checked_values("t", t)
+    if not (xp.isfinite(xp.asarray(t)) & (xp.asarray(t) >= 0)).all():
+        raise ValueError("t has an entry that is negative or not finite; expected finite numbers >= 0")
+    A, B, s_star, time = s[0] + s[1], s[0] - s[1], s[0] * s[1] - Delta, checked_positive("eta", eta) * xp.asarray(t)
+    if q == 1:
+        if ((A == 0) & (B != 0) & (Delta < 0)).any():
+            raise ValueError("s has s_1 = -s_2, with which NGD runs into the saddle; expected another start")
+        s_bar = s_star + Delta * xp.exp(-time)
+        A2, B2 = _squares(2 * s_bar, A * B)
+    else:
+        high, low = _squares(2 * s_star, A * B)
+        A2, B2 = _riccati(A * A, high, low, time), _riccati(B * B, low, high, time)
+    A, B = xp.sign(A) * A2**0.5, xp.sign(B) * B2**0.5
+    return _in_range(xp.stack([A + B, A - B]) / 2)
+
+
+def _squares(a: Array, c: Array) -> tuple[Array, Array]:
+    """(a^2 + c^2)^{1/2} + a and - a, whose product is c^2, without cancellation."""
+    xp, size = array_module(a), array_module(a).hypot(a, c) + abs(a)
+    other = xp.where(size > 0, c * (c / xp.where(size > 0, size, 1)), 0)
+    return xp.where(a > 0, size, other), xp.where(a > 0, other, size)
+
+
+def _riccati(x: Array, high: Array, low: Array, t: Array) -> Array:
+    """x(t) of x' = -(x - high)(x + low) / 2 from x >= 0, high, low >= 0, as a quotient of sums of positive terms."""
+    xp, gap = array_module(x), high + low
+    share, E = 1 / xp.where(gap > 0, gap, 1), xp.exp(-gap * t / 2)
+    phi = xp.where(gap > 0, -xp.expm1(-gap * t / 2) * share, t / 2)
+    kept, left = (xp.where(gap > 0, (a + b * E) * share, 1) for a, b in ((high, low), (low, high)))
+    return (x * kept + high * low * phi) / (left + x * phi)
 
 
 def exponent(d: float, q: float) -> float:

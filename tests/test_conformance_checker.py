@@ -243,6 +243,7 @@ def test_without_a_manifest_there_is_nothing_to_run(copy, content):
 LOSSES = {  # where refngd may not be accurate: the error in u, and why
     "deep_linear_update-029": "70, kappa 1: a block rule knows Sigma_x^{1/2} and not that it drops out",
     "direction-121": "2400, kappa 79: K-FAC loses cond(delta_2) = 880",
+    "coefficient-046": "50, kappa 1.3: coefficients are not refined, and kappa_gram is 1300",
     "direction-123": "3e5, kappa 15: for q != 1 there is no refinement, and kappa_gram is 6.6e6",
 }
 

@@ -109,6 +109,29 @@ def test_data_are_refused_where_a_figure_has_its_own(run):
     assert "--data is 'digits'; expected none: fake at the scale 'paper' has data of its own" in said.err
 
 
+def test_all_gives_data_to_the_figures_that_take_them(run):
+    status, said = run(fake(), "all", "--scale", "paper", "--data", "digits")
+    assert (status, computed) == (2, ["a", "bbb"])
+    assert said.err == "bench.figures: fake: error: no bbb\n"
+
+
+def test_what_is_left_out_is_said(run, tmp_path):
+    figure = replace(fake(), available=lambda settings, data: settings | {"n": 3, "left out": ["a panel: no data"]})
+    status, said = run(figure, "fake")
+    assert status == 0
+    assert "\nleft out: a panel: no data\nholds: the sum is 12\n" in said.out
+    assert json.loads((tmp_path / "fake-small.json").read_text())["settings"]["left out"] == ["a panel: no data"]
+
+
+def test_the_seconds_of_each_part_are_recorded_and_kept(run, tmp_path):
+    run(fake(), "fake")
+    seconds = json.loads((tmp_path / "fake-small.json").read_text())["seconds"]
+    assert list(seconds) == ["a", "bbb"]
+    assert all(0 <= value < 10 for value in seconds.values())
+    run(fake(), "fake")
+    assert json.loads((tmp_path / "fake-small.json").read_text())["seconds"] == seconds
+
+
 def test_a_run_that_is_interrupted_is_continued(run):
     status, said = run(fake(), "fake", "--scale", "paper")
     assert (status, computed) == (2, ["a", "bbb"])

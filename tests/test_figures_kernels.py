@@ -111,9 +111,9 @@ def test_kfac_with_fewer_inputs_than_samples_is_behind_but_from_outputs_zero():
     _, settings = tiny("ko-2")
     settings |= {"panels": [panel], "initialisations": 10, "seeds": 3}
     runs = [ko_kernels.ko2_compute(settings, part, "cpu", None)["methods"] for part in ko_kernels.ko2_parts(settings)]
-    for name in ("K-FAC", "K-FAC, Forster"):
+    for name, least in (("K-FAC", 0.02), ("K-FAC, Forster", 0.05)):
         behind = [np.mean(run["exact"]["accuracy"]) - np.mean(run[name]["accuracy"]) for run in runs]
-        assert np.mean(behind) > 0.02
+        assert np.mean(behind) > least
         assert abs(np.mean([run["exact"]["circle"] - run[name]["circle"] for run in runs])) < 0.02
 
 

@@ -443,9 +443,10 @@ MODES = dict(
 )
 LAYERS = dict(s=(but(array(0, alone=True), are_floats), MODES["s"][1]))  # of any shape
 TIMES = dict(
-    s_star=(values(lambda v: v > 0), 2.0), s0=(values(lambda v: v >= 0), 0.1), p=(values(lambda v: v >= 0), 1.0),
+    s_star=(values(lambda v: v >= 0), 2.0), s0=(values(lambda v: True), 0.1), p=(values(lambda v: v >= 0), 1.0),
     eta_bar=(values(lambda v: v > 0), 0.5),
 )  # fmt: skip
+TARGET = dict(s_star=(values(lambda v: v > 0), 2.0))
 DEEP = dict(w=(matrices, LINEAR), data=(instance, STATISTICS))
 FOLLOW = DEEP | dict(rule=(instance, deep_linear.Rule(2)), eta=(positive, 0.1))
 RULE = dict(
@@ -522,6 +523,14 @@ ENTRIES = {
         DYNAMICS.predict,
         dict(cross=(array(), K), f0=(array(), S.f), t=(number(lambda v: v >= 0 and (math.isinf(v) or v == int(v))), 2)),
     ),
+    "rn.Dynamics.covariance": (
+        rn.Dynamics(K[:4, :4], S.f, Y, 0.1).covariance,
+        dict(
+            cross=(array(), K[:3, :4]),
+            K=(symmetric, K[:7, :7]),
+            t=(number(lambda v: v >= 0 and (math.isinf(v) or v == int(v))), 2),
+        ),
+    ),
     "rn.CrossEntropyFlow": (rn.CrossEntropyFlow, FLOW | dict(eta=(positive, 0.1), alpha=(positive, 1.0))),
     "rn.CrossEntropyFlow.probabilities": (LOGITS.probabilities, dict(t=(not_negative, 2.0))),
     "rn.CrossEntropyFlow.accumulated": (LOGITS.accumulated, dict(t=(not_negative, 2.0))),
@@ -580,7 +589,7 @@ ENTRIES = {
         dict(
             rng=(rng, 0),
             width=(huge(whole(1, 3)), 2),
-            N=(huge(whole(2, 3, [None])), 3),
+            N=(huge(whole(1, 3, [None])), 3),
             singular_values=(spectrum, [2.0, 1.0]),
             noise=(number(lambda v: 0 <= v < 1e100), 0.5),
             whiten=(flag, True),
@@ -619,7 +628,7 @@ ENTRIES = {
         deep_linear.Statistics,
         dict(
             w_star=(array(0), STATISTICS.w_star),
-            S=(but(array(), lambda v: v is None or is_zero(v)), STATISTICS.S),
+            S=(but(array(1), lambda v: v is None or is_zero(v)), STATISTICS.S),
             const=(finite_number, 0.5),
         ),
     ),
@@ -674,7 +683,7 @@ ENTRIES = {
             seed=(whole(0, 10**500), 0),
             width=(huge(whole(1, 3)), 2),
             depth=(whole(1, 3), 2),
-            N=(huge(whole(2, 3, [None])), 3),
+            N=(huge(whole(1, 3, [None])), 3),
             singular_values=(spectrum, [2.0, 1.0]),
             noise=(number(lambda v: 0 <= v < 1e100), 0.5),
             whiten=(flag, True),
@@ -701,12 +710,18 @@ ENTRIES = {
     "modes.calibrated_rate": (modes.calibrated_rate, dict(eta=(positive, 0.5), d=(power, 2.0), q=(power, 2.0))),
     "modes.map_velocity": (
         modes.map_velocity,
-        dict(s_bar=(values(lambda v: v >= 0), 0.5)) | {k: v for k, v in TIMES.items() if k != "s0"},
+        dict(s_bar=(values(lambda v: True), 0.5)) | {k: v for k, v in TIMES.items() if k != "s0"},
     ),
     "modes.closed_form": (modes.closed_form, dict(t=(values(lambda v: v >= 0), 0.5)) | TIMES),
     "modes.solution": (modes.solution, dict(t=(values(lambda v: v >= 0), 0.5)) | TIMES),
-    "modes.time_to": (modes.time_to, dict(fraction=(values(lambda v: True), 0.5)) | TIMES),
-    "modes.escape_time": (modes.escape_time, TIMES),
+    "modes.time_to": (modes.time_to, dict(fraction=(values(lambda v: True), 0.5)) | TIMES | TARGET),
+    "modes.escape_time": (modes.escape_time, TIMES | TARGET | dict(s0=(values(lambda v: v >= 0), 0.1))),
+    "modes.unbalanced": (
+        modes.unbalanced,
+        dict(t=(values(lambda v: v >= 0), 0.5))
+        | MODES
+        | dict(q=(number(lambda v: v in (1, math.inf)), 1.0), eta=(positive, 0.5)),
+    ),
 }
 
 for _name, _options in {

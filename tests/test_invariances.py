@@ -121,11 +121,11 @@ def test_block_approximations_do_not_see_the_parameterization(p, name):
 @quick
 @given(p=problems, name=fishers)
 def test_strong_damping_is_gradient_descent(p, name):
-    """G ~ rho I (K-FAC: rho^2 I, and with its own bias block (rho^2, rho)): rho^k direction tends to the gradient."""
+    """G ~ rho I (K-FAC damped by factors: rho^2 I, its own bias block rho): rho^k direction tends to the gradient."""
     fisher, rho = FISHERS[name], 1e9
     gradient, direction = rn.pull(p.s, p.e / len(p.e)), fisher.direction(p.s, p.e, rho)
     for g, dw in zip(host(gradient), host(direction), strict=True):
-        power = np.full(g.shape, rho if not name.startswith("KFAC") else rho**2)
+        power = np.full(g.shape, rho**2 if name.startswith("KFAC") and name != "KFAC-product" else rho)
         if name == "KFAC-separate" and p.s.bias:
             power[:, -1] = rho
         np.testing.assert_allclose(power * dw, g, rtol=1e-5, atol=1e-6 * abs(g).max())

@@ -8,7 +8,7 @@ import pytest
 from support import FISHERS, assert_close, generator, host, on, problem, relative
 
 import refngd as rn
-from refngd import datasets
+from refngd import datasets, definitions
 from refngd.experiments import compare
 
 
@@ -239,3 +239,86 @@ def test_gaussian_outputs_are_those_of_wide_networks():
 def test_gaussian_outputs_of_no_covariance_are_refused(K, C, message):
     with pytest.raises(ValueError, match=message):
         rn.gaussian_outputs(on(K), C, 0)
+
+
+WIDE = [
+    rn.Identity(),
+    rn.Exact(),
+    rn.BlockDiagonal(),
+    rn.BlockTridiagonal(),
+    rn.Layerwise([[2, 0.5, 0], [0.5, 1.5, -0.3], [0, -0.3, 1]]),
+    rn.KFAC(),
+    rn.KFAC("separate", "gram", "product"),
+]
+
+
+def at_infinite_width(fisher, rho=0.0, N=5, N_test=3):
+    """Theta_bar of the training set, and with test inputs; K of all, the test inputs first; targets (N, 2)."""
+    x, net = on(generator(2).standard_normal((N_test + N, 8))), rn.Network((8, 9, 9, 1), rn.tanh, 1.3, 0.4)
+    test, train, y = x[:N_test], x[N_test:], on(generator(3).standard_normal((N, 2)))
+    own = rn.analytic_kernels(net, train, train)
+    cross, K = rn.analytic_kernels(net, test, train), rn.analytic_kernels(net, x, x).A[-1]
+    Theta_bars = (fisher.kernel_coefficient(k, own, rho) for k in (own, cross))
+    return *Theta_bars, K, y
+
+
+@pytest.mark.parametrize("fisher", WIDE, ids=str)
+@pytest.mark.parametrize("t", [0, 1, 3, math.inf])
+def test_mean_and_covariance_over_initialisations_are_those_of_the_definitions(fisher, t):
+    own, cross, K, y = at_infinite_width(fisher)
+    eta = 0.7 * rn.optimal_rate(own)
+    dynamics = rn.Dynamics(own, 0 * y, y, eta)
+    mean, covariance = definitions.predictive(*(host(a) for a in (own, cross, K, y)), eta, t)
+    kappa = np.linalg.cond(host(own))
+    assert_close(dynamics.predict(cross, 0 * y[:3], t), mean, kappa) if t else None
+    assert_close(dynamics.covariance(cross, K, t), covariance, kappa * np.linalg.cond(host(K)))
+
+
+@pytest.mark.parametrize("fisher", WIDE, ids=str)
+def test_mean_and_covariance_over_initialisations_are_those_of_samples(fisher):
+    own, cross, K, y = at_infinite_width(fisher, rho=0.0)
+    n, t, eta = 20_000, 2, 0.6 * rn.optimal_rate(own)
+    f0 = rn.gaussian_outputs(K, n, 1)
+    targets = on(np.repeat(host(y)[:, :1], n, axis=1))
+    f = host(rn.Dynamics(own, f0[3:], targets, eta).predict(cross, f0[:3], t))
+    dynamics = rn.Dynamics(own, 0 * y, y, eta)
+    mean, covariance = host(dynamics.predict(cross, 0 * y[:3], t))[:, 0], host(dynamics.covariance(cross, K, t))
+    scale = np.sqrt(np.diag(covariance))
+    assert (abs(f.mean(1) - mean) < 5 * scale / n**0.5).all()
+    assert (abs(np.cov(f) - covariance) < 5 * 2**0.5 * np.outer(scale, scale) / n**0.5).all()
+
+
+def test_covariance_over_initialisations_vanishes_on_the_training_set_alone():
+    own, cross, K, y = at_infinite_width(rn.BlockDiagonal())
+    both = on(np.concatenate([host(K)[3:], host(K)[3:]])[:, [3, 4, 5, 6, 7] * 2])
+    dynamics = rn.Dynamics(own, 0 * y, y, 1 / 3)
+    assert float(abs(dynamics.covariance(own, both, math.inf)).max()) < 1e-13  # K is singular, to rounding
+    assert float(np.diag(host(dynamics.covariance(cross, K, math.inf))).min()) > 1e-3
+
+
+def test_covariance_over_initialisations_is_that_of_wide_networks():
+    """Each network with its own Theta_bar: 300 networks of width 400, whose variances scatter by a twelfth."""
+    net, x = rn.Network((8, 400, 400, 1), rn.tanh, 1.3, 0.4), on(generator(2).standard_normal((8, 8)))
+    own, cross, K, y = at_infinite_width(rn.BlockDiagonal())
+    f = []
+    for seed in range(300):
+        W = on(net.init(seed))
+        test, train = net.signals(W, x[:3]), net.signals(W, x[3:])
+        Theta_bar, Theta_bar_test = (rn.BlockDiagonal().coefficient(s, train) for s in (train, test))
+        f.append(host(rn.Dynamics(Theta_bar, train.f, y[:, :1], 1 / 3).predict(Theta_bar_test, test.f, 1))[:, 0])
+    dynamics = rn.Dynamics(own, 0 * y, y, 1 / 3)
+    covariance = host(dynamics.covariance(cross, K, 1))
+    np.testing.assert_allclose(np.var(f, axis=0), np.diag(covariance), rtol=0.35)
+    mean, scale = host(dynamics.predict(cross, 0 * y[:3], 1))[:, 0], np.sqrt(np.diag(covariance))
+    assert (abs(np.mean(f, axis=0) - mean) < 0.35 * scale).all()
+
+
+def test_what_covariance_over_initialisations_refuses():
+    own, cross, K, y = at_infinite_width(rn.Exact())
+    dynamics = rn.Dynamics(own, 0 * y, y, 0.5)
+    with pytest.raises(ValueError, match=r"K is numpy float64 \(5, 5\); expected an array of numpy float64 \(8, 8\)"):
+        dynamics.covariance(cross, own, 1)
+    with pytest.raises(ValueError, match="K has a negative eigenvalue"):
+        dynamics.covariance(cross, -K, 1)
+    with pytest.raises(ValueError, match=r"Theta_bar is \(4, 4\) for N = 2 samples; expected \(N, N\)"):
+        rn.Dynamics(own[:4, :4], y[:2], y[:2], 0.5).covariance(cross[:, :4], K[:7, :7], 1)

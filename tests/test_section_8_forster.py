@@ -319,3 +319,43 @@ def test_unitwise_counts_the_live_units_of_the_trained_layers_though_inputs_are_
         assert set(live.tolist()) == {61}
         _, step = rn.train(p.net, p.W, p.x, p.e, fisher, 1 / 61, 1, frozen=1)
         assert_close(rn.linearized(s, p.W[1:], step.W[1:]), p.e, gram_condition(s) * condition(host(rn.ntk(s, s))))
+
+
+@pytest.mark.parametrize("last", ["identity", "gram"])
+@pytest.mark.parametrize(("bias", "sigma_b"), [("augmented", 0.0), ("separate", 0.0)])
+def test_alpha_after_the_transform(bias, sigma_b, last):
+    """N (L-1) + M_0, which `alpha` finds from the inputs alone, and no other inputs have."""
+    x, fisher = on(gaussian(9, 6)), rn.KFAC(bias, last)
+    net = rn.Network((6, 60, 60, 1), rn.tanh, 2**0.5, sigma_b)
+    Y = rn.preprocess.unit_norm(x @ forster(x))
+    alpha = 9 + 6 + 9 if last == "identity" else 9 + 6 + 1
+    assert fisher.alpha(net, 9) is None
+    assert fisher.alpha(net, 9, x=x) is None
+    assert fisher.alpha(net, 9, x=Y) == alpha
+    assert fisher.alpha(net, 9, 1, x=Y) == fisher.alpha(net, 9, 1)
+    s = net.signals(on(net.init(0)), Y)
+    w = rn.isotropy(fisher.coefficient(s, s)).eigenvalues
+    np.testing.assert_allclose(w, alpha, rtol=1e-6)
+    generic = net.signals(on(net.init(0)), x)
+    assert np.ptp(rn.isotropy(fisher.coefficient(generic, generic)).eigenvalues) > 0.1
+    with pytest.raises(ValueError, match=r"x is numpy float64 \(9, 6\); expected an array .* \(8, 6\)"):
+        fisher.alpha(net, 8, x=x)
+
+
+@pytest.mark.parametrize(("widths", "activation"), [((6, 1), rn.tanh), ((6, 60, 60, 1), rn.linear)], ids=str)
+def test_no_alpha_after_the_transform_where_the_first_layer_is_the_last_or_samples_share_signals(widths, activation):
+    x = on(gaussian(9, 6))
+    assert rn.KFAC().alpha(rn.Network(widths, activation), 9, x=rn.preprocess.unit_norm(x @ forster(x))) is None
+
+
+@pytest.mark.parametrize("norm", [0.5, 3.0])
+def test_unitwise_alpha_depends_on_the_norm_of_the_inputs(norm):
+    """Shifted ReLU: the share of live units is Phi(s / q_l^{1/2}), and q_l follows the norm."""
+    net, x = rn.Network((9, 3000, 3000, 1), rn.shifted_relu(0.6)), norm * on(rn.preprocess.unit_norm(gaussian(4, 9)))
+    alpha = rn.Unitwise().alpha(net, 4, x=x)
+    s = net.signals(on(net.init(1)), x)
+    live = sum(float((host(d) != 0).mean(0).sum()) for d in s.delta)
+    assert abs(live / alpha - 1) < 0.01
+    assert abs(live / rn.Unitwise().alpha(net, 4) - 1) > 0.03
+    assert rn.Unitwise().alpha(net, 4, x=on(rn.preprocess.unit_norm(gaussian(4, 9)))) == rn.Unitwise().alpha(net, 4)
+    assert rn.Unitwise().alpha(net, 4, x=on(gaussian(4, 9))) is None

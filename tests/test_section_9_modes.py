@@ -702,11 +702,10 @@ def test_bad_damping_and_logarithms_of_zero_are_refused():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"s_star": [1, 0]}, "s_star is 0; expected finite numbers > 0"),
-        ({"s_star": math.inf}, "s_star is inf; expected finite numbers > 0"),
+        ({"s_star": [1, -1]}, "s_star is -1; expected finite numbers >= 0"),
+        ({"s_star": math.inf}, "s_star is inf; expected finite numbers >= 0"),
         ({"p": 2.5}, r"p is 2.5; expected finite numbers in \[0, 2\]"),
         ({"p": math.nan}, "p is nan"),
-        ({"s0": -0.1}, "s0 is -0.1 where p > 0; expected numbers >= 0"),
         ({"s0": math.inf}, "s0 is inf; expected finite numbers"),
         ({"eta_bar": 0}, "eta_bar is 0; expected finite numbers > 0"),
         ({"s0": [0.1, 0.2], "p": [1, 1, 2]}, r"the shapes are s0 \(2,\), .*p \(3,\).*; expected shapes that broadcast"),
@@ -727,7 +726,9 @@ def test_bad_times_fractions_and_depths_are_refused():
     for call, message in [
         (lambda: modes.solution(-1, 1, 0.1, 1), "t is -1; expected finite numbers >= 0"),
         (lambda: modes.time_to(math.nan, 1, 0.1, 1), "fraction is nan; expected finite numbers"),
-        (lambda: modes.map_velocity(-1, 1, 0.5), "s_bar is -1 where p > 0; expected numbers >= 0"),
+        (lambda: modes.time_to(0.5, 0, 0.1, 1), "s_star is 0; expected finite numbers > 0"),
+        (lambda: modes.escape_time(0, 0.1, 1), "s_star is 0; expected finite numbers > 0"),
+        (lambda: modes.escape_time(1, -0.1, 1), "s0 is -0.1 where p > 0; expected numbers >= 0"),
         (lambda: modes.exponent(0, 2), r"d is 0; expected a number in \[1, inf\]"),
         (lambda: modes.effective_depth(2, 0.9), "q is 0.9"),
         (lambda: modes.calibrated_rate(-1, 2, 2), "eta is -1"),
@@ -749,12 +750,143 @@ def test_times_on_the_device_are_refused():
     ("s0", "p", "message"),
     [
         (0.1, 1.5, "p is 1.5; expected 0, 1/2, 1 or 2, or call solution"),
-        (0.0, 1, "s0 is not between 0 and s_star"),
-        (1.0, 1, "s0 is not between 0 and s_star"),
-        ([0.1, 2.0], 0, "s0 is not between 0 and s_star"),
+        (1.0, 1, "s0 is not below s_star"),
+        ([0.1, 2.0], 0, "s0 is not below s_star"),
         (0.1, 3, r"p is 3; expected finite numbers in \[0, 2\]"),
     ],
 )
 def test_closed_forms_are_refused_where_they_do_not_hold(s0, p, message):
     with pytest.raises(ValueError, match=message):
         modes.closed_form(1.0, 1.0, s0, p)
+
+
+# --------------------------------------------------- below the saddle, without a target, and two layers out of balance
+
+BELOW = [-1e-6, -0.3, -2.0, -50.0]
+SINKING = [0.25, 0.5, 0.75, 0.999, 1.0, 1.001, 1.5, 2.0]
+
+
+def time_below(p, u0, u):
+    """The integral of 1 / ((1 + u) u^p) from u to u0, in ln u, in which it is smooth."""
+    with mpmath.workdps(30):
+        pieces = mpmath.linspace(mpmath.log(u), mpmath.log(u0), 9)
+        return mpmath.quad(lambda v: mpmath.exp((1 - mpmath.mpf(p)) * v) / (1 + mpmath.exp(v)), pieces)
+
+
+@pytest.mark.parametrize("p", SINKING)
+@pytest.mark.parametrize("s0", BELOW)
+def test_a_mode_below_the_saddle_rises_by_its_own_integral(s0, p):
+    """To a few rounding errors of ln u and of the time, u = -s_bar / s_star."""
+    s_star, eta_bar, seen = 2.0, 1.3, 0
+    for t in (1e-6, 0.01, 0.1, 0.4, 5.0, 100.0):
+        s_bar = float(modes.solution(t, s_star, s0, p, eta_bar))
+        if s_bar > -1e-300:  # it has come to the saddle, or next to it
+            continue
+        u0, u, T = -mpmath.mpf(s0) / 2, -mpmath.mpf(s_bar) / 2, mpmath.mpf(eta_bar) * mpmath.mpf(2) ** p * t
+        speed = (1 + u) * u ** (mpmath.mpf(p) - 1)  # of ln u
+        error, size = float(abs(time_below(p, u0, u) - T) * speed), 1 + abs(float(mpmath.log(u))) + float(T * speed)
+        eps, own = np.finfo(float).eps, float(speed * T / t)
+        assert error < 16 * eps * size
+        if p in (0.5, 1, 2):
+            assert float(modes.closed_form(t, s_star, s0, p, eta_bar)) == pytest.approx(s_bar, rel=1e-13 * size)
+        assert float(modes.time_to(s_bar / s_star, s_star, s0, p, eta_bar)) == pytest.approx(
+            t, rel=1e-13, abs=16 * eps * size / own
+        )
+        seen += 1
+    assert seen
+
+
+@pytest.mark.parametrize("p", [0.25, 0.5, 0.75])
+def test_a_mode_from_below_passes_the_saddle_in_time_and_goes_on_as_from_zero(p):
+    arrival = float(modes.time_to(0.0, 2.0, -0.3, p, 1.3))
+    assert arrival == pytest.approx(float(time_below(p, 0.15, 1e-80)) / (1.3 * 2**p), rel=1e-12)
+    assert -1e-6 < modes.solution(arrival * (1 - 1e-9), 2.0, -0.3, p, 1.3) < 0
+    for later in (0.1, 1.0):
+        expected = modes.solution(later, 2.0, 0.0, p, 1.3)
+        assert modes.solution(arrival + later, 2.0, -0.3, p, 1.3) == pytest.approx(expected, rel=1e-12)
+    half = float(modes.time_to(0.5, 2.0, -0.3, p, 1.3))
+    assert half == pytest.approx(arrival + float(modes.time_to(0.5, 2.0, 0.0, p, 1.3)), rel=1e-14)
+    assert modes.closed_form([0.2, 3.0], 2.0, -0.3, 0.5) == pytest.approx(modes.solution([0.2, 3.0], 2.0, -0.3, 0.5))
+
+
+@pytest.mark.parametrize("p", [1, 1.5, 2])
+def test_a_mode_from_below_never_passes_the_saddle_at_large_exponents(p):
+    s_bar = modes.solution([1.0, 100.0, 1e4], 2.0, -0.3, p)
+    assert (np.diff(s_bar) > 0).all()
+    assert s_bar[-1] <= 0
+    assert math.isinf(modes.time_to(0.0, 2.0, -0.3, p))
+    assert math.isinf(modes.time_to(0.5, 2.0, -0.3, p))
+
+
+@pytest.mark.parametrize("p", [0, 0.5, 1, 2, 0.7])
+@pytest.mark.parametrize("s0", [-3.0, -0.2, 0.0, 0.4, 5.0])
+def test_a_mode_without_target_decays(s0, p):
+    """s' = -eta_bar s |s|^p, with an integrator and, where it is listed, the closed form."""
+    t = np.array([0.0, 0.3, 2.0])
+    solved = solve_ivp(
+        lambda _, s: modes.map_velocity(s, 0.0, p, 0.8), (0, 2), [s0], "DOP853", t, rtol=1e-13, atol=1e-15
+    )
+    s_bar = modes.solution(t, 0.0, s0, p, 0.8)
+    np.testing.assert_allclose(s_bar, solved.y[0], rtol=1e-10, atol=1e-14)
+    if p != 0.7:
+        np.testing.assert_allclose(modes.closed_form(t, 0.0, s0, p, 0.8), s_bar, rtol=1e-14)
+
+
+def test_the_map_velocity_is_that_of_balanced_layers_below_zero():
+    s = np.array([[-0.5, -0.5], [0.5, 0.5], [0.5, 0.5]])
+    moved = (modes.jacobian(s) * modes.velocity(s, 2.0, 2)).sum(0)
+    expected = modes.map_velocity(-(0.5**3), 2.0, modes.exponent(3, 2), modes.calibrated_rate(1.0, 3, 2))
+    np.testing.assert_allclose(moved, expected, rtol=1e-13)
+
+
+STARTS = [(0.3, 0.3), (0.0, 0.3), (0.02, 1.5), (-0.4, 0.9), (-2.0, -0.1), (1.4, -1.3), (3.0, 2.9), (-0.5, 0.5)]
+
+
+@pytest.mark.parametrize("q", [1, math.inf])
+@pytest.mark.parametrize("s_star", [0.0, 0.5, 3.0])
+def test_two_layers_out_of_balance_in_time(q, s_star):
+    starts = [start for start in STARTS if q != 1 or start != (-0.5, 0.5)]
+    s, t = np.array(starts).T, 1.3
+    solved = solve_ivp(
+        lambda _, v: modes.velocity(v.reshape(2, -1), s_star, q, eta=0.7).ravel(), (0, t), s.ravel(), "DOP853",
+        rtol=1e-13, atol=1e-15,
+    )  # fmt: skip
+    result = host(modes.unbalanced(t, on(s), s_star, q, 0.7))
+    np.testing.assert_allclose(result, solved.y[:, -1].reshape(2, -1), rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(result[0] ** 2 - result[1] ** 2, s[0] ** 2 - s[1] ** 2, rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(host(modes.unbalanced(0.0, on(s), s_star, q)), s, rtol=1e-14, atol=1e-15)
+
+
+def test_two_layers_to_the_last_digits():
+    """Against the Riccati solution in 40 digits: s_1 = 1e-3, s_2 = 2, where sums cancel in double precision."""
+    with mpmath.workdps(40):
+        s, s_star, t = (mpmath.mpf("0.001"), mpmath.mpf(2)), mpmath.mpf(3), mpmath.mpf("0.5")
+        A, B = s[0] + s[1], s[0] - s[1]
+        r = mpmath.sqrt(4 * s_star**2 + (A * B) ** 2)
+        high, low, E = 2 * s_star + r, 2 * s_star - r, mpmath.exp(-r * t)
+        x = A * A
+        A_t = mpmath.sqrt((high * (x - low) - low * (x - high) * E) / ((x - low) - (x - high) * E))
+        expected = [float((A_t + A * B / A_t) / 2), float((A_t - A * B / A_t) / 2)]
+    result = host(modes.unbalanced(0.5, on(np.array([0.001, 2.0])), 3.0))
+    np.testing.assert_allclose(result, expected, rtol=2e-15)
+
+
+def test_balanced_layers_are_those_of_the_solution():
+    s_bar = host(modes.unbalanced(0.8, on(np.array([0.2, 0.2])), 2.0)).prod()
+    assert s_bar == pytest.approx(float(modes.solution(0.8, 2.0, 0.04, 1, 2.0)), rel=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (dict(s=np.ones(3)), "s has 3 layers and q is inf; expected 2 layers, and 1 or inf"),
+        (dict(q=2), "s has 2 layers and q is 2; expected 2 layers, and 1 or inf"),
+        (dict(t=-1), "t has an entry that is negative or not finite"),
+        (dict(s_star=-1.0), "s_star has an entry that is negative"),
+        (dict(s=np.array([0.5, -0.5]), q=1), "s has s_1 = -s_2, with which NGD runs into the saddle"),
+    ],
+)
+def test_unbalanced_layers_that_are_refused(arguments, message):
+    given = dict(t=1.0, s=np.array([0.5, 0.2]), s_star=1.0) | arguments
+    with pytest.raises(ValueError, match=message):
+        modes.unbalanced(given.pop("t"), on(given.pop("s")), **given)

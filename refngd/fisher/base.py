@@ -117,7 +117,7 @@ class Fisher(ABC):
         with np.errstate(all="ignore"):  # reported by `finite`
             return finite(sum(cross.Theta) if math.isinf(q) else self._kernel_coefficient(cross, train, rho, q))
 
-    def alpha(self, net: Network, n: int, frozen: int = 0) -> float | None:
+    def alpha(self, net: Network, n: int, frozen: int = 0, x: Array | None = None) -> float | None:
         """The isotropy constant (12) for n training samples at rho = 0, q = 1, or None where there is none.
 
         It presumes generic weights and inputs, on which it depends with linear and smooth activations only by the
@@ -126,11 +126,15 @@ class Fisher(ABC):
 
         n: the number of training samples.
         frozen: the first layers that are kept fixed; it is then the constant for `Signals.above(frozen)`.
+        x: the n training inputs (n, M_0), if it is not to be for generic ones of unit norm, on which `Unitwise` and,
+            with fewer inputs of the first layer than samples, `KFAC` depend.
         """
         checked_instance("net", net, Network, "a Network")
         n, frozen = checked_whole("n", n, 1), checked_frozen(frozen, len(net.shapes))
         self.require(len(net.shapes) - frozen, net.sigma_b > 0)
-        return self._alpha(net, n, frozen)
+        if x is not None:
+            checked_array("x", x, (n, net.widths[0]))
+        return self._alpha(net, n, frozen, x)
 
     def require(self, L: int, bias: bool, q: float = 1) -> None:  # noqa: B027
         """Raise ValueError if G, or its power -1/q, is not defined for L trained layers, with or without bias."""
@@ -155,7 +159,7 @@ class Fisher(ABC):
     def _kernel_coefficient(self, cross: Kernels, train: Kernels, rho: float, q: float) -> Array:
         raise ValueError(f"{self}: Theta_bar is not made of the kernels alone; call coefficient with signals")
 
-    def _alpha(self, net: Network, n: int, frozen: int) -> float | None:
+    def _alpha(self, net: Network, n: int, frozen: int, x: Array | None) -> float | None:
         return None
 
 

@@ -15,7 +15,6 @@ import numpy as np
 
 from ..arrays import Array, array_module, batches
 from ..jacobian import pull_layer
-from ..network import Signals
 from ..spectral import cutoff
 from .base import Fisher
 
@@ -33,15 +32,18 @@ class Entrywise(Fisher):
     def _direction(self, s, e, rho, q):
         dW = []
         for layer, c in s.parts(math.sqrt(rho)):
-            dW.append(_inverse_diagonal(layer, rho / c / c, q))
-            dW[-1] *= c ** (1 - 2 / q) * pull_layer(layer.h[0], layer.delta[0], e / len(e))
+            (h,), (delta,) = layer.h, layer.delta
+            g = pull_layer(h, delta, e / len(e))
+            for units in batches(g, len(g), h.shape[1]):
+                g[units] *= c ** (1 - 2 / q) * _inverse_diagonal(h, delta[:, :, units], rho / c / c, q)
+            dW.append(g)
         return dW
 
     def _coefficient(self, test, train, rho, q):
         N = len(train.f)
         Theta_bar = array_module(train.f).zeros((*test.f.shape, *train.f.shape), train.f.dtype)
         for (layer, c), h1, d1 in zip(train.parts(math.sqrt(rho)), test.h, test.delta, strict=True):
-            inverse = _inverse_diagonal(layer, rho / c / c, q) * (c ** (1 - 2 / q) / N)
+            inverse = _inverse_diagonal(layer.h[0], layer.delta[0], rho / c / c, q) * (c ** (1 - 2 / q) / N)
             for n in range(N):  # one training sample at a time: nothing larger than W is formed
                 Theta_bar[:, :, n] += (d1 * ((h1 * layer.h[0][n]) @ inverse.T)[:, None]) @ layer.delta[0][n].T
         return Theta_bar.reshape(test.f.size, train.f.size)
@@ -103,9 +105,8 @@ class QuasiDiagonal(Fisher):
         return xp.concatenate([d + tied * d_0, d_0], axis=1)
 
 
-def _inverse_diagonal(layer: Signals, rho: float, q: float) -> Array:
-    """(F_{l,ij} + rho)^{-1/q} (M_l, M_{l-1}+1), and 0 for dead entries; in place, for it is as large as W_l."""
-    h, delta = layer.h[0], layer.delta[0]
+def _inverse_diagonal(h: Array, delta: Array, rho: float, q: float) -> Array:
+    """(F_{l,ij} + rho)^{-1/q} (u, M_{l-1}+1) of some units, delta (N, C, u), and 0 for dead entries."""
     F = ((delta * delta).sum(1) / len(h)).T @ (h * h)
     F += rho
     alive = float(np.finfo(F.dtype).tiny) <= F

@@ -26,6 +26,8 @@ rho I of (S.123), b the bias column of h, and K-FAC the weights alone.
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from .. import definitions
 from ..activations import linear
 from ..arrays import Array, array_module
@@ -49,8 +51,8 @@ class KFAC(Fisher):
         "separate"       N (2L-2) + M_0          (S.123)  N (2L-3) + M_0 + 1     + 1 1^T of the output bias
 
     "augmented" would have to transform the extended [sigma_w x / sqrt(M_0) ; sigma_b]; its last column then varies,
-    which no `Network` has. The method `alpha` cannot see the inputs, and returns None in these cases. The other way
-    out is not to train the first layer (`Signals.above`).
+    which no `Network` has. The method `alpha` has to see the inputs in these cases, `alpha(net, N, x=X)`. The other
+    way out is not to train the first layer (`Signals.above`).
 
     Raises ValueError for other options.
 
@@ -143,16 +145,29 @@ class KFAC(Fisher):
         """Whether B*_l is I / N."""
         return l == len(layers) and self.last == "identity"
 
-    def _alpha(self, net: Network, n: int, frozen: int) -> float | None:
+    def _alpha(self, net: Network, n: int, frozen: int, x: Array | None) -> float | None:
         # all samples of a linear network share one delta_l: the projector on its range has 1 / n on the diagonal
         hidden = 1 if net.activation == linear else n
         layers = range(frozen, len(net.shapes))
-        spans = all(net.shapes[l][1] >= n and has_full_rank(net, [l], n) for l in layers)
+        first = self._rank_of_inputs(net, x) if x is not None and hidden > 1 and frozen == 0 < len(layers) - 1 else None
+        spans = all(net.shapes[l][1] >= n and has_full_rank(net, [l], n) for l in layers if l or first is None)
         if not spans or any(hidden * net.widths[-1] > M for M in net.widths[frozen + 1 : -1]):
             return None
         if self.bias == "separate" and net.sigma_b:
             return None  # the output bias adds 1 1^T
-        return float(hidden * (len(layers) - 1)) + (n if self.last == "identity" else 1.0)
+        lost = 0.0 if first is None else n - first
+        return float(hidden * (len(layers) - 1)) - lost + (n if self.last == "identity" else 1.0)
+
+    def _rank_of_inputs(self, net: Network, x: Array) -> float | None:
+        """N times the diagonal of the projector on the range of h_0, if it is constant; then it is the rank of h_0."""
+        h = x * net.sigma_w / net.widths[0] ** 0.5
+        if net.sigma_b and self.bias == "augmented":
+            xp = array_module(h)
+            h = xp.concatenate([h, xp.full((len(h), 1), net.sigma_b, h.dtype)], axis=1)
+        U, t, _ = root_svd(h, self.rcond)
+        leverage = len(h) * ((U * (t > 0)) ** 2).sum(1)
+        spread = float(leverage.max() - leverage.min())
+        return float((t > 0).sum()) if spread < len(h) * float(np.finfo(h.dtype).eps) ** 0.5 else None
 
 
 @dataclass(frozen=True)

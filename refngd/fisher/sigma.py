@@ -134,7 +134,7 @@ class Layerwise(Fisher):
                 Theta_bar = Theta_bar + sum(cross_Theta[l] for l in group) @ lam
         return Theta_bar
 
-    def _alpha(self, net: Network, n: int, frozen: int) -> float | None:
+    def _alpha(self, net: Network, n: int, frozen: int, x: Array | None) -> float | None:
         """The sum of w with Sigma w = 1, where the Theta_l of the blocks that w needs are regular: (16), Theorem 4.1.
 
         Blocks whose row of Sigma is zero are not trained, and drop out.

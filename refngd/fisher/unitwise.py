@@ -21,7 +21,7 @@ from functools import cached_property
 
 import numpy as np
 
-from ..arrays import Array, array_module, batches
+from ..arrays import Array, array_module, batches, to_device
 from ..kernels import order_parameters
 from ..network import Network, Signals
 from ..spectral import gain, inverse, inverse_size, largest, norm, refined, root_svd, safe, solve, triangle
@@ -31,7 +31,7 @@ SOLVED = 256  # the largest systems that CuPy solves in batches; it inverts any
 
 
 class Unitwise(Fisher):
-    """G of K&O (23). Wide random networks have alpha = sum_{l<L} gamma_l M_l / C + 1 for inputs of unit norm (S.128).
+    """G of K&O (23). Wide random networks have alpha = sum_{l<L} gamma_l M_l / C + 1 for inputs of one norm (S.128).
 
     Needs inputs of full rank N in every trained layer: where M_0 < N, freeze the first (`Signals.above`, K&O C.2.2).
     At rho = 0 the step is heavy-tailed, as 1 / delta: training wants a small damping, such as 1e-8.
@@ -63,10 +63,13 @@ class Unitwise(Fisher):
                 Theta_bar += delta1[:, :, units] @ xp.tensordot(K1, mu, (1, 1))
         return Theta_bar.reshape(test.f.size, N * C)
 
-    def _alpha(self, net: Network, n: int, frozen: int) -> float | None:
+    def _alpha(self, net: Network, n: int, frozen: int, x: Array | None) -> float | None:
         """The wide limit: at finite width Theta_bar counts live units, alpha on average."""
+        norms = np.ones(1) if x is None else np.linalg.norm(to_device(x, "cpu").astype(float), axis=1)
+        if np.ptp(norms) > math.sqrt(np.finfo(float if x is None else x.dtype).eps) * norms.max():
+            return None  # the units that live depend on the norm, from sample to sample
         wide = all(net.shapes[l][1] >= n and has_full_rank(net, [l], n) for l in range(frozen, len(net.shapes)))
-        hidden = list(zip(net.widths[1:-1], order_parameters(net), strict=False))[frozen:]
+        hidden = list(zip(net.widths[1:-1], order_parameters(net, float(norms.mean())), strict=False))[frozen:]
         return sum(net.activation.gamma(q) * M for M, q in hidden) / net.widths[-1] + 1.0 if wide else None
 
 

@@ -144,7 +144,7 @@ class Engine:
         net = self._net(attrs, attrs["widths"])
         alpha = self._fisher(attrs, inputs).alpha(net, attrs["n"], attrs.get("frozen", 0))
         if alpha is None:
-            raise ValueError("there is no alpha: Theta_bar is not alpha I")
+            raise ValueError("there is no alpha with these widths: Theta_bar is not alpha I")
         return {"alpha": alpha}
 
     def prediction(self, inputs, attrs):
@@ -274,6 +274,7 @@ class Engine:
         }
 
     def flow(self, inputs, attrs):
+        inputs = {name: a.astype(float) for name, a in inputs.items()}  # in which it integrates
         w, data = listed("w", inputs), statistics(inputs)
         states = flow(w, data, rule_of(attrs), inputs["times"].tolist(), attrs["eta"], tolerance=1e-13)
         after = states[-1].w
@@ -315,11 +316,11 @@ class Engine:
         return {"t": modes.escape_time(inputs["s_star"], inputs["s0"], attrs["p"], attrs["eta_bar"])}
 
     def mode_solution(self, inputs, attrs):
-        problem = inputs["s_star"], inputs["s0"], attrs["p"], attrs.get("eta_bar", 1.0)
+        problem = _mode(inputs, attrs)
         return {"s_bar": modes.solution(inputs["t"], *problem)}
 
     def mode_time(self, inputs, attrs):
-        problem = inputs["s_star"], inputs["s0"], attrs["p"], attrs.get("eta_bar", 1.0)
+        problem = _mode(inputs, attrs)
         return {"t": modes.time_to(inputs["fraction"], *problem)}
 
     def mode_exponents(self, inputs, attrs):
@@ -340,6 +341,14 @@ class _Orders(np.random.Generator):
 
     def permutation(self, n: int) -> np.ndarray:
         return next(self.orders)
+
+
+def _mode(inputs: Arrays, attrs: dict) -> tuple:
+    """s_star, s0, p, eta_bar; the cases ask for s_star > 0 and s0 >= 0, beyond which the library goes on."""
+    s_star, s0 = inputs["s_star"], inputs["s0"]
+    if not (s_star > 0).all() or (attrs["p"] > 0 and (s0 < 0).any()):
+        raise ValueError("s_star is not positive, or s0 is negative where p > 0")
+    return s_star, s0, attrs["p"], attrs.get("eta_bar", 1.0)
 
 
 def statistics(inputs: Arrays) -> deep_linear.Statistics:
