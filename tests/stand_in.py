@@ -41,6 +41,7 @@ FUNCTIONS = [
     "flatnonzero",
     "fmod",
     "frexp",
+    "hypot",
     "isfinite",
     "kron",
     "ldexp",
