@@ -504,11 +504,11 @@ def wide_ntk(A: list[Array], B: list[Array]) -> list[Array]:
 
 def wide_coefficient(cross, train, fisher: Fisher, rho: float, q: float, bias: float) -> Array:
     """Theta_bar(x', x) (N', N) of kernels (A, B) between x' and x, and of the training set: (16), (18), (21)."""
+    if fisher.name == "Identity" or math.isinf(q):
+        return sum(wide_ntk(*cross)) * (1 + rho) ** (-1 / q)
     if fisher.name == "KFAC":
         return wide_kfac(cross, train, fisher, rho, q, bias)
     Theta, N, L = wide_ntk(*train), len(train[0][0]), len(train[0])
-    if fisher.name == "Identity":
-        return sum(wide_ntk(*cross)) * (1 + rho) ** (-1 / q)
     if fisher.name == "Exact":
         lam = [inverse_power(sum(Theta), rho, q)] * L
     elif fisher.name == "BlockDiagonal":
@@ -542,10 +542,8 @@ def isotropy_constant(fisher: Fisher, L: int, N: int, is_linear: bool = False) -
     """
     if fisher.name == "KFAC":
         return (L - 1) * (1 if is_linear else N) + (N if fisher.last == "identity" else 1)
-    if fisher.name == "Exact":
-        return 1
-    Sigma = np.eye(L) if fisher.name == "BlockDiagonal" else coupling(fisher, L)
-    return np.linalg.pinv(Sigma).sum()
+    Sigma = {"Exact": np.ones((L, L)), "BlockDiagonal": np.eye(L)}
+    return np.linalg.pinv(Sigma[fisher.name] if fisher.name in Sigma else coupling(fisher, L)).sum()
 
 
 def predictive(own: Array, cross: Array, K: Array, y: Array, eta: float, t: float) -> tuple[Array, Array]:

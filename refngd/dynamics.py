@@ -26,7 +26,7 @@ from .checks import (
     checked_whole,
 )
 from .jacobian import push
-from .losses import cross_entropy, softmax
+from .losses import cross_entropy, log_odds, softmax
 from .network import Signals, checked_signals
 from .spectral import cutoff, eigen, eigenvalues, finite, norm
 
@@ -210,11 +210,7 @@ class CrossEntropyFlow:
     def accumulated(self, t: float) -> Array:
         """R_t (N, C) at the time t >= 0."""
         xp, x = array_module(self.f0), self._time(t)
-        target = (self.f0 * self.y).sum(1, keepdims=True)
-        rest = xp.where(self.y > 0, -math.inf, self.f0 - target)  # log p_c / p_y of the others
-        top = rest.max(1, keepdims=True)
-        log_odds = top + xp.log(xp.exp(rest - top).sum(1, keepdims=True))  # log (1 - p_y) / p_y
-        v = log_odds + (math.log(-math.expm1(-x)) if x else -math.inf)
+        v = log_odds(self.f0, self.y) + (math.log(-math.expm1(-x)) if x else -math.inf)
         a = x + xp.maximum(v, 0) + xp.log1p(xp.exp(-abs(v)))  # x + log (1 + e^v)
         return a * (self.y - 1 / self.y.shape[1]) / self.alpha
 

@@ -87,9 +87,8 @@ class CrossEntropy(Loss):
 
     def value(self, f: Array, y: Array) -> float:
         self.check_pair(f, y)
-        xp = array_module(f)
-        f = f - f.max(1, keepdims=True)
-        return float((xp.log(xp.exp(f).sum(1)) - (f * y).sum(1)).mean())
+        xp, v = array_module(f), log_odds(f, y)
+        return float((xp.maximum(v, 0) + xp.log1p(xp.exp(-abs(v)))).mean())  # -log p_y = log (1 + e^v)
 
     def residual(self, f: Array, y: Array) -> Array:
         self.check_pair(f, y)
@@ -132,6 +131,14 @@ def softmax(f: Array) -> Array:
     """p (N, C), rows of which sum to 1."""
     p = array_module(f).exp(f - f.max(1, keepdims=True))
     return p / p.sum(1, keepdims=True)
+
+
+def log_odds(f: Array, y: Array) -> Array:
+    """log (1 - p_y) / p_y (N, 1) of the targets, of logits of any size."""
+    xp = array_module(f)
+    rest = xp.where(y > 0, -math.inf, f - (f * y).sum(1, keepdims=True))  # log p_c / p_y of the others
+    top = rest.max(1, keepdims=True)
+    return top + xp.log(xp.exp(rest - top).sum(1, keepdims=True))
 
 
 def output_hessian(f: Array) -> Array:

@@ -6,6 +6,7 @@ import json
 import math
 import struct
 from functools import cache
+from itertools import combinations, product
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from data.oracle.cases.problems import Case, draw
 
 FOLDER = Path(__file__).parent.parent / "data" / "vectors" / "v1"
 CLASSES = {"discriminating", "stress", "boundary", "must-fail", "limit", "superseded"}
-TEXTS = ("id", "class", "title", "equation", "pins", "catches", "attrs", "inputs")
+TEXTS = ("id", "class", "title", "equation", "pins", "catches", "flags", "attrs", "inputs")
 VERDICT = ("outputs", "kappa", "kappa_gram", "digits")
 MANIFEST = json.loads((FOLDER / "manifest.json").read_text("utf-8"))
 OPERATIONS = [entry["operation"] for entry in MANIFEST["files"]]
@@ -76,6 +77,9 @@ def test_cases_have_the_keys_of_the_schema(operation):
         assert list(case) == [*TEXTS, *verdict]
         assert case["class"] in CLASSES
         assert case["catches"]
+        assert case["flags"] == sorted(case["flags"])
+        assert set(case["flags"]) <= set(MANIFEST["bugs"])
+        assert bool(case["flags"]) == ("error" not in case)
         if "error" not in case:
             assert 1 <= case["kappa"] <= case["kappa_gram"]
             assert 20 <= case["digits"] <= 50
@@ -96,6 +100,98 @@ def test_the_schemas_name_the_same_keys():
     assert set(case["else"]["required"]) == set(VERDICT)
 
 
+def test_no_case_is_another_once_more():
+    for operation in OPERATIONS:
+        cases = [case for case in read(operation)["cases"] if case["class"] != "superseded"]
+        problems = [json.dumps([case["attrs"], case["inputs"]], sort_keys=True) for case in cases]
+        assert len(set(problems)) == len(problems), operation
+
+
+def coincidences(numbers):
+    """Pairs of names whose numbers, squares, inverses or ratios coincide."""
+    values = {}
+    for name, x in numbers.items():
+        for words, v in ((name, x), (f"{name}^2", x * x), (f"1/{name}", 1 / x), (f"1/{name}^2", 1 / x / x)):
+            values.setdefault(round(v, 9), []).append(words)
+        for other, y in numbers.items():
+            if other != name:
+                values.setdefault(round(x / y, 9), []).append(f"{name}/{other}")
+    return [names for names in values.values() if len(names) > 1]
+
+
+def test_sizes_and_settings_of_later_cases_tell_factors_apart():
+    """For each layer no two of N, N', C, M, M + 1, sigma_w, sigma_b, their squares, ratios and inverses coincide."""
+    found = 0
+    for operation, first in FIRST.items():
+        for case in read(operation)["cases"][first:]:
+            if case["class"] != "discriminating" or "W_1" not in case["inputs"]:
+                continue
+            W = [case["inputs"][f"W_{l}"]["shape"] for l in range(1, 9) if f"W_{l}" in case["inputs"]]
+            bias = case["attrs"]["sigma_b"] > 0
+            sizes = {"N": case["inputs"]["x"]["shape"][0], "C": W[-1][0], "sigma_w": case["attrs"]["sigma_w"]}
+            sizes |= {"sigma_b": case["attrs"]["sigma_b"]} if bias else {}
+            if "x_test" in case["inputs"]:
+                sizes["N'"] = case["inputs"]["x_test"]["shape"][0]
+            sizes = {name: value for name, value in sizes.items() if value != 1}
+            for _, k in W:
+                M = k - bias
+                assert coincidences(sizes | {"M": M, "M + 1": M + 1}) == [], case["id"]
+            found += 1
+    assert found > 50
+
+
+FACTORS = {  # what cases of these operations are made of, with all values
+    "operation": ("direction", "coefficient", "fisher_matrix", "prediction", "training"),
+    "fisher": tuple(FISHERS),
+    "q": (1, 1.5, 2, 3, math.inf),
+    "damped": (False, True),
+    "bias": (False, True),
+    "many": (False, True),  # outputs
+    "frozen": (False, True),
+    "loss": ("mse", "cross-entropy"),
+    "parameterization": ("ntk", "standard"),
+}
+
+
+def admissible(pair):
+    """Whether cases can have two such values."""
+    coupled, powers = pair.get("fisher") in ("BlockTridiagonal", "Layerwise"), pair.get("q", 1) not in (1, math.inf)
+    cross_entropy = pair.get("loss") == "cross-entropy"
+    return not (
+        (pair.get("operation") == "fisher_matrix" and pair.get("q", 1) != 1)  # it has no power
+        or (coupled and powers)
+        or (pair.get("fisher") == "QuasiDiagonal" and pair.get("bias") and powers)
+        or (pair.get("fisher") == "KFAC-separate" and pair.get("bias") is False)
+        or (cross_entropy and (pair.get("operation") == "prediction" or pair.get("many") is False))
+    )
+
+
+def values_of(case):
+    attrs = case["attrs"]
+    own = {key: attrs[key] for key in ("fisher", "kfac_bias", "kfac_last") if key in attrs}
+    (fisher,) = [name for name, (known, *_) in FISHERS.items() if known == own]
+    C = max((name, a["shape"][0]) for name, a in case["inputs"].items() if name.startswith("W_"))[1]
+    return {
+        "operation": case["id"].rpartition("-")[0],
+        "fisher": fisher,
+        "q": float(attrs.get("q", 1)),
+        "damped": attrs.get("rho", 0) > 0,
+        "bias": attrs["sigma_b"] > 0,
+        "many": C > 1,
+        "frozen": attrs.get("frozen", 0) > 0,
+        "loss": attrs.get("loss", "mse"),
+        "parameterization": attrs["parameterization"],
+    }
+
+
+def test_no_admissible_pair_of_attributes_is_without_a_case():
+    cases = [case for operation in FACTORS["operation"] for case in read(operation)["cases"] if "error" not in case]
+    found = {pair for case in cases for pair in combinations(values_of(case).items(), 2)}
+    for (a, values), (b, others) in combinations(FACTORS.items(), 2):
+        for pair in product(values, others):
+            assert not admissible({a: pair[0], b: pair[1]}) or ((a, pair[0]), (b, pair[1])) in found, (a, b, pair)
+
+
 def test_every_operation_and_every_fisher_has_a_discriminating_case():
     assert {case["class"] for case in every_case()} == CLASSES
     for operation in OPERATIONS:
@@ -104,7 +200,7 @@ def test_every_operation_and_every_fisher_has_a_discriminating_case():
         assert all(case["kappa"] < 1000 for case in telling)
     for operation in ("direction", "fisher_matrix", "coefficient"):
         telling = [case["attrs"] for case in read(operation)["cases"] if case["class"] == "discriminating"]
-        for attrs, _, _, _ in FISHERS.values():
+        for attrs, _, _ in FISHERS.values():
             assert any(attrs.items() <= other.items() for other in telling), (operation, attrs)
 
 
@@ -127,7 +223,14 @@ SAMPLE = {  # one of each kind of work, all of them fast
     "coefficient": 17, "alpha": 9, "prediction": 4, "training": 1, "order_parameters": 1, "gamma": 3,
     "cross_entropy": 2, "inverse_power": 2, "forster": 1, "deep_linear": 2, "deep_linear_update": 24,
     "deep_linear_step": 9, "mode_velocity": 3, "mode_solution": 5, "mode_time": 3, "mode_exponents": 2, "kernels": 4,
-    "kernel_coefficient": 1,
+    "kernel_coefficient": 1, "batch_training": 3, "linearized": 1, "linearized_training": 4, "empirical_kernels": 1,
+    "dynamics": 1, "isotropy": 1, "cross_entropy_flow": 1, "standardise": 1, "statistics": 1, "null_update": 2,
+    "euler_drift": 2, "mode_speed": 2, "mode_escape": 2,
+}  # fmt: skip
+FIRST = {  # how many cases there were when distinct sizes came in
+    "alpha": 17, "coefficient": 41, "direction": 123, "fisher_matrix": 31, "forward": 13, "jacobian": 10, "kernels": 15,
+    "ntk": 10, "prediction": 25, "pull": 9, "push": 9, "signals": 10, "training": 17, "batch_training": 0,
+    "linearized": 0, "linearized_training": 0, "empirical_kernels": 0,
 }  # fmt: skip
 
 
@@ -166,7 +269,7 @@ def test_the_recurrence_of_the_input_numbers():
 
 def oracle(operation, inputs, **attrs):
     """Outputs at 40 digits, of a case that is not in the files."""
-    case = Case(operation, "", "discriminating", "", "", [], "", attrs, inputs)
+    case = Case(operation, "", "discriminating", "", "", [], attrs, inputs)
     outputs, _ = certify.evaluate(case, 40)
     return outputs
 

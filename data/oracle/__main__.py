@@ -3,6 +3,7 @@
 import argparse
 import sys
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from . import files
@@ -10,16 +11,20 @@ from .cases import ABOUT, cases
 from .certify import certified
 
 
-def text_of(case):
-    return files.case_text(case, certified(case))
+def text_of(case, folder=None):
+    """The case as it stands in its file; with a folder, its numbers are those that the file there has, if it has it."""
+    record = files.record(case, folder) if folder else None
+    return files.case_text(case, record or certified(case))
 
 
-def generate(names, processes):
+def generate(names, processes, folder=None):
     """(file name, text) of every operation, with progress on a terminal."""
     wanted = [case for name in names for case in cases(name)]
     texts = {name: [] for name in names}
     with ProcessPoolExecutor(processes) as pool:
-        for done, (case, text) in enumerate(zip(wanted, pool.map(text_of, wanted, chunksize=3), strict=True), 1):
+        for done, (case, text) in enumerate(
+            zip(wanted, pool.map(partial(text_of, folder=folder), wanted, chunksize=3), strict=True), 1
+        ):
             texts[case.operation].append(text)
             if sys.stderr.isatty():
                 print(f"\r{done}/{len(wanted)} {case.id:40}", end="", file=sys.stderr, flush=True)
@@ -42,9 +47,10 @@ def main(argv=None):
     parser.add_argument("--out", type=Path, default=Path("data/vectors/v1"), help="default: %(default)s")
     parser.add_argument("--only", nargs="+", choices=sorted(ABOUT), metavar="OPERATION", help="these operations alone")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the files on disk differ")
+    parser.add_argument("--texts", action="store_true", help="write texts anew, and keep the numbers that are there")
     parser.add_argument("--processes", type=int, default=2, help="default: %(default)s")
     options = parser.parse_args(argv)
-    texts = generate(options.only or sorted(ABOUT), options.processes)
+    texts = generate(options.only or sorted(ABOUT), options.processes, options.out if options.texts else None)
     if options.check:
         return check(options.out, texts)
     options.out.mkdir(parents=True, exist_ok=True)

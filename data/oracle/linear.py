@@ -222,7 +222,7 @@ def integrated(velocity, theta, t):
 
 
 def extrapolated(velocity, theta, t):
-    goal, rows = mp.mpf(10) ** (-3 * mp.dps // 4) * la.norm(theta), []
+    goal, rows = mp.mpf(10) ** (-mp.dps // 2) * la.norm(theta), []
     for k in range(1, 60):
         row = [midpoint(velocity, theta, t, 2 * k)]
         for j in range(1, k):

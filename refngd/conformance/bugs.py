@@ -254,6 +254,9 @@ eigenvalues_positive: negative eigenvalues count as zero
     + np.where(w > 0, np.where(w != 0, w, 1)
     - w[w != 0], E[:, w != 0]
     + w[w > 0], E[:, w > 0]
+eigenvalues_inverted: eigenvalues that are 0 are inverted
+    - np.where(w != 0, np.where(w != 0, w, 1) ** (-1 / q), 0)
+    + w ** (-1 / q)
 cholesky: a Cholesky factor of an indefinite matrix, which has none
     - Q = c * ((U.T * D) @ U) * c.T / N + np.diag(rho / t[:, 0] ** 2)
     + return np.nan * X
@@ -330,6 +333,9 @@ identity_undamped: rho is ignored by gradient descent
 identity_without_q: 1/(1 + rho), whatever q
     - return (1 + rho) ** (-1 / q) * jacobian(s).T
     + return jacobian(s).T / (1 + rho)
+identity_is_exact: gradient descent has the exact matrix
+    - F = I if fisher.name == "Identity" else J.T @ J
+    + F = J.T @ J
 blocks_merged: the blocks are inverted together
     - "BlockDiagonal": [J_l.reshape(s.f.size, -1) for J_l in J]
     + "BlockDiagonal": [jacobian(s)]
@@ -360,11 +366,15 @@ kfac_rho_on_A: rho is added to A* alone
     + left = (1 / N) **
     - B + rho * I_B, A + rho * I_A)
     + B, A + rho * I_A)
+    - B1 @ inverse_power(B / N, rho, q)
+    + B1 @ inverse_power(B / N, 0.0, q)
 kfac_rho_on_B: rho is added to B* alone
     - right = power_of_root(h, N, rho, q)
     + right = power_of_root(h, N, 0.0, q)
     - B + rho * I_B, A + rho * I_A)
     + B + rho * I_B, A)
+    - inverse_power(A / N, rho, q)
+    + inverse_power(A / N, 0.0, q)
 kfac_rho_root: the root of rho is added to each factor of K-FAC
     - left = power_of_root(delta, N, rho, q)
     + left = power_of_root(delta, N, rho**0.5, q)
@@ -389,11 +399,15 @@ kfac_A_without_N: 1/N is missing in A*
     + right = power_of_root(h, 1, rho, q)
     - A, B = h.T @ h / N,
     + A, B = h.T @ h,
+    - inverse_power(A / N, rho, q)
+    + inverse_power(A, rho, q)
 kfac_B_without_N: 1/N is missing in B*
     - left = power_of_root(delta, N, rho, q)
     + left = power_of_root(delta, 1, rho, q)
     - delta.T @ delta / N
     + delta.T @ delta
+    - inverse_power(B / N, rho, q)
+    + inverse_power(B, rho, q)
 kfac_B_is_mean: B* is a mean over outputs, not a sum
     - left = power_of_root(delta, N, rho, q)
     + left = power_of_root(delta, N * C, rho, q)
@@ -407,6 +421,8 @@ kfac_last_without_N: B*_L = I in place of I/N
     + left = (1 + rho) **
     - B = I_B / N
     + B = I_B
+    - left = B1 * (1 / N + rho) **
+    + left = B1 * (1 + rho) **
 kfac_bias_other: the bias is treated the other way (augmented or separate)
     - fisher.bias == "separate"
     + fisher.bias != "separate"
@@ -415,11 +431,15 @@ kfac_bias_without_b: b is lost in the block of a separate bias
     + power_of_root(delta, N * N, rho, q)
     - bias_block = s.bias**2 * B / N + rho * I_B
     + bias_block = B / N + rho * I_B
+    - bias**2 * B1 @ inverse_power(bias**2 * B / N**2, rho, q)
+    + B1 @ inverse_power(B / N**2, rho, q)
 kfac_bias_without_N: the block of a separate bias lacks one 1/N
     - power_of_root(s.bias * delta, N * N, rho, q)
     + power_of_root(s.bias * delta, N, rho, q)
     - bias_block = s.bias**2 * B / N + rho * I_B
     + bias_block = s.bias**2 * B + rho * I_B
+    - inverse_power(bias**2 * B / N**2, rho, q)
+    + inverse_power(bias**2 * B / N, rho, q)
 units_by_input: the blocks are columns of W_l, not rows
     - "Unitwise": [J_l.transpose(1, 0, 2)
     + "Unitwise": [J_l.transpose(2, 0, 1)
@@ -489,11 +509,15 @@ ascent: W + eta direction in place of W - eta direction
     + [w + eta * dw for w, dw in zip(W[frozen:], dW, strict=True)]
     - total, error = total + eta * error, error - eta * own @ error
     + total, error = total - eta * error, error + eta * own @ error
+    - f - eta * push(train, dW), f_test - eta * push(test, dW)
+    + f + eta * push(train, dW), f_test + eta * push(test, dW)
 eta_ignored: eta is not applied
     - [w - eta * dw for w, dw in zip(W[frozen:], dW, strict=True)]
     + [w - dw for w, dw in zip(W[frozen:], dW, strict=True)]
     - total, error = total + eta * error, error - eta * own @ error
     + total, error = total + error, error - own @ error
+    - f - eta * push(train, dW), f_test - eta * push(test, dW)
+    + f - push(train, dW), f_test - push(test, dW)
 eta_twice: eta enters twice
     - [w - eta * dw for w, dw in zip(W[frozen:], dW, strict=True)]
     + [w - eta**2 * dw for w, dw in zip(W[frozen:], dW, strict=True)]
@@ -510,14 +534,22 @@ one_step_more: one step too many
     + for _ in range(t + 1):
     - attrs["eta"], attrs["steps"], **options
     + attrs["eta"], attrs["steps"] + 1, **options
+    - for _ in range(int(t)):
+    + for _ in range(int(t) + 1):
+    - batches[: steps + 1]
+    + batches[: steps + 2]
 one_step_less: one step too few
     - for _ in range(t):
     + for _ in range(t - 1):
+    - for _ in range(int(t)):
+    + for _ in range(int(t) - 1):
 time_is_continuous: exp(-eta Theta_bar t) in place of (I - eta Theta_bar)^t
     - for _ in range(t):
     + for _ in range(1000 * t):
     - total, error = total + eta * error, error - eta * own @ error
     + total, error = total + eta / 1000 * error, error - eta / 1000 * own @ error
+    - for _ in range(int(t)):
+    + for _ in range(1000 * int(t)):
 
 # infinite width
 
@@ -617,11 +649,227 @@ conserved_negative: c_i has the opposite sign
     - return [a @ a.T - b.T @ b for a, b in pairwise(w)]
     + return [b.T @ b - a @ a.T for a, b in pairwise(w)]
 
+# infinite width
+
+wide_slope_with_sigma_w: sigma_w in place of sigma_w^2 in B_l
+    - slopes.append(w * slope)
+    + slopes.append(net.sigma_w * slope)
+wide_sigma_b: sigma_b in place of sigma_b^2 in A_l
+    - w, b, M_0 = net.sigma_w**2, net.sigma_b**2, train.shape[1]
+    + w, b, M_0 = net.sigma_w**2, net.sigma_b, train.shape[1]
+wide_sigma_w: sigma_w in place of sigma_w^2 in A_l
+    - w, b, M_0 = net.sigma_w**2, net.sigma_b**2, train.shape[1]
+    + w, b, M_0 = net.sigma_w, net.sigma_b**2, train.shape[1]
+wide_without_M_0: 1/M_0 is missing in A_0
+    - / M_0 + b
+    + + b
+wide_equal_variances: all samples are taken to have the variance of one
+    - products, slope = dual(r, np.sqrt(q1), np.sqrt(q))
+    + products, slope = dual(r, np.sqrt(0 * q1 + q[0]), np.sqrt(0 * q + q[0]))
+wide_r_is_rounded: r is 1 less rounding between equal samples
+    - r = np.where(same, 1, A[-1] / np.sqrt(q1[:, None] * q))
+    + r = np.clip(A[-1] / np.sqrt(q1[:, None] * q), -1, 1 - np.finfo(q.dtype).eps)
+    - r = np.where(abs(r) > 1 - 4 * np.finfo(r.dtype).eps, np.sign(r), r)
+    + pass
+wide_B_is_1: B_l = 1 in every layer
+    - B[l - 1] = slopes[l - 1] * B[l]
+    + B[l - 1] = slopes[l - 1] * B[-1]
+wide_slope_of_layer: B_l takes the slope of another layer
+    - B[l - 1] = slopes[l - 1] * B[l]
+    + B[l - 1] = slopes[L - 1 - l] * B[l]
+gamma_of_deviation: q is taken for a standard deviation
+    - gamma(attrs["q"])
+    + gamma(attrs["q"] ** 2)
+gamma_of_dead: the share of dead units, not of live ones
+    - gamma(attrs["q"])
+    + gamma(attrs["q"]) * -1 + 1
+gamma_is_1: all units count as live
+    - gamma(attrs["q"])
+    + gamma(attrs["q"]) * 0 + 1
+forster_whitens: the inputs are whitened, once
+    - for _ in range(200):
+    + for _ in range(1):
+forster_columns: columns are scaled to norm 1, not rows
+    - np.linalg.norm(Y, axis=1, keepdims=True)
+    + np.linalg.norm(Y, axis=0, keepdims=True)
+alpha_without_N: N is missing in alpha of K-FAC
+    - (1 if is_linear else N) + (N if
+    + 1 + (1 if
+alpha_of_exact: alpha counts the layers, merged or not
+    - {"Exact": np.ones((L, L)),
+    + {"Exact": np.eye(L),
+alpha_is_one: alpha is 1, in blocks too
+    - "BlockDiagonal": np.eye(L)}
+    + "BlockDiagonal": np.ones((L, L))}
+alpha_sums_sigma: 1^T Sigma 1 in place of 1^T Sigma^{-1} 1
+    - else coupling(fisher, L)).sum()
+    + else np.linalg.pinv(coupling(fisher, L))).sum()
+alpha_is_trace: the trace of Sigma^{-1} in place of 1^T Sigma^{-1} 1
+    - return np.linalg.pinv(Sigma[fisher.name] if fisher.name in Sigma else coupling(fisher, L)).sum()
+    + return np.trace(np.linalg.pinv(Sigma[fisher.name] if fisher.name in Sigma else coupling(fisher, L)))
+alpha_counts_frozen: alpha counts frozen layers
+    - sizes = len(widths) - 1 - frozen,
+    + sizes = len(widths) - 1,
+    - sum(live[frozen:])
+    + sum(live)
+alpha_without_C: 1/C is missing in alpha
+    - / widths[-1] + 1
+    + + 1
+alpha_without_last: the last layer is missing in alpha
+    - / widths[-1] + 1
+    + / widths[-1]
+alpha_all_live: all units count as live in alpha
+    - averages(attrs)[0].gamma(float(q_l)) * M for
+    + M for
+
 # singular modes
 
+mode_ascent: the sign of s'
+    - return -eta * (
+    + return eta * (
+mode_eta_ignored: eta is not applied
+    - return -eta * (
+    + return -1 * (
+mode_q_inverse: q enters as 1/q
+    - * size ** (1 - 2 / q)
+    + * size ** (1 - 2 * q)
+mode_norm_over_modes: ||j|| runs over the modes as well
+    - ((j / top) ** 2).sum(0)
+    + ((j / top) ** 2).sum()
+mode_norm_underflows: ||j||^2 underflows
+    - top = np.where(top > 0, top, 1)
+    + top = np.ones_like(top)
+mode_depth_missing: d^{-1/q} is missing
+    - math.sqrt(len(s)) * np.where(j != 0
+    + np.where(j != 0
+mode_modulus: |j_i| in place of j_i
+    - * (j / size) *
+    + * (abs(j) / size) *
+mode_quotients: j_i = s_bar / s_i, which is 0/0 at a zero
+    - np.prod(np.delete(s, i, 0), axis=0)
+    + np.prod(s, axis=0) / s[i]
+mode_without_target: s_bar in place of s_bar - s_star
+    - (np.prod(s, axis=0) - s_star) * (j / size)
+    + np.prod(s, axis=0) * (j / size)
+mode_eps_plus_one: eps + 1 is missing
+    - (eps + 1) * (np.prod
+    + (np.prod
+mode_eps_times_norm: eps is multiplied by ||j||
+    - (eps + mode_norm(j) ** 2)
+    + (eps * mode_norm(j) + mode_norm(j) ** 2)
+mode_invariants_full: block rules conserve what full rules do
+    - power = 2 * (1 - 1 / q) if block else 2
+    + power = 2
+mode_invariants_negative: s_{i+1}^2 - s_i^2 in place of s_i^2 - s_{i+1}^2
+    - return kept[:-1] - kept[1:]
+    + return kept[1:] - kept[:-1]
+mode_d_and_q: d and q are exchanged in eta_bar
+    - eta * d ** (1 - 1 / q)
+    + eta * q ** (1 - 1 / d)
+mode_p_halved: p is half of what it is
+    - return 2 * (1 - 1 / d) * (1 - 1 / q),
+    + return (1 - 1 / d) * (1 - 1 / q),
+    - attrs["p"], attrs["eta_bar"])
+    + attrs["p"] / 2, attrs["eta_bar"])
+mode_depth_plus_one: p counts a layer more
+    - return 2 * (1 - 1 / d) *
+    + return 2 * (1 - 1 / (d + 1)) *
+mode_depth_is_d: d_eff = d
+    - 1 / inverse if inverse else math.inf
+    + d
+mode_logistic: p = 1, whatever p
+    - attrs["p"], attrs["eta_bar"])
+    + 1.0, attrs["eta_bar"])
 eta_bar_ignored: eta_bar is not applied
     - attrs["p"], attrs["eta_bar"])
     + attrs["p"], 1.0)
+mode_time_is_T: t is T, without the factor s_star^p
+    - modes.solution(inputs["t"],
+    + modes.solution(inputs["t"] / inputs["s_star"] ** attrs["p"],
+    - return {"t": modes.time_to(
+    + return {"t": inputs["s_star"] ** attrs["p"] * modes.time_to(
+    - return {"t": modes.escape_time(
+    + return {"t": inputs["s_star"] ** attrs["p"] * modes.escape_time(
+mode_from_target: s0 is taken relative to s_star
+    - inputs["s0"], attrs["p"], attrs["eta_bar"])
+    + inputs["s_star"] * inputs["s0"], attrs["p"], attrs["eta_bar"])
+mode_fraction_is_value: the fraction of s_star is taken for s_bar
+    - modes.time_to(inputs["fraction"],
+    + modes.time_to(inputs["fraction"] / inputs["s_star"],
+
+# batches, linearised training, and what else there is
+
+batches_in_order: the order of the samples is ignored
+    - np.rint(inputs["order"]).astype(int)
+    + np.sort(np.rint(inputs["order"]).astype(int))
+batches_whole: the last, smaller batch of an epoch is left out
+    - for k in range(0, len(epoch), size)]
+    + for k in range(0, len(epoch) - size + 1, size)]
+batches_one_order: every epoch has the order of the first
+    - for epoch in np.rint(inputs["order"]).astype(int):
+    + for epoch in np.rint(inputs["order"][[0] * len(inputs["order"])]).astype(int):
+residual_kept: the residual is that of the start
+    - whiten(train._replace(f=f), y,
+    + whiten(train, y,
+linearized_negative: theta_0 - theta in place of theta - theta_0
+    - {"f": s.f + d.push(s, changes)}
+    + {"f": s.f - d.push(s, changes)}
+empirical_kernels_with_N: A and B are divided by N
+    - [h @ k.T for h, k
+    + [h @ k.T / len(k) for h, k
+    - [a @ b.T for a, b in zip(*flat
+    + [a @ b.T / len(train.f) for a, b in zip(*flat
+isotropy_is_trace: alpha is the trace, not the mean eigenvalue
+    - alpha = w.mean()
+    + alpha = w.sum()
+isotropy_absolute: the deviation is not relative to alpha
+    - abs(w - alpha).max() / abs(alpha)
+    + abs(w - alpha).max()
+rate_is_largest: 2 / lambda_max, at which training does not converge
+    - "rate": 1 / w[-1]
+    + "rate": 2 / w[-1]
+condition_of_moduli: the condition number of an indefinite matrix is finite
+    - w[-1] / w[0] if w[0] > 0 else np.inf
+    + abs(w).max() / abs(w).min()
+flow_of_logits_uncentred: the logit of the target moves alone
+    - (y - 1 / y.shape[1]) / alpha
+    + y / alpha
+flow_without_alpha: 1/alpha is missing in R
+    - (y - 1 / y.shape[1]) / alpha
+    + (y - 1 / y.shape[1])
+flow_is_step: 1 - alpha eta t in place of e^{-alpha eta t}
+    - p = np.exp(-x) * p0 - np.expm1(-x) * y
+    + p = (1 - x) * p0 + x * y
+standardise_columns: every input has its own mean and deviation
+    - (inputs["x"] - inputs["x_train"].mean()) / inputs["x_train"].std()
+    + (inputs["x"] - inputs["x_train"].mean(0)) / inputs["x_train"].std(0)
+standardise_unbiased: the deviation divides by n - 1
+    - inputs["x_train"].std()
+    + inputs["x_train"].std(ddof=1)
+standardise_own: x is standardised by itself
+    - (inputs["x"] - inputs["x_train"].mean()) / inputs["x_train"].std()
+    + (inputs["x"] - inputs["x"].mean()) / inputs["x"].std()
+statistics_without_P: 1/P is missing in Sigma_x
+    - w_star, x.T @ x / len(x), (
+    + w_star, x.T @ x, (
+statistics_centred: Sigma_x is a covariance about the mean
+    - w_star, x.T @ x / len(x), (
+    + w_star, np.cov(x.T, bias=True), (
+statistics_without_half: 1/2 is missing in the least loss
+    - / (2 * len(x))
+    + / len(x)
+null_update_sum: m_i w_i + w_i m_{i-1}
+    - m[i + 1] @ w[i] - w[i] @ m[i]
+    + m[i + 1] @ w[i] + w[i] @ m[i]
+null_update_at_ends: m_0 and m_d are not 0
+    - np.zeros(2 * w[0].shape[1:]), *m, np.zeros(2 * w[-1].shape[:1])
+    + np.eye(w[0].shape[1]), *m, 2 * np.eye(len(w[-1]))
+drift_of_first_order: h in place of h^2
+    - return [h * h * c for
+    + return [h * c for
+flow_eta_ignored: eta is not applied
+    - return -attrs["eta"] * d.flatten(
+    + return -d.flatten(
 """
 
 

@@ -219,6 +219,8 @@ def direction(inputs, attrs):
 
 
 def coefficient(inputs, attrs):
+    if "y" in inputs:
+        raise NotImplementedError("a coefficient with a loss")
     test, train = signals(inputs, attrs, "x_test"), signals(inputs, attrs)
     return {"Theta_bar": flat(test[3]) @ preconditioned(attrs, train) / len(train[0])}
 

@@ -14,7 +14,8 @@ singular values of R, since the eigenvalues of G would square the condition numb
 H_n = R_n^2, R_n J and R_n^{-1} g take the place of J and e (THEORY 7).
 
 Not here, since there is nothing to differentiate in them: infinite width (kernels, kernel_coefficient,
-order_parameters, gamma), alpha, forster, and the closed forms of Huh (17) (mode_solution, mode_time, mode_exponents).
+order_parameters, gamma), alpha, forster, the closed forms of Huh (17) (mode_solution, mode_time, mode_escape,
+mode_exponents), and the operations of a few lines on given arrays.
 """
 
 import math
@@ -202,11 +203,9 @@ def coupling(inputs: dict[str, Tensor], attrs: dict, s: Signals) -> Tensor | Non
     """Sigma (L, L) of the layer-wise approximations, K&O (15)."""
     L, like = len(s.h), s.f
     if attrs["fisher"] == "Layerwise":
-        Sigma, one = inputs["Sigma"], like.new_ones(L)
+        Sigma = inputs["Sigma"]
         require(Sigma.shape == (L, L), f"Sigma has shape {tuple(Sigma.shape)}; the network has {L} layers")
         require(bool((Sigma == Sigma.T).all()), "Sigma is not symmetric")
-        gap = Sigma @ (torch.linalg.pinv(Sigma) @ one) - one
-        require(float(abs(gap).max()) < 1e-3, "Sigma is singular and 1 is not in its range")
         return Sigma
     distance = abs(torch.arange(L)[:, None] - torch.arange(L))
     return (distance <= {"BlockDiagonal": 0, "BlockTridiagonal": 1, "Exact": L}[attrs["fisher"]]).to(like)
@@ -425,7 +424,15 @@ def theta_bar(inputs, attrs, test, train):
 
 
 def coefficient(inputs, attrs):
-    return {"Theta_bar": theta_bar(inputs, attrs, signals(inputs, attrs, "x_test"), signals(inputs, attrs))}
+    """J(x') G^{-1/q} J^T / N; with a loss J^T = (R J)^T R^{-1}, R_n = H_n^{1/2}."""
+    test, train = signals(inputs, attrs, "x_test"), signals(inputs, attrs)
+    if "y" not in inputs:
+        return {"Theta_bar": theta_bar(inputs, attrs, test, train)}
+    white, _ = whitened(attrs, train, inputs["y"])
+    _, Lambda = residual_and_hessian(attrs, train.f, inputs["y"])
+    inverse = symmetric_power(Lambda + attrs["loss_rho"] * torch.eye(Lambda.shape[1]).to(Lambda), -0.5)
+    Theta_bar = theta_bar(inputs, attrs, test, white).unflatten(1, train.f.shape)
+    return {"Theta_bar": torch.einsum("anc,ncd->and", Theta_bar, inverse).flatten(1)}
 
 
 def prediction(inputs, attrs):

@@ -1,12 +1,14 @@
 """The cases, by operation. Ids are permanent: cases are appended to the book of their operation."""
 
-from . import deep, directions, passes, theory
+from . import deep, directions, passes, second, theory
+from .problems import Book
 
 PARTS = (passes, directions, theory, deep)
-ABOUT = {name: text for part in PARTS for name, text in part.ABOUT.items()}
+ABOUT = {name: text for part in (*PARTS, second) for name, text in part.ABOUT.items()}
 
 
 def cases(operation):
     """All cases of an operation, in the order of their ids."""
     books = {make.__name__: make for part in PARTS for make in part.BOOKS}
-    return books[operation]().cases
+    book = books[operation]() if operation in books else Book(operation)
+    return second.extend(book).cases

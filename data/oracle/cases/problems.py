@@ -1,6 +1,6 @@
 """What a case is, and the deterministic numbers that cases are made of."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True)
@@ -11,10 +11,11 @@ class Case:
     title: str
     equation: str
     pins: list
-    catches: str
     attrs: dict
     inputs: dict
-    error: str = ""
+    error: str = ""  # of what is refused or superseded: what there is to say
+    catches: str = ""  # of what is refused; of the others `flags` say it
+    strict: bool = False  # whether a route through Gram matrices is to be as accurate as any
 
 
 @dataclass
@@ -24,10 +25,17 @@ class Book:
     operation: str
     cases: list = field(default_factory=list)
 
-    def add(self, kind, title, equation, pins, catches, inputs, attrs, error=""):
-        number = len(self.cases) + 1
-        name = f"{self.operation}-{number:03d}"
-        self.cases.append(Case(self.operation, name, kind, title, equation, pins, catches, attrs, inputs, error))
+    def add(self, kind, title, equation, pins, inputs, attrs, **more):
+        name = f"{self.operation}-{len(self.cases) + 1:03d}"
+        self.cases.append(Case(self.operation, name, kind, title, equation, pins, attrs, inputs, **more))
+
+    def refuse(self, title, equation, catches, inputs, attrs, error, kind="must-fail"):
+        self.add(kind, title, equation, [], inputs, attrs, error=error, catches=catches)
+
+    def supersede(self, number, error):
+        """What the case of this number asks for turned out to be wrong."""
+        case = self.cases[number - 1]
+        self.cases[number - 1] = replace(case, kind="superseded", error=error, catches="nothing")
 
 
 def draw(stream, shape, amplitude=1.5):

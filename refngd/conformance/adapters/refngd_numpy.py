@@ -144,7 +144,7 @@ class Engine:
         net = self._net(attrs, attrs["widths"])
         alpha = self._fisher(attrs, inputs).alpha(net, attrs["n"], attrs.get("frozen", 0))
         if alpha is None:
-            raise ValueError("there is no alpha: Theta_bar is not alpha I")
+            raise ValueError("there is no alpha with these widths: Theta_bar is not alpha I")
         return {"alpha": alpha}
 
     def prediction(self, inputs, attrs):
@@ -274,6 +274,7 @@ class Engine:
         }
 
     def flow(self, inputs, attrs):
+        inputs = {name: a.astype(float) for name, a in inputs.items()}  # in which it integrates
         w, data = listed("w", inputs), statistics(inputs)
         states = flow(w, data, rule_of(attrs), inputs["times"].tolist(), attrs["eta"], tolerance=1e-13)
         after = states[-1].w
