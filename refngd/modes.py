@@ -118,7 +118,7 @@ def unbalanced(t: Array, s: Array, s_star: Array | float, q: float = math.inf, e
     else:
         high, low = _squares(2 * s_star, A * B)
         A2, B2 = _riccati(A * A, high, low, time), _riccati(B * B, low, high, time)
-    A, B = xp.sign(A) * A2**0.5, xp.sign(B) * B2**0.5
+    A, B = (xp.where(a < 0, -1, 1) * a2**0.5 for a, a2 in ((A, A2), (B, B2)))
     return _in_range(xp.stack([A + B, A - B]) / 2)
 
 

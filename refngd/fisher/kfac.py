@@ -163,7 +163,7 @@ class KFAC(Fisher):
         h = x * net.sigma_w / net.widths[0] ** 0.5
         if net.sigma_b and self.bias == "augmented":
             xp = array_module(h)
-            h = xp.concatenate([h, xp.full((len(h), 1), net.sigma_b, h.dtype)], axis=1)
+            h = xp.concatenate([h, net.sigma_b * xp.ones_like(h[:, :1])], axis=1)
         U, t, _ = root_svd(h, self.rcond)
         leverage = len(h) * ((U * (t > 0)) ** 2).sum(1)
         spread = float(leverage.max() - leverage.min())
