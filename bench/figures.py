@@ -30,11 +30,11 @@ import bench
 import refngd
 from refngd.cli.output import as_json, checked_count, one_line, progress, reserved, save, save_together, versions
 
-from . import huh_linear, huh_modes, huh_nonlinear, huh_theory, ko_kernels, ko_training
+from . import bands, huh_linear, huh_modes, huh_nonlinear, huh_theory, ko_kernels, ko_training
 from .figure import Figure
 from .parallel import LostError, executors, finished
 
-MODULES = (huh_modes, huh_linear, huh_theory, huh_nonlinear, ko_training, ko_kernels)
+MODULES = (huh_modes, huh_linear, huh_theory, huh_nonlinear, ko_training, ko_kernels, bands)
 FIGURES: dict[str, Figure] = {name: figure for module in MODULES for name, figure in sorted(module.FIGURES.items())}
 
 

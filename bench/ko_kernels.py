@@ -214,24 +214,8 @@ def ko2_verdicts(settings: dict, results: dict[str, dict]) -> list[tuple[str, bo
 
 
 def _panel_verdicts(panel: dict, runs: list[tuple[int, dict]]) -> Iterator[tuple[str, bool]]:
-    """K-FAC counts among the others while its inputs are independent; else it has verdicts of its own."""
     title, (first, start), (last, end) = panel["title"], runs[0], runs[-1]
-    means = {N: {name: float(np.mean(m["accuracy"])) for name, m in r["methods"].items()} for N, r in runs}
-    compared = {
-        N: {name: mean[name] for name in [*ISOTROPIC, *["K-FAC"] * (PUBLISHED_KFAC not in mean)] if name in mean}
-        for N, mean in means.items()
-    }
-    gaps = {N: max(mean.values()) - min(mean.values()) for N, mean in compared.items()}
-    widest, low = max(gaps, key=gaps.get), min(compared[last].values())
-    listed = ", ".join(f"{name} {value:.3f}" for name, value in compared[last].items())
-    yield (
-        f"{title}: the approximations are comparable, within 0.05, at N = {last}: {listed}. The largest gap at any N: "
-        f"{gaps[widest]:.3f} at N = {widest}, {min(compared[widest], key=compared[widest].get)} the lowest",
-        gaps[last] < 0.05,
-    )
-    error = 1 - 1 / len(panel["classes"])
-    enough = 1 - 2 / 3 * error
-    yield f"{title}: all do well, at most 2/3 of the errors of guessing: {low:.3f}, needed {enough:.3f}", low > enough
+    yield from _comparable(title, runs, 1 - 1 / len(panel["classes"]))
     growth, noise = {}, {}
     for name in ISOTROPIC:
         early, late = (np.array(s["methods"][name]["accuracy"]) for s in (start, end))
@@ -246,6 +230,25 @@ def _panel_verdicts(panel: dict, runs: list[tuple[int, dict]]) -> Iterator[tuple
         yield _kfac_verdict(title, runs)
     if PUBLISHED_KFAC in end["methods"]:
         yield from _dependent_verdicts(title, last, end["methods"])
+
+
+def _comparable(title: str, runs: list[tuple[int, dict]], guessing: float) -> Iterator[tuple[str, bool]]:
+    """K-FAC counts among the others while its inputs are independent; else it has verdicts of its own."""
+    compared = {
+        N: {name: float(np.mean(m["accuracy"])) for name, m in r["methods"].items()
+            if name in ISOTROPIC or (name == "K-FAC" and PUBLISHED_KFAC not in r["methods"])}
+        for N, r in runs
+    }  # fmt: skip
+    gaps = {N: max(mean.values()) - min(mean.values()) for N, mean in compared.items()}
+    last, widest = runs[-1][0], max(gaps, key=gaps.get)
+    low, enough = min(compared[last].values()), 1 - 2 / 3 * guessing
+    listed = ", ".join(f"{name} {value:.3f}" for name, value in compared[last].items())
+    yield (
+        f"{title}: the approximations are comparable, within 0.05, at N = {last}: {listed}. The largest gap at any N: "
+        f"{gaps[widest]:.3f} at N = {widest}, {min(compared[widest], key=compared[widest].get)} the lowest",
+        gaps[last] < 0.05,
+    )
+    yield f"{title}: all do well, at most 2/3 of the errors of guessing: {low:.3f}, needed {enough:.3f}", low > enough
 
 
 def _kfac_verdict(title: str, runs: list[tuple[int, dict]]) -> tuple[str, bool]:
@@ -493,14 +496,9 @@ def _spreads(settings: dict, results: dict[str, dict]) -> dict[float, np.ndarray
 
 
 def kos2_verdicts(settings: dict, results: dict[str, dict]) -> list[tuple[str, bool]]:
-    widths, L, seeds, norm = settings["widths"], settings["L"], settings["seeds"], settings["M_0"] ** 0.5
-    M, shifts = widths[-1], _shifts(settings)
-    off = {run: np.array(results[part]["measured"]) - results[part]["formula"] for part, run in shifts.items()}
-    deviations = np.array([np.sqrt(np.mean([off[s, m] ** 2 for s in settings["s"]], axis=(0, 2))) for m in widths])
-    law = power_law(widths, deviations)
-    listed = ", ".join(f"{row.mean():.2g} at M = {m}" for m, row in zip(widths, deviations, strict=True))
+    M, L, seeds, norm = settings["widths"][-1], settings["L"], settings["seeds"], settings["M_0"] ** 0.5
     means = {s: np.mean(results[f"s = {s:g}, M = {M}"]["measured"]) for s in settings["s"]}
-    gaps = {s: abs(float(off[s, M].mean())) for s in means}
+    gaps = {s: abs(mean - np.mean(results[f"s = {s:g}, M = {M}"]["formula"])) for s, mean in means.items()}
     worst, allowed = max(gaps, key=gaps.get), 4 * math.sqrt((L - 1) / (4 * M * seeds))
     rest = max(results[f"s = {s:g}, M = {M}"]["off-diagonal"] / mean for s, mean in means.items())
     at_unit, at_root = (max(abs(mean - _alpha(settings, s, r, M)) for s, mean in means.items()) for r in (1.0, norm))
@@ -510,11 +508,7 @@ def kos2_verdicts(settings: dict, results: dict[str, dict]) -> list[tuple[str, b
             f" (at s = {worst:g}); allowed {allowed:.4f}, 4 standard deviations of (L-1) M seeds coin flips",
             bool(gaps[worst] < allowed),
         ),
-        (
-            f"samples deviate from it as counts of live units do, binomial: root mean square {listed}, as M^({law}); "
-            f"in theory M^(-1/2), within three errors",
-            abs(law.power + 0.5) <= 3 * law.error < 0.25,
-        ),
+        _scatter_verdict(settings, results),
         (f"Theta_bar is diagonal: the rest is at most {rest:.1e} of alpha, allowed 1e-2", bool(rest < 1e-2)),
         (
             f"one norm for all, ||x|| = sqrt(M_0), does for the mean: off by at most {at_root:.4f}, allowed 0.05; unit "
@@ -523,6 +517,20 @@ def kos2_verdicts(settings: dict, results: dict[str, dict]) -> list[tuple[str, b
         ),
         *_crossing_verdicts(settings, results),
     ]
+
+
+def _scatter_verdict(settings: dict, results: dict[str, dict]) -> tuple[str, bool]:
+    """The root mean square over shifts and samples, for each width and seed, against a binomial's."""
+    runs, widths = _shifts(settings), settings["widths"]
+    off = {run: np.array(results[part]["measured"]) - results[part]["formula"] for part, run in runs.items()}
+    deviations = np.array([np.sqrt(np.mean([off[s, M] ** 2 for s in settings["s"]], axis=(0, 2))) for M in widths])
+    law = power_law(widths, deviations)
+    listed = ", ".join(f"{row.mean():.2g} at M = {M}" for M, row in zip(widths, deviations, strict=True))
+    return (
+        f"samples deviate from it as counts of live units do, binomial: root mean square {listed}, as M^({law}); "
+        f"in theory M^(-1/2), within three errors",
+        abs(law.power + 0.5) <= 3 * law.error < 0.25,
+    )
 
 
 def _crossing_verdicts(settings: dict, results: dict[str, dict]) -> Iterator[tuple[str, bool]]:

@@ -60,13 +60,15 @@ def outputs(net, W, x, y, fisher: rn.Fisher, eta: float, steps: int, rho: float 
     return f, {"loss": losses, "stopped": stopped, "warnings": len(warned), "first_warning": (warned or [None])[0]}
 
 
-def against_theory(net, W, x, y, fisher: rn.Fisher, eta: float, steps: int, Theta_bar: Array, rho: float = 0.0) -> dict:
-    """Losses measured and of K&O (10); at t = 0, 1, .. how far outputs are from it, over the first residual."""
+def against_theory(
+    net, W, x, y, fisher: rn.Fisher, eta: float, steps: int, Theta_bar: Array, rho: float = 0.0
+) -> tuple[list[Array], dict]:
+    """f as `outputs`; losses, and those of K&O (10); at t = 0, 1, .. how far f is from it, over the first residual."""
     f, curve = outputs(net, W, x, y, fisher, eta, steps, rho)
     theory = in_theory(Theta_bar, f[0], y, eta, steps)
     curve["theory"] = [rn.mse.value(f_t, y) for f_t in theory]
     curve["deviation"] = [apart(a, b, y - f[0]) for a, b in zip(f, theory, strict=False)]
-    return curve | {"eta": eta}
+    return f, curve | {"eta": eta}
 
 
 def in_theory(Theta_bar: Array, f0: Array, y: Array, eta: float, steps: int) -> list[Array]:
@@ -158,7 +160,7 @@ def _compute_1a(settings: dict, part: str, device: str, data: str | None) -> dic
     for name, (fisher, c) in _rules_1a(settings).items():
         Theta_bar = fisher.coefficient(s, s)
         eta = c * rn.optimal_rate(Theta_bar)
-        curves[name] = against_theory(net, W, x, y, fisher, eta, settings["steps"], Theta_bar)
+        _, curves[name] = against_theory(net, W, x, y, fisher, eta, settings["steps"], Theta_bar)
     return curves
 
 
@@ -271,10 +273,10 @@ def _careful_1b(settings: dict, L: int, M: int, seed: int, device: str, data: st
     given = net, W, x, y = problem(settings, data, device, L, M, seed)
     fisher, s, eta, steps = rn.BlockTridiagonal(refine=False), net.signals(W, x), settings["eta"], settings["steps"]
     Theta_bar = rn.BlockTridiagonal().alpha(net, len(x)) * np.eye(len(x))
-    result = {"zero": against_theory(*given, fisher, eta, steps, rn.to_device(Theta_bar, device)), "damped": []}
+    zero, curve = against_theory(*given, fisher, eta, steps, rn.to_device(Theta_bar, device))
+    result, negative = {"zero": curve, "damped": []}, negative_eigenvalues(s)
     if settings["widths"][-1] != M:
         return result
-    negative, (zero, _) = negative_eigenvalues(s), outputs(*given, fisher, eta, steps)
     for r in settings["r"]:
         f, curve = outputs(*given, fisher, eta, steps, r * float(negative[0]))
         gaps = [apart(a, b, zero[0] - y) for a, b in zip(f, zero, strict=False)]
@@ -392,7 +394,7 @@ def _compute_s1(settings: dict, part: str, device: str, data: str | None) -> dic
         Theta_bar = fisher.coefficient(s, s, r * scale)
         mean[r] = rn.isotropy(Theta_bar).alpha
         if r == settings["r_training"]:
-            curves = {c: against_theory(net, W, x, y, fisher, c / alpha, settings["steps"], Theta_bar, r * scale)
+            curves = {c: against_theory(net, W, x, y, fisher, c / alpha, settings["steps"], Theta_bar, r * scale)[1]
                       for c in settings["factors"]}  # fmt: skip
     ideal = {c: [curves[c]["loss"][0] * (1 - c) ** (2 * t) for t in range(settings["steps"] + 1)] for c in curves}
     numbers = {"alpha": alpha, "live": live, "scale": scale, "mean": list(mean.items())}

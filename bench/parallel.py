@@ -90,7 +90,11 @@ def _cluster(address: str) -> Iterator[Workers]:
         raise LostError(f"no cluster answers at {address}: {error}") from error
 
     def look() -> None:
-        if not client.nthreads():
+        try:
+            threads = client.nthreads()
+        except OSError as error:
+            raise LostError(f"the cluster at {address} does not answer: {error}") from error
+        if not threads:
             raise LostError(f"the cluster at {address} has no workers")
 
     with client:

@@ -308,10 +308,10 @@ def eigen(K: Array) -> tuple[Array, Array]:
     is not finite.
     """
     xp = array_module(K)
-    T = inverse_size(abs(K).max((-2, -1)))[..., None]
+    T = inverse_size(abs(K).max((-2, -1), keepdims=True)) if K.size else 1.0
     with raising(xp):
-        w, V = xp.linalg.eigh(finite(T[..., None] * K))
-    return w / T, V
+        w, V = xp.linalg.eigh(finite(T * K))
+    return (w[..., None, :] / T)[..., 0, :], V
 
 
 def finite(K: Any) -> Any:

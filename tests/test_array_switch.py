@@ -54,6 +54,9 @@ def results(to, dtype, sigma_b, name):
         wide = rn.Network((6, 9, 9, 2), activation, 2**0.5, sigma_b)
         k, own = rn.analytic_kernels(wide, x_test, x), rn.analytic_kernels(wide, x, x)
         out += [*k.A, *k.B, rn.analytic_ntk(wide, x, x), rn.Identity().kernel_coefficient(k, own)]
+    both = rn.arrays.array_module(x).concatenate([x_test, x])
+    K, wide_dynamics = rn.analytic_kernels(wide, both, both).A[-1], rn.Dynamics(own.A[-1], s.f, y, 0.1)
+    out += [wide_dynamics.covariance(k.A[-1], K, 3)]
     report = rn.isotropy(Theta_bar)
     numbers = [report.alpha, report.deviation, report.condition, *report.eigenvalues.tolist()]
     numbers += [rn.optimal_rate(Theta_bar), rn.mse.value(s.f, y), datasets.accuracy(s.f, y)]

@@ -94,6 +94,8 @@ def test_infinity_is_compared_exactly_and_small_numbers_do_not_underflow():
     tiny = small(outputs={"t": np.array([1e-200])})
     assert judge(tiny, {"t": np.array([1e-200])}).status == ACCURATE
     assert judge(tiny, {"t": np.array([2e-200])}).error == pytest.approx(1)
+    huge = small(outputs={"t": np.array([1e200]), "s": np.array([0.0])})
+    assert judge(huge, {"t": np.array([1e200]), "s": np.array([1e190])}).error == pytest.approx(1e-10)
 
 
 def test_a_case_beyond_the_dtype_is_not_testable_and_says_so():

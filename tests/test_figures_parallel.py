@@ -128,6 +128,18 @@ def test_a_cluster_that_ends_in_the_middle(make, tmp_path, monkeypatch):
     assert kept(tmp_path) == {PARTS[0]}
 
 
+def test_a_cluster_whose_workers_leave(make, tmp_path, monkeypatch):
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setattr(parallel, "LOOK", 0.3)
+    looks = iter([{"a worker": 1}])  # at the start; then none is left
+    monkeypatch.setattr(distributed.Client, "nthreads", lambda self: next(looks, {}))
+    with distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as cluster:
+        status, said, _ = make("out", "--cluster", cluster.scheduler_address, compute=waiting)
+    assert status == 2
+    assert "has no workers; " in said.err
+    assert "the same command again computes the others: " in said.err
+
+
 def test_nobody_answers_or_works(make, monkeypatch):
     distributed = pytest.importorskip("distributed")
     monkeypatch.setattr(parallel, "LOOK", 0.3)

@@ -10,7 +10,7 @@ from support import DEFINED, FISHERS, assert_close, generator, host, literal, on
 
 import refngd as rn
 from refngd import definitions
-from refngd.spectral import cutoff, eigen_root, gram, power_of_gram, power_of_root, refined_inverse
+from refngd.spectral import cutoff, eigen, eigen_root, gram, inverse_size, power_of_gram, power_of_root, refined_inverse
 
 
 def graded_factor(kappa, n=12, m=40):
@@ -94,6 +94,19 @@ def test_default_cutoff_tells_every_rank_deficient_gram_matrix_from_a_regular_on
             assert is_regular(X)
             X[-1] = X[0]  # a duplicate sample
             assert not is_regular(X)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_eigenvalues_of_tiny_matrices_are_right_to_the_last_digit(dtype):
+    """Whatever the library squares: entries are about 1 where it sees them."""
+    X = generator().standard_normal((3, 5, 8)).astype(dtype)
+    K, size = X @ X.mT, float(2.0 ** (np.finfo(dtype).minexp + 10))
+    (w, V), (tiny_w, tiny_V) = eigen(on(K)), eigen(on(K * dtype(size)))
+    assert (host(tiny_w) == host(w) * dtype(size)).all()
+    assert (host(tiny_V) == host(V)).all()
+    w, V = eigen(on(np.zeros((0, 0), dtype)))
+    assert (w.shape, V.shape) == ((0,), (0, 0))
+    assert np.isfinite(host(inverse_size(on(np.array([np.finfo(dtype).smallest_subnormal, 0]))))).all()
 
 
 def test_rank_deficient_powers_are_pseudo_inverses():

@@ -297,18 +297,18 @@ def test_covariance_over_initialisations_vanishes_on_the_training_set_alone():
 
 
 def test_covariance_over_initialisations_is_that_of_wide_networks():
-    """Each network with its own Theta_bar: 300 networks of width 400, whose variances scatter by a twelfth."""
-    net, x = rn.Network((8, 400, 400, 1), rn.tanh, 1.3, 0.4), on(generator(2).standard_normal((8, 8)))
+    """Each network with its own Theta_bar: 150 networks of width 300, whose variances scatter by a ninth."""
+    net, x = rn.Network((8, 300, 300, 1), rn.tanh, 1.3, 0.4), on(generator(2).standard_normal((8, 8)))
     own, cross, K, y = at_infinite_width(rn.BlockDiagonal())
     f = []
-    for seed in range(300):
+    for seed in range(150):
         W = on(net.init(seed))
         test, train = net.signals(W, x[:3]), net.signals(W, x[3:])
         Theta_bar, Theta_bar_test = (rn.BlockDiagonal().coefficient(s, train) for s in (train, test))
         f.append(host(rn.Dynamics(Theta_bar, train.f, y[:, :1], 1 / 3).predict(Theta_bar_test, test.f, 1))[:, 0])
     dynamics = rn.Dynamics(own, 0 * y, y, 1 / 3)
     covariance = host(dynamics.covariance(cross, K, 1))
-    np.testing.assert_allclose(np.var(f, axis=0), np.diag(covariance), rtol=0.35)
+    np.testing.assert_allclose(np.var(f, axis=0), np.diag(covariance), rtol=0.45)
     mean, scale = host(dynamics.predict(cross, 0 * y[:3], 1))[:, 0], np.sqrt(np.diag(covariance))
     assert (abs(np.mean(f, axis=0) - mean) < 0.35 * scale).all()
 

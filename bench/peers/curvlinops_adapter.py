@@ -21,7 +21,8 @@ from curvlinops import (
 from curvlinops.examples import IdentityLinearOperator
 from torch import Tensor, nn
 
-from .torch_network import as_weights, gradient, network, order, tangent, tensors, unsupported
+from .torch_network import as_weights, gradient, network, order, tangent, tensors
+from .unsupported import unsupported
 
 
 def run(op: str, inputs: dict[str, np.ndarray], attrs: dict, convert: bool = False) -> dict[str, np.ndarray]:

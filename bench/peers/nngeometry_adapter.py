@@ -14,7 +14,8 @@ from nngeometry.metrics import FIM
 from nngeometry.object import PMatBlockDiag, PMatDense, PMatDiag, PMatKFAC, PMatQuasiDiag, PVector
 from torch import Tensor, nn
 
-from .torch_network import as_weights, gradient, network, order, tangent, tensors, unsupported
+from .torch_network import as_weights, gradient, network, order, tangent, tensors
+from .unsupported import unsupported
 
 REPRESENTATIONS = {
     "Exact": PMatDense,

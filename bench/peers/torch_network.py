@@ -98,8 +98,3 @@ def tangent(inputs: dict[str, Tensor]) -> Tensor:
     if any(a.shape != w.shape for a, w in zip(dW, weights(inputs), strict=True)):
         raise ValueError("dW has not the shapes of W")
     return torch.cat([a.flatten() for a in dW])
-
-
-def unsupported(condition: bool, reason: str) -> None:
-    if condition:
-        raise NotImplementedError(reason)

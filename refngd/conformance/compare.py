@@ -153,7 +153,7 @@ def judge(case: Case, outputs: Outputs, dtype: type = np.float64) -> Verdict:
 
 def relative_errors(expected: Outputs, actual: Outputs) -> dict[str, float]:
     """The error of every expected output; infinities are to agree exactly, and do not count then."""
-    scale = math.sqrt(sum(_norm(a) ** 2 for a in expected.values())) or 1.0
+    scale = math.hypot(*map(_norm, expected.values())) or 1.0
     return {name: _distance(np.asarray(actual[name], float), a) / (_norm(a) or scale) for name, a in expected.items()}
 
 

@@ -257,6 +257,8 @@ entries_of_means
 quasi_is_diagonal
     - fisher.name == "QuasiDiagonal" && s.bias > 0
     + false
+    - s.bias > 0 && same_unit
+    + false
 matrix_undamped
     - A += fisher.rho * I_A;
     + ;
