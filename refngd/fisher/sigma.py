@@ -339,7 +339,7 @@ def _coupled(Sigma: np.ndarray, blocks: list, rho: float) -> list[Array]:
     (n, k), L = E.shape, len(blocks)
     factors = [block.factors(rho) for block in blocks]
     if rho:
-        _warn_if_resonant(Sigma, [t * blocks[0].c for _, t in factors], rho * blocks[0].c ** 2, n)
+        _warn_if_resonant(Sigma, [t for _, t in factors], rho, n, blocks[0].c)
     roots = _block_diagonal([U * t for U, t in factors])  # (L n, r)
     inverse_roots = _block_diagonal([U * gain(t, 0.0, 2) for U, t in factors])  # U t^{-1}
     solve_H = _signed_inverse(Sigma, roots, rho)
@@ -435,13 +435,17 @@ def _checked_Sigma(Sigma: ArrayLike) -> np.ndarray:
     return (Sigma + Sigma.T) / 2
 
 
-def _warn_if_resonant(Sigma: np.ndarray, roots: list[Array], rho: float, n: int) -> None:
-    """G + rho I is singular at rho = -w for all eigenvalues w < 0 of G; -w is in [lo, hi] by Ostrowski's theorem."""
+def _warn_if_resonant(Sigma: np.ndarray, roots: list[Array], rho: float, n: int, c: float) -> None:
+    """G + rho I is singular at rho = -w for all eigenvalues w < 0 of G; -w is in [lo, hi] by Ostrowski's theorem.
+
+    c: what the roots, and that of rho, have been divided by.
+    """
     negative = [-w for w in np.linalg.eigvalsh(Sigma) if w < -1e-12 * abs(Sigma).max()]
     if negative:
         least = min(float(t.min()) ** 2 if len(t) == n else 0.0 for t in roots)
         lo, hi = min(negative) * least, max(negative) * max(float(t.max()) ** 2 for t in roots)
         if lo <= rho <= hi:
+            rho, lo, hi = (size * c * c for size in (rho, lo, hi))
             warnings.warn(
                 f"rho = {rho:.3g} lies among the negative eigenvalues of the indefinite G, which are in [-{hi:.3g}, "
                 f"-{lo:.3g}]: the step can be wildly wrong. Choose rho = 0"
