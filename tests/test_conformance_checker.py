@@ -244,6 +244,7 @@ LOSSES = {  # where refngd may not be accurate: the error in u, and why
     "deep_linear_update-029": "70, kappa 1: a block rule knows Sigma_x^{1/2} and not that it drops out",
     "direction-121": "2400, kappa 79: K-FAC loses cond(delta_2) = 880",
     "coefficient-046": "50, kappa 1.3: coefficients are not refined, and kappa_gram is 1300",
+    "prediction-026": "K-FAC with q = 1.5, undamped: its coefficients are not refined either",
     "direction-123": "3e5, kappa 15: for q != 1 there is no refinement, and kappa_gram is 6.6e6",
 }
 
@@ -266,7 +267,7 @@ def test_refngd_is_conformant_in_float32_wherever_that_can_be_tested():
 def test_intermediates_are_returned_and_right():
     given = 0
     for case in OF["direction"] + OF["deep_linear_update"]:
-        if not case.error:
+        if not case.error and "refined" not in case.title:  # the adapter takes lambda from the kernels alone
             outputs = adapter(case, float)
             same = {name: a for name, a in case.intermediates.items() if name in outputs}
             bound = max(compare.bounds(case, float)[1], 1e-12)

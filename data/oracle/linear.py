@@ -187,11 +187,11 @@ def euler_drift(inputs, attrs, full):
 
 
 def statistics(inputs, attrs, full):
-    """w_star = E[y x^T] Sigma_x^{-1}, Sigma_x = E[x x^T], and the least loss E||w_star x - y||^2 / 2."""
+    """w_star = E[y x^T] Sigma_x^+, Sigma_x = E[x x^T], and the least loss E||w_star x - y||^2 / 2."""
     x, y = inputs["x"], inputs["y"]
     P = len(x)
     Sigma_x = la.scale(la.matmul(la.transpose(x), x), mp.mpf(1) / P)
-    w_star = la.transpose(la.solve(Sigma_x, la.scale(la.matmul(la.transpose(x), y), mp.mpf(1) / P)))
+    w_star = la.transpose(la.matmul(la.power(Sigma_x, -1), la.scale(la.matmul(la.transpose(x), y), mp.mpf(1) / P)))
     rest = la.add(la.matmul(x, la.transpose(w_star)), y, -1)
     const = mp.fsum(v * v for row in rest for v in row) / P / 2
     return {"w_star": w_star, "Sigma_x": Sigma_x, "const": const}, {}

@@ -53,10 +53,13 @@ def numbered(prefix, arrays, first=1):
 
 
 def tanh(u):
-    """tanh, whose derivative 4 t / (1 + t)^2, t = e^{-2|u|}, does not cancel as the 1 - tanh^2 of jnp.tanh does."""
+    """tanh, whose derivative 4 t / (1 + t)^2, t = e^{-2|u|}, does not cancel as the 1 - tanh^2 of jnp.tanh does.
+
+    Near 0 1 - t would cancel, and for large |u| the derivative of expm1, which JAX takes to be expm1 + 1.
+    """
     sign = jnp.where(u < 0, -1.0, 1.0).astype(u.dtype)
     t = jnp.exp(-2 * sign * u)
-    return -sign * jnp.expm1(-2 * sign * u) / (1 + t)
+    return sign * jnp.where(t < 0.1, 1 - t, -jnp.expm1(-2 * sign * u)) / (1 + t)
 
 
 def phi(attrs, u):

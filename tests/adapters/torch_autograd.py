@@ -67,10 +67,13 @@ def check(inputs: dict[str, Tensor], attrs: dict) -> None:
 
 
 def tanh(u: Tensor) -> Tensor:
-    """tanh, whose derivative 4 t / (1 + t)^2, t = e^{-2|u|}, does not cancel as torch's 1 - tanh^2 does."""
+    """tanh, whose derivative 4 t / (1 + t)^2, t = e^{-2|u|}, does not cancel as torch's 1 - tanh^2 does.
+
+    Near 0 1 - t would cancel, and for large |u| the derivative of expm1, which torch takes to be expm1 + 1.
+    """
     sign = torch.where(u < 0, -1.0, 1.0).to(u)
     t = torch.exp(-2 * sign * u)
-    return -sign * torch.expm1(-2 * sign * u) / (1 + t)
+    return sign * torch.where(t < 0.1, 1 - t, -torch.expm1(-2 * sign * u)) / (1 + t)
 
 
 def shifted_relu(u: Tensor, shift: float) -> Tensor:
@@ -159,7 +162,8 @@ def loss_value(attrs: dict, f: Tensor, y: Tensor) -> Tensor:
     """||f - y||^2 / (2N), K&O (3), or the mean of -log softmax(f)_y."""
     if attrs.get("loss", "mse") == "mse":
         return ((f - y) ** 2).sum() / (2 * len(f))
-    return -(y * torch.log_softmax(f, 1)).sum() / len(f)
+    others = torch.logsumexp(torch.where(y > 0, -math.inf, f), 1)  # p_y near 1 would cancel in log_softmax
+    return torch.nn.functional.softplus(others - (y * f).sum(1)).mean()
 
 
 def residual_and_hessian(attrs: dict, f: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

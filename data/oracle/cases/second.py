@@ -136,9 +136,10 @@ def kinked(book, **options):
 def saturated(book, **options):
     """Units whose tanh rounds to 1, all of them: 1 - tanh^2 has no digit that is right."""
     fisher = options.pop("fisher", None)
-    inputs, attrs = problem(fisher, (2, 2, 1), 1, 346, y=bool(fisher), bias=False, **options)
-    inputs |= {"W_1": [[7.5, 6.0], [-6.5, -7.25]], "W_2": [[1.25, -0.75]], "x": [[1.5, 1.25]]}
-    inputs |= {"x_test": [[1.25, 1.5], [1.75, 1.0]]} if book.operation == "ntk" else {}
+    N = 1 if fisher else 2
+    inputs, attrs = problem(fisher, (2, 2, 1), N, 346, y=bool(fisher), bias=False, **options)
+    inputs |= {"W_1": [[7.5, 6.0], [-6.5, -7.25]], "W_2": [[1.25, -0.75]], "x": [[1.5, 1.25], [1.25, 1.5]][:N]}
+    inputs |= {"x_test": [[1.5, 1.5], [1.75, 1.0], [1.25, 1.25]]} if book.operation == "ntk" else {}
     title = f"{fisher}: all units saturated" if fisher else "all units saturated"
     book.add("stress", title, "THEORY 1", ["phi' where tanh rounds to 1"], inputs, attrs)
 
@@ -454,7 +455,8 @@ def statistics(book):
         pins = ["Sigma_x = E[x x^T] without a mean", "const: the least loss"]
         book.add(kind, title, "Huh (1)", pins, inputs, {})
     inputs = {"x": [[1.0, 2.0], [2.0, 4.0], [-0.5, -1.0]], "y": [[1.0], [0.5], [0.25]]}
-    book.refuse("inputs on a line", "Huh (1)", "a map that is not unique", inputs, {}, "x has a singular Sigma_x")
+    pins = ["of all maps with the least loss the one of least norm"]
+    book.add("boundary", "inputs on a line", "Huh (1)", pins, inputs, {})
 
 
 def flow(book):

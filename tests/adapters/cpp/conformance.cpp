@@ -7,7 +7,8 @@
 //     refngd check --results RESULTS
 //
 // For every case it writes RESULTS/<case id>.json: {"outputs": {name: {"shape", "data"}}}, or {"error": ".."} where the
-// input is refused, or {"unsupported": ".."}. Not here: infinite width but for `kernels` of relu, erf and linear, forster, modes.
+// input is refused, or {"unsupported": ".."}. Not here: infinite width but for
+// `kernels` of relu, erf and linear, batches, flows, alpha, forster, modes.
 //
 // G of an approximation is made of blocks with roots R, R^T R / N + rho I, and K = G^{-1/q} R^T goes through the singular
 // values of R, which squares nothing. step = K e / N, Theta_bar(x', x) = J(x') K / N.
@@ -44,7 +45,7 @@ void require(bool condition, const string& message) {
   if (!condition) throw Refused(message);
 }
 
-// ----------------------------------------------------------------------------------------------------------------- files
+// --------------------------------------------------------------------------------------------------------------- files
 
 struct Array {  // values in the order of the file, whatever their arrangement
   std::vector<long> shape;
@@ -95,7 +96,6 @@ class Attributes {
   explicit Attributes(const Json& values) : values(values) {}
   bool has(const string& name) const { return values.contains(name); }
   double get(const string& name, double otherwise) const { return has(name) ? number(values[name]) : otherwise; }
-  const Json& raw(const string& name) const { return values.at(name); }
   bool flag(const string& name) const { return values.value(name, false); }
   string word(const string& name, const string& otherwise) const { return values.value(name, otherwise); }
 };
@@ -116,7 +116,7 @@ Outputs numbered(const string& prefix, const Matrices& matrices, int first = 1) 
 
 string size_of(const Matrix& a) { return std::to_string(a.rows()) + " x " + std::to_string(a.cols()); }
 
-// ------------------------------------------------------------------------------------------------------ networks, K&O (1)
+// --------------------------------------------------------------------------------------------------- networks, K&O (1)
 
 struct Net {
   string activation, parameterization;
@@ -242,7 +242,7 @@ Vector theta_of(const Matrices& dW) {
   return beside(rows).row(0);
 }
 
-// --------------------------------------------------------------------------------------------------------------- powers
+// -------------------------------------------------------------------------------------------------------------- powers
 
 struct Svd {
   Matrix U, V;  // R = U diag(s) V^T, thin
@@ -297,7 +297,7 @@ Matrix inverse_power(const Matrix& G, double rho, double q) {
   return applied(d, [&](double w) { return w == 0 ? 0 : std::pow(w, -1 / q); });
 }
 
-// -------------------------------------------------------------------------------------------------------- losses, K&O (3)
+// ----------------------------------------------------------------------------------------------------- losses, K&O (3)
 
 struct Loss {
   bool mse;
@@ -321,8 +321,12 @@ double loss_value(const Loss& loss, const Matrix& f, const Matrix& y) {
   if (loss.mse) return (f - y).squaredNorm() / (2 * f.rows());
   double sum = 0;
   for (long n = 0; n < f.rows(); n++) {
-    const auto others = f.row(n).array() - f.row(n).dot(y.row(n));
-    sum += others.maxCoeff() + std::log((others - others.maxCoeff()).exp().sum());
+    const Vector others = (f.row(n).array() - f.row(n).dot(y.row(n))).matrix().transpose();
+    long first;
+    const double largest = others.maxCoeff(&first);
+    Vector rest = (others.array() - largest).exp();
+    rest[first] = 0;  // log(1 + rest) does not cancel where p_y is near 1
+    sum += largest + std::log1p(rest.sum());
   }
   return sum / f.rows();
 }
@@ -361,7 +365,7 @@ Matrix whiten(Signals& s, const Matrix& y, const Loss& loss) {
   return e;
 }
 
-// ---------------------------------------------------------------------------------------------------- approximations of F
+// ------------------------------------------------------------------------------------------------- approximations of F
 
 struct Fisher {
   string name;
@@ -562,14 +566,17 @@ Matrix matrix(const Signals& s, const Fisher& fisher) {
       if (p == r || fisher.name == "Identity" || fisher.name == "Entrywise") G(p, r) = p == r ? A(p, p) : 0;
       else if (fisher.name == "Unitwise") G(p, r) = same_unit ? F(p, r) : 0;
       else if (fisher.name != "QuasiDiagonal") G(p, r) = fisher.Sigma(a.l, b.l) * F(p, r);
-      else if (s.bias > 0 && same_unit) G(p, r) = A(a.bias, p) * A(b.bias, r) / (A(a.bias, a.bias) > 0 ? A(a.bias, a.bias) : 1);
+      else if (s.bias > 0 && same_unit) {
+        const double A_00 = A(a.bias, a.bias);
+        G(p, r) = A(a.bias, p) * A(b.bias, r) / (A_00 > 0 ? A_00 : 1);
+      } else G(p, r) = 0;
     }
   for (long p = 0; fisher.name == "Layerwise" && p < P; p++)
     G(p, p) = fisher.Sigma(index[p].l, index[p].l) * F(p, p) + fisher.rho;
   return G;
 }
 
-// ------------------------------------------------------------------------------- steps and predictions, K&O (9), (10), (11)
+// -------------------------------------------------------------------------- steps and predictions, K&O (9), (10), (11)
 
 Matrices direction(const Signals& s, const Matrix& e, const Fisher& fisher) {
   return unflattened(preconditioned(s, fisher) * flattened(e) / s.N, weights_like(s));
@@ -579,7 +586,7 @@ Matrix coefficient(const Signals& test, const Signals& train, const Fisher& fish
   return jacobian(test) * preconditioned(train, fisher) / train.N;
 }
 
-// ------------------------------------------------------------------------------------------------ infinite width, (S.66)
+// ---------------------------------------------------------------------------------------------- infinite width, (S.66)
 
 // E[phi(u) phi(v)] and E[phi'(u) phi'(v)] of standard deviations a, b and correlation r, in closed form.
 std::pair<double, double> averages(const string& activation, double r, double a, double b) {
@@ -623,7 +630,7 @@ Wide wide_kernels(const Net& net, int L, const Matrix& test, const Matrix& train
   return {A, B};
 }
 
-// ------------------------------------------------------------------------------------------------- deep linear networks
+// ------------------------------------------------------------------------------------------------ deep linear networks
 
 struct Linear {  // L_i = w_d .. w_{i+1}, R_i = w_{i-1} .. w_1 S, E = (w_d .. w_1 - w_star) S
   Matrices w, L, R;
@@ -734,7 +741,7 @@ Matrices update(const Linear& at, const Rule& rule) {
   return u;
 }
 
-// ------------------------------------------------------------------------------------------------------------ operations
+// ---------------------------------------------------------------------------------------------------------- operations
 
 struct Problem {
   const Inputs& inputs;
@@ -849,6 +856,22 @@ Outputs prediction(const Problem& p) {  // t steps f <- f - eta Theta_bar (f - y
           {"f_test", Matrix(test.f + folded(cross * total, test.N, test.C))}};
 }
 
+// Theta_bar; with the output Hessian H (y is given) J' K H^{-1/2} / N, (S.159).
+Outputs coefficient_of(const Problem& p) {
+  const Signals test = p.trained("x_test"), train = p.trained();
+  if (!p.inputs.count("y")) return {{"Theta_bar", coefficient(test, train, p.fisher(train))}};
+  const Loss loss(p.attrs);
+  Signals white = train;
+  whiten(white, p.targets(train.f, loss), loss);
+  Matrix Theta_bar = coefficient(test, white, p.fisher(white));
+  const Matrix probability = softmax(train.f);
+  for (long n = 0; n < train.N; n++) {
+    const Matrix R = hessian_root(probability, n);
+    Theta_bar.middleCols(n * train.C, train.C) *= inverse_power(R.transpose() * R, loss.rho, 2);
+  }
+  return {{"Theta_bar", Theta_bar}};
+}
+
 Outputs push(const Problem& p) {
   const Signals s = p.trained();
   const Matrices dW = listed("dW", p.inputs), like = weights_like(s);
@@ -891,18 +914,6 @@ Outputs inverse_power_of(const Problem& p) {
   require(q >= 1, "q is " + text(q) + "; expected q >= 1");
   require(K.rows() == K.cols() && K == K.transpose(), "K is not symmetric");
   return {{"power", inverse_power(K, p.attrs.get("rho", 0), q)}};
-}
-
-Outputs alpha(const Problem& p) {  // of kernels that are regular: 1^T Sigma^+ 1, and of K-FAC, Theorem 4.1
-  const Json widths = p.attrs.raw("widths");
-  const long L = widths.size() - 1 - p.frozen();
-  const double n = p.attrs.get("n", 1), hidden = p.attrs.word("activation", "") == "linear" ? 1 : n;
-  const Fisher fisher(p.inputs, p.attrs, L);
-  if (fisher.name == "KFAC" && !(fisher.separate && p.attrs.get("sigma_b", 0) > 0))
-    return {{"alpha", hidden * (L - 1) + (fisher.gram ? 1 : n)}};
-  const bool layerwise = fisher.name == "Exact" || fisher.name.rfind("Block", 0) == 0 || fisher.name == "Layerwise";
-  if (!layerwise) throw Unsupported("alpha of " + fisher.name);
-  return {{"alpha", inverse_power(fisher.Sigma, 0, 1).sum()}};
 }
 
 Outputs kernels(const Problem& p) {
@@ -957,16 +968,11 @@ const std::map<string, std::function<Outputs(const Problem&)>> operations = {
      }},
     {"fisher_matrix", fisher_matrix},
     {"direction", direction_of},
-    {"coefficient",
-     [](const Problem& p) {
-       const Signals test = p.trained("x_test"), train = p.trained();
-       return Outputs{{"Theta_bar", coefficient(test, train, p.fisher(train))}};
-     }},
+    {"coefficient", coefficient_of},
     {"prediction", prediction},
     {"training", training},
     {"cross_entropy", cross_entropy},
     {"inverse_power", inverse_power_of},
-    {"alpha", alpha},
     {"kernels", kernels},
     {"deep_linear", deep_linear},
     {"deep_linear_update", [](const Problem& p) { return numbered("u", update(p.linear(), Rule(p.attrs))); }},
