@@ -88,6 +88,7 @@ def deep_linear():
         {},
         "Sigma_x is singular: rank 2 with 3 inputs",
     )
+    book.supersede(8, "the loss of a singular Sigma_x is that of any w_star which solves the normal equations")
     return book
 
 
@@ -417,7 +418,12 @@ def mode_solution():
         {"p": 1.0, "eta_bar": 1.0},
         "t is negative",
     )
+    book.supersede(23, "a mode without a target decays, s_bar' = -eta_bar s_bar^{p+1}")
+    book.supersede(27, BELOW_ZERO)
     return book
+
+
+BELOW_ZERO = "a mode below zero rises, s_bar' = eta_bar |s_bar|^p (s_star - s_bar)"
 
 
 def refused(book, inputs):
@@ -487,6 +493,7 @@ def mode_time():
         {"p": 1.0, "eta_bar": 1.0},
     )
     refused(book, {"fraction": 0.5, "s_star": 2.0, "s0": 0.25})
+    book.supersede(23, BELOW_ZERO)
     return book
 
 
