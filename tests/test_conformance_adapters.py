@@ -26,8 +26,10 @@ pytestmark = pytest.mark.filterwarnings("ignore:rho = .* lies among the negative
 FOLDER = Path(__file__).parent / "adapters"
 CASES, _ = vectors.read()
 NOT_IN_TORCH = {
-    "alpha", "forster", "gamma", "kernel_coefficient", "kernels", "mode_exponents", "mode_solution", "mode_time",
-    "order_parameters",
+    "alpha", "batch_training", "cross_entropy_flow", "dynamics", "empirical_kernels", "euler_drift", "flow", "forster",
+    "gamma", "isotropy", "kernel_coefficient", "kernels", "linearized", "linearized_training", "mode_escape",
+    "mode_exponents", "mode_solution", "mode_speed", "mode_time", "null_update", "order_parameters", "standardise",
+    "statistics",
 }  # fmt: skip
 IN_NODE = {"forward", "signals", "jacobian", "direction"}
 NODE_FISHERS = {"Exact", "BlockDiagonal", "KFAC", "Unitwise", "Entrywise"}

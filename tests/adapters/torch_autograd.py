@@ -67,10 +67,10 @@ def check(inputs: dict[str, Tensor], attrs: dict) -> None:
 
 
 def tanh(u: Tensor) -> Tensor:
-    """tanh, whose derivative 4 t / (1 + t)^2, t = e^{-2|u|}, does not cancel as torch's 1 - tanh^2 does."""
+    """tanh, whose derivative does not cancel where units saturate, as torch's 1 - tanh^2 does: there in e^{-2|u|}."""
     sign = torch.where(u < 0, -1.0, 1.0).to(u)
     t = torch.exp(-2 * sign * u)
-    return -sign * torch.expm1(-2 * sign * u) / (1 + t)
+    return torch.where(abs(u) < 0.5, torch.tanh(u), sign * (1 - 2 * t / (1 + t)))
 
 
 def shifted_relu(u: Tensor, shift: float) -> Tensor:
@@ -156,10 +156,12 @@ def signals(inputs: dict[str, Tensor], attrs: dict, x: str = "x", W: list[Tensor
 
 
 def loss_value(attrs: dict, f: Tensor, y: Tensor) -> Tensor:
-    """||f - y||^2 / (2N), K&O (3), or the mean of -log softmax(f)_y."""
+    """||f - y||^2 / (2N), K&O (3), or the mean of -log p_y, p = softmax(f), which does not cancel where p_y is near 1."""
     if attrs.get("loss", "mse") == "mse":
         return ((f - y) ** 2).sum() / (2 * len(f))
-    return -(y * torch.log_softmax(f, 1)).sum() / len(f)
+    L = torch.logsumexp(torch.where(y > 0, -math.inf, f - (f * y).sum(1, keepdim=True)), 1)
+    positive = torch.where(L > 0, L, 0)
+    return (positive + torch.log1p(torch.exp(L - 2 * positive))).sum() / len(f)
 
 
 def residual_and_hessian(attrs: dict, f: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
