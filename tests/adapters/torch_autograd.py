@@ -156,7 +156,7 @@ def signals(inputs: dict[str, Tensor], attrs: dict, x: str = "x", W: list[Tensor
 
 
 def loss_value(attrs: dict, f: Tensor, y: Tensor) -> Tensor:
-    """||f - y||^2 / (2N), K&O (3), or the mean of -log p_y, p = softmax(f), which does not cancel where p_y is near 1."""
+    """||f - y||^2 / (2N), K&O (3), or the mean of -log p_y, which does not cancel where p_y is near 1."""
     if attrs.get("loss", "mse") == "mse":
         return ((f - y) ** 2).sum() / (2 * len(f))
     L = torch.logsumexp(torch.where(y > 0, -math.inf, f - (f * y).sum(1, keepdim=True)), 1)
