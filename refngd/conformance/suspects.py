@@ -367,7 +367,7 @@ def _without_bias(a: np.ndarray) -> np.ndarray:
 
 def conventions(case: Case, expected: Outputs, actual: Outputs, tolerance: float) -> Iterator[Suspect]:
     """What the definitions return with a bug of the table, or for another problem."""
-    for name in [name for name in case.flags if name in BUGS] or BUGS:
+    for name in case.flags or BUGS:
         yield Suspect(BUGS[name].words, lambda name=name: planted(name)(*case.arguments(float)))
     for words, inputs, attrs in _other_problems(case):
         yield Suspect(words, lambda inputs=inputs, attrs=attrs: definitions.run(case.operation, inputs, attrs))

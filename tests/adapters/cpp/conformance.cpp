@@ -10,8 +10,8 @@
 // input is refused, or {"unsupported": ".."}. Not here: infinite width but for
 // `kernels` of relu, erf and linear, batches, flows, alpha, forster, modes.
 //
-// G of an approximation is made of blocks with roots R, R^T R / N + rho I, and K = G^{-1/q} R^T goes through the singular
-// values of R, which squares nothing. step = K e / N, Theta_bar(x', x) = J(x') K / N.
+// G of an approximation is made of blocks with roots R, R^T R / N + rho I, and K = G^{-1/q} R^T goes through the
+// singular values of R, which squares nothing. step = K e / N, Theta_bar(x', x) = J(x') K / N.
 
 #include <cmath>
 #include <filesystem>
@@ -620,7 +620,9 @@ Wide wide_kernels(const Net& net, int L, const Matrix& test, const Matrix& train
         next(i, j) = w * product + b;
         slope(i, j) = w * derivative;
       }
-    const auto variance = [&](double v) { return w * averages(net.activation, 1, std::sqrt(v), std::sqrt(v)).first + b; };
+    const auto variance = [&](double v) {
+      return w * averages(net.activation, 1, std::sqrt(v), std::sqrt(v)).first + b;
+    };
     q1 = q1.unaryExpr(variance).eval(), q = q.unaryExpr(variance).eval();
     A.push_back(next);
     slopes.push_back(slope);
@@ -903,9 +905,11 @@ Outputs cross_entropy(const Problem& p) {
   for (long n = 0; n < N; n++) {  // the velocity is -alpha (Lambda + rho I)^{-1} Lambda g
     const Matrix R = hessian_root(probability, n);
     hessian.middleRows(n * C, C) = R.transpose() * R;
-    velocity.row(n) = -p.attrs.get("alpha", 1) * (power_of_root(R, 1, loss.rho, 1) * (R * g.row(n).transpose())).transpose();
+    const Vector change = power_of_root(R, 1, loss.rho, 1) * (R * g.row(n).transpose());
+    velocity.row(n) = -p.attrs.get("alpha", 1) * change.transpose();
   }
-  return {{"value", loss_value(loss, f, y)}, {"residual", g}, {"hessian", Array({N, C, C}, hessian)}, {"velocity", velocity}};
+  const Array hessians({N, C, C}, hessian);
+  return {{"value", loss_value(loss, f, y)}, {"residual", g}, {"hessian", hessians}, {"velocity", velocity}};
 }
 
 Outputs inverse_power_of(const Problem& p) {
