@@ -108,29 +108,31 @@ class Dynamics:
         t = checked_number("t", t, "0, 1, 2, .. or inf", lambda v: v >= 0 and (math.isinf(v) or v.is_integer()))
         xp = array_module(self.w)
         live = abs(self.w) > cutoff(len(self.w), self.w.dtype) * abs(self.w).max()
-        w, x = xp.where(live, self.w, 1), self.eta * self.w
         if math.isinf(t):
-            if (live & ((x <= 0) | (x >= 2))).any():
-                raise FloatingPointError(
-                    f"no limit: eta = {self.eta:.3g}, expected 0 < eta lambda < 2 for all eigenvalues"
-                )
-            gain = live / w
-            left = norm(xp.where(live[:, None], 0, self.error)) / (norm(self.error) or 1.0)
-            if left > cutoff(len(w), w.dtype):
-                warnings.warn(
-                    f"eigenvalues of Theta_bar count as zero in directions that hold {left:.1g} of y - f_0: the limit "
-                    "leaves that share as it is",
-                    RuntimeWarning,
-                    stacklevel=3,
-                )
-        else:
-            small = x < 0.5  # there 1 - (1 - x)^t would cancel
-            with np.errstate(over="ignore"):  # reported below
-                decayed = xp.where(small, -xp.expm1(t * xp.log1p(-xp.where(small, x, 0))), 1 - (1 - x) ** t)
-                gain = xp.where(live, decayed / w, self.eta * t)
+            return self._limit(live)
+        w, x = xp.where(live, self.w, 1), self.eta * self.w
+        small = x < 0.5  # there 1 - (1 - x)^t would cancel
+        with np.errstate(over="ignore"):  # reported below
+            decayed = xp.where(small, -xp.expm1(t * xp.log1p(-xp.where(small, x, 0))), 1 - (1 - x) ** t)
+            gain = xp.where(live, decayed / w, self.eta * t)
         if not xp.isfinite(gain).all():
             raise FloatingPointError(f"training diverges: R_t overflows at t = {t:g}, eta = {self.eta:.3g}")
         return gain
+
+    def _limit(self, live: Array) -> Array:
+        """1 / w of the eigenvalues w that are `live` (n,), and 0 for the others."""
+        xp, x = array_module(self.w), self.eta * self.w
+        if (live & ((x <= 0) | (x >= 2))).any():
+            raise FloatingPointError(f"no limit: eta = {self.eta:.3g}, expected 0 < eta lambda < 2 for all eigenvalues")
+        left = norm(xp.where(live[:, None], 0, self.error)) / (norm(self.error) or 1.0)
+        if left > cutoff(len(x), x.dtype):
+            warnings.warn(
+                f"eigenvalues of Theta_bar count as zero in directions that hold {left:.1g} of y - f_0: the limit "
+                "leaves that share as it is",
+                RuntimeWarning,
+                stacklevel=5,
+            )
+        return live / xp.where(live, self.w, 1)
 
     def predict(self, cross: Array, f0: Array, t: float) -> Array:
         """f_t(x') (N', C), K&O (10).
