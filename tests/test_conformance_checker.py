@@ -49,7 +49,7 @@ def returning(f, case=None, dtype=np.float64):
     """The verdict on an implementation that returns f, or raises it."""
 
     def implementation(case, dtype):
-        if isinstance(f, Exception):
+        if isinstance(f, BaseException):
             raise f
         return f
 
@@ -70,6 +70,10 @@ def test_the_bounds_are_30_u_kappa(error, status):
     assert verdict.status == status
     assert verdict.error == pytest.approx(error)
     assert verdict.digits == pytest.approx(-np.log10(error) if error else 15.95, abs=0.01)
+
+
+def test_no_correct_digit_is_0_digits():
+    assert f"{judge(small(), {'f': 0 * small().outputs['f']}).digits:.1f}" == "0.0"  # not -0.0
 
 
 def test_float32_has_its_own_bounds():
@@ -117,6 +121,16 @@ def test_unsupported_is_no_failure_and_an_exception_is_one():
     assert "test_conformance_checker.py" in verdict.message
 
 
+@pytest.mark.parametrize("ending", [SystemExit("bye"), pytest.skip.Exception("bye"), pytest.fail.Exception("bye")])
+def test_what_would_end_the_check_is_a_failure_of_its_case(ending):
+    """As a timeout is, or sys.exit; Ctrl-C ends it."""
+    verdict = returning(ending)
+    assert verdict.status == FAILED
+    assert verdict.message.startswith(f"raised {type(ending).__name__}: bye")
+    with pytest.raises(KeyboardInterrupt):
+        returning(KeyboardInterrupt())
+
+
 def test_must_fail_passes_if_and_only_if_an_error_is_raised():
     case = small(outputs={}, attrs={"rho": -1.0}, error="rho is negative")
     assert returning(ValueError("rho"), case).status == ACCURATE
@@ -153,6 +167,12 @@ def test_malformed_outputs_are_named(outputs, message):
     verdict = returning(outputs)
     assert verdict.status == FAILED
     assert message in verdict.message
+
+
+@pytest.mark.parametrize("dtype", [object, complex, "U32", "M8[s]"])
+def test_only_real_outputs_are_explained(dtype):
+    assert judge(small(), {"f": RIGHT.astype(int).astype(dtype)}).outputs is None
+    assert judge(small(), {"f": RIGHT.astype(int)}).outputs is not None
 
 
 def test_a_transposed_output_is_recognised_by_its_shape():
@@ -726,6 +746,8 @@ def test_every_must_fail_case_says_which_input_is_refused():
         (["--implementation", "planted:missing"], "planted has no function missing"),
         (["--implementation", "planted:not_callable"], "planted has no function not_callable"),
         (["--implementation", "broken"], "cannot import broken: ZeroDivisionError"),
+        (["--implementation", "ends"], "cannot import ends: SystemExit(0)"),
+        (["--implementation", "skips"], "cannot import skips: no"),
         (["--implementation", "nowhere"], "cannot import nowhere: ModuleNotFoundError"),
         (["--implementation", "planted", "--results", "results"], "expected one of --implementation"),
         (["--implementation", "planted", "--operations", "forwards"], "--operations forwards; expected some of"),
@@ -737,12 +759,15 @@ def test_every_must_fail_case_says_which_input_is_refused():
         (["--implementation", "planted", "--report", "none/r.json"], "--report none/r.json cannot be written: No such"),
         (["--implementation", "planted", "--report", "empty"], "--report empty cannot be written: it is a folder"),
         (["--implementation", "planted", "--", "-k", "nothing"], "no case was run; the lines above, pytest's, say why"),
+        (["--implementation", "planted", "--", "--collect-only"], "no case was run; the lines above, pytest's, say"),
         (["--implementation", "planted", "--", "--no-such-option"], "no case was run; the lines above, pytest's, say"),
     ],
 )
 def test_errors_of_usage_are_one_line_and_status_2(tmp_path, monkeypatch, capfd, arguments, message):
     (tmp_path / "planted.py").write_text(PLANTED)
     (tmp_path / "broken.py").write_text("1 / 0")
+    (tmp_path / "ends.py").write_text("import sys; sys.exit(0)")
+    (tmp_path / "skips.py").write_text("import pytest; pytest.skip('no', allow_module_level=True)")
     (tmp_path / "known").write_text("forward-001 because\nforward-999 why\n")
     (tmp_path / "empty").mkdir()
     (tmp_path / "unknown").mkdir()
@@ -824,6 +849,13 @@ def test_failures_without_a_suspect_are_counted():
     rows = [row("forward-001", FAILED), row("ntk-001", ACCURATE)]
     assert plugin.common_suspects(rows, CASES) == ["1 of 1 failures look like nothing common"]
     assert plugin.common_suspects(rows[1:], CASES) == []
+
+
+def test_failures_of_must_fail_cases_are_counted_apart():
+    must_fail = next(case for case in OF["forward"] if case.error)
+    rows = [row(must_fail.id, FAILED), row("forward-001", FAILED)]
+    words = "1 of 2 failures (forward) are must-fail cases: bad input is to be refused by its name"
+    assert plugin.common_suspects(rows, CASES) == [words, "1 of 2 failures look like nothing common"]
 
 
 def test_the_closing_lines_name_what_explains_most_then_what_explains_the_rest():

@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> None:
     if args.report:
         _require_writable(args.report)
     status = plugin.run(suite, settings, args.pytest)
-    if status not in (0, 1, 2):
+    if status not in (0, 1, 2) or (status == 0 and not suite.rows):  # as with --collect-only
         raise ValueError("no case was run; the lines above, pytest's, say why")
     count = f"{len(suite.rows)} of {len(suite.selected)} cases"
     print(f"\n{suite.implementation.name}, {np.dtype(suite.dtype)}, {count}:\n")

@@ -51,7 +51,7 @@ class Malformed(Exception):
 class Verdict:
     """status: one of STATUSES; error, digits: of the worst output, None if nothing was compared.
 
-    outputs: if they are wrong, a dict of arrays; fits: whether they have the names and shapes of those expected;
+    outputs: if they are wrong, a dict of real arrays; fits: whether they have the names and shapes of those expected;
     refused: whether there was an error in place of outputs. An error is infinite where an expected infinity, or its
     sign, was missed.
     """
@@ -77,7 +77,7 @@ def bounds(case: Case, dtype: type) -> tuple[float, float]:
 
 def correct_digits(error: float, dtype: type) -> float:
     """-log10(error), at least 0 and at most those of the dtype."""
-    return -math.log10(min(max(error, roundoff(dtype)), 1.0))
+    return abs(math.log10(min(max(error, roundoff(dtype)), 1.0)))  # not -0.0
 
 
 def check(case: Case, implementation: Callable[[Case, type], Outputs], dtype: type = np.float64) -> Verdict:
@@ -94,14 +94,16 @@ def check(case: Case, implementation: Callable[[Case, type], Outputs], dtype: ty
         return Verdict(UNSUPPORTED, f"unsupported: {error}".removesuffix(": "))
     except Malformed as error:
         return Verdict(FAILED, str(error))
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # sys.exit and pytest's own, of a timeout, among it
         return _refusal(case, error) if case.error else Verdict(FAILED, _raised(error), refused=True)
     if case.error:
         return Verdict(FAILED, f"outputs were returned where a user must be told: {case.error}")
     return judge(case, outputs, dtype)
 
 
-def _refusal(case: Case, error: Exception) -> Verdict:
+def _refusal(case: Case, error: BaseException) -> Verdict:
     """The verdict on a must-fail case that was refused, or crashed."""
     names = sorted(refused(case))
     if any(_parts(word) & _parts(name) for name in names for word in re.findall(r"\b[A-Za-z]\w*", str(error))):
@@ -133,7 +135,7 @@ def judge(case: Case, outputs: Outputs, dtype: type = np.float64) -> Verdict:
     """The verdict on outputs."""
     malformed = malformations(case, outputs, dtype)
     if malformed:
-        is_dict = isinstance(outputs, dict) and all(isinstance(a, np.ndarray | float) for a in outputs.values())
+        is_dict = isinstance(outputs, dict) and all(map(_is_real, outputs.values()))
         fits = all(message.endswith(NOT_FINITE) for message in malformed)
         return Verdict(FAILED, "; ".join(malformed), outputs=outputs if is_dict else None, fits=fits)
     errors = relative_errors(case.outputs, outputs)
@@ -149,6 +151,10 @@ def judge(case: Case, outputs: Outputs, dtype: type = np.float64) -> Verdict:
     wrong = ", ".join(f"{name} ({error:.1e})" for name, error in errors.items() if error > conformant)
     allowed = f"{accurate:.1e} is accurate, {conformant:.1e} conformant"
     return Verdict(FAILED, f"wrong, with relative errors: {wrong}; {allowed}", *numbers, outputs)
+
+
+def _is_real(a: object) -> bool:
+    return isinstance(a, float) or (isinstance(a, np.ndarray) and a.dtype.kind in "fiub")
 
 
 def relative_errors(expected: Outputs, actual: Outputs) -> dict[str, float]:
@@ -210,7 +216,7 @@ def _norm(a: np.ndarray) -> float:
     return float(largest * np.linalg.norm(a / largest)) if largest else 0.0
 
 
-def _raised(error: Exception) -> str:
+def _raised(error: BaseException) -> str:
     """The exception, and where, less the frames of this package that called."""
     if isinstance(error, Refused):
         return f"refused: {error}"

@@ -119,7 +119,9 @@ def _imported(name: str) -> Callable:
         sys.path.insert(0, os.getcwd())
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # sys.exit and pytest's own among it: they would end the check, as if all were well
         raise ValueError(f"--implementation {name}: cannot import {module_name}: {error!r}") from error
     run = getattr(module, attribute or "run", None)
     if not callable(run):

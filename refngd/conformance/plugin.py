@@ -158,12 +158,21 @@ def notes(suite: Suite) -> list[str]:
 def common_suspects(rows: list[dict], cases: list[Case | Broken]) -> list[str]:
     """What the failures look like, a line for each that explains most of what the ones before it do not."""
     failed = [row for row in rows if row["status"] == FAILED]
+    must_fail = {case.id for case in cases if isinstance(case, Case) and case.error}
     lines, rest = [], failed
     for suspects, own in explanations(rows, cases):
-        operations = ", ".join(sorted({row["operation"] for row in own}))
-        lines.append(f"{len(own)} of {len(failed)} failures ({operations}) look like: {', or '.join(suspects)}")
+        lines.append(f"{_share(own, failed)} look like: {', or '.join(suspects)}")
         rest = [row for row in rest if row not in own]
+    refusals = [row for row in rest if row["id"] in must_fail]
+    if refusals:
+        lines.append(f"{_share(refusals, failed)} are must-fail cases: bad input is to be refused by its name")
+        rest = [row for row in rest if row not in refusals]
     return lines + ([f"{len(rest)} of {len(failed)} failures look like nothing common"] if rest else [])
+
+
+def _share(own: list[dict], failed: list[dict]) -> str:
+    operations = ", ".join(sorted({row["operation"] for row in own}))
+    return f"{len(own)} of {len(failed)} failures ({operations})"
 
 
 def explanations(rows: list[dict], cases: list[Case | Broken]) -> Iterator[tuple[list[str], list[dict]]]:
