@@ -71,6 +71,8 @@ def main(argv: list[str] | None = None) -> None:
     held = True
     with ExitStack() as stack, one_line(parser, "bench.figures"):
         checked_count("--jobs", args.jobs, 1)
+        if "" in (args.data, args.cluster):  # as from a shell variable that is not set
+            raise ValueError(f"--{'data' if args.data == '' else 'cluster'} is empty; expected a value, or no option")
         runs = {}
         for name in names:
             with one_line(parser, f"bench.figures: {name}"):

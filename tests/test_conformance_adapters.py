@@ -179,6 +179,11 @@ def test_the_case_that_the_guide_works_through_has_these_numbers():
     assert len(rows) == 15
 
 
+def test_the_guide_gives_every_operation_its_step():
+    steps = GUIDE[GUIDE.index("| step | passes | needs |") : GUIDE.index("A first port may leave out")]
+    assert {case.operation for case in CASES} - set(re.findall(r"`(\w+)`", steps)) == set()
+
+
 # ----------------------------------------------------------------------------------------------------- a planted bug
 
 

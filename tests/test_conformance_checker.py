@@ -751,6 +751,7 @@ def test_every_must_fail_case_says_which_input_is_refused():
         (["--implementation", "nowhere"], "cannot import nowhere: ModuleNotFoundError"),
         (["--implementation", "planted", "--results", "results"], "expected one of --implementation"),
         (["--implementation", "planted", "--operations", "forwards"], "--operations forwards; expected some of"),
+        (["--implementation", "planted", "--known-failures", ""], "--known-failures: cannot read "),
         (["--implementation", "planted", "--known-failures", "none"], "--known-failures: cannot read none"),
         (["--implementation", "planted", "--known-failures", "known"], "line 2 of known is 'forward-999 why'"),
         (["--results", "none"], "--results none is no folder"),

@@ -4,6 +4,7 @@ import hashlib
 import importlib.resources
 import json
 import math
+import re
 import struct
 from functools import cache
 from itertools import combinations, product
@@ -202,6 +203,16 @@ def test_every_operation_and_every_fisher_has_a_discriminating_case():
         telling = [case["attrs"] for case in read(operation)["cases"] if case["class"] == "discriminating"]
         for attrs, _, _ in FISHERS.values():
             assert any(attrs.items() <= other.items() for other in telling), (operation, attrs)
+
+
+def test_the_readme_says_which_operations_have_frozen_layers_and_a_loss():
+    rows = re.findall(r"^\| `(\w+)` \|[^|]*\|([^|]*)\|", (FOLDER.parent / "README.md").read_text("utf-8"), re.M)
+    documented, own = dict(rows), {"frozen", "loss"}
+    assert set(documented) == set(OPERATIONS)
+    for operation in OPERATIONS:
+        used = own & {name for case in read(operation)["cases"] for name in case["attrs"]}
+        words = re.findall(r"\w+", documented[operation])
+        assert "same" in words or used == own.intersection(words), operation
 
 
 def test_inputs_and_attributes_are_exact_in_float32_but_for_stress_and_limits():

@@ -109,6 +109,13 @@ def test_data_are_refused_where_a_figure_has_its_own(run):
     assert "--data is 'digits'; expected none: fake at the scale 'paper' has data of its own" in said.err
 
 
+@pytest.mark.parametrize("option", ["--data", "--cluster"])
+def test_an_empty_option_is_not_taken_for_none(run, option):
+    status, said = run(fake(), "fake", option, "")
+    assert (status, computed) == (2, [])
+    assert f"{option} is empty" in said.err
+
+
 def test_all_gives_data_to_the_figures_that_take_them(run):
     status, said = run(fake(), "all", "--scale", "paper", "--data", "digits")
     assert (status, computed) == (2, ["a", "bbb"])

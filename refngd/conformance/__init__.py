@@ -15,6 +15,7 @@ returned as {"error": ".."}, names the input or attribute that is bad.
     --report FILE            all verdicts as JSON
     -- ..                    pytest's own options: -k picks cases by id, -x stops early, --junitxml writes JUnit
 
-Modules: `vectors` reads the cases, `compare` judges outputs, `suspects` says which bug a failure looks like,
-`implementations` loads a function or a folder of results, `plugin` is the pytest side, `adapters` has implementations.
+Modules: `vectors` reads the cases, `compare` judges outputs, `suspects` says which bug a failure looks like, `bugs`
+has those that ports had, `implementations` loads a function or a folder of results, `plugin` is the pytest side,
+`adapters` has implementations.
 """

@@ -75,7 +75,7 @@ class Suite:
         adapter = settings.implementation
         implementation = Adapter(adapter) if adapter else Results(settings.results, ids)
         selected = [case for case in [*cases, *broken] if case.operation in wanted]
-        known = _known_failures(settings.known_failures, ids) if settings.known_failures else {}
+        known = _known_failures(settings.known_failures, ids) if settings.known_failures is not None else {}
         return cls(implementation, np.dtype(settings.dtype).type, selected, known)
 
     def run(self, case: Case | Broken, node: pytest.Item) -> None:

@@ -7,8 +7,9 @@
 //     refngd check --results RESULTS
 //
 // For every case it writes RESULTS/<case id>.json: {"outputs": {name: {"shape", "data"}}}, or {"error": ".."} where the
-// input is refused, or {"unsupported": ".."}. Not here: infinite width but for
-// `kernels` of relu, erf and linear, batches, flows, alpha, forster, modes.
+// input is refused, or {"unsupported": ".."}. Not here: infinite width but for `kernels` of relu, erf and linear, batches,
+// flows, modes, linearised networks and their dynamics, alpha, isotropy, preprocessing, empirical_kernels, null_update,
+// euler_drift, statistics.
 //
 // G of an approximation is made of blocks with roots R, R^T R / N + rho I, and K = G^{-1/q} R^T goes through the
 // singular values of R, which squares nothing. step = K e / N, Theta_bar(x', x) = J(x') K / N.
@@ -1005,6 +1006,10 @@ int main(int count, char** arguments) {
     return 2;
   }
   const std::filesystem::path vectors = arguments[1], results = arguments[2];
+  if (!std::filesystem::exists(vectors / "manifest.json")) {
+    std::cerr << "conformance: error: there is no manifest.json in " << vectors << "\n";
+    return 2;
+  }
   std::filesystem::create_directories(results);
   const auto parsed = [](const std::filesystem::path& path) { return Json::parse(std::ifstream(path)); };
   const Json manifest = parsed(vectors / "manifest.json");
