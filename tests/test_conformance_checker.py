@@ -658,6 +658,9 @@ MALFORMED = {  # what is in forward-001.json: what its failure says
     '{"outputs": {"f": {"shape": [2], "data": [NaN, 1]}}}': "a bare NaN; write infinities as",
     '\ufeff{"outputs": {}}': "starts with a byte-order mark; write UTF-8 without one",
     '{"outputs": {"f": 1}}': "f is malformed",
+    '{"outputs": {"f": {"shape": [-1, 1], "data": [1, 2, 3]}}}': "f is malformed",  # as reshape takes it
+    '{"outputs": {"f": {"shape": 3, "data": [1, 2, 3]}}}': "f is malformed",
+    '{"outputs": {"f": {"shape": [3, 1], "data": "123"}}}': "f is malformed",
     '{"outputs": {"f": {"shape": [2], "data": ["nan", "1"]}}}': "f has shape (2,)",
     '{"error": "x"}': "refused: x",
     '{"error": "x", "outputs": {}}': 'forward-001.json is not one of {"outputs"',

@@ -72,6 +72,8 @@ def decode(array: dict) -> np.ndarray:
     """The float64 array of {"shape": [..], "data": [flat, row-major]}, "inf" being a string. Raises ValueError."""
     try:
         shape, data = array["shape"], array["data"]
+        if not isinstance(data, list) or min(shape, default=0) < 0:  # or NumPy would guess
+            raise ValueError(f"shape is {shape!r}, data a {type(data).__name__}")
         return np.array([float(x) for x in data]).reshape(shape)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(
