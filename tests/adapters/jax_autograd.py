@@ -206,11 +206,15 @@ def of_weights(inputs, attrs):
 
 
 def push(inputs, attrs):
-    return {"Jv": jax.jvp(of_weights(inputs, attrs), (listed("W", inputs),), (listed("dW", inputs),))[1]}
+    W, dW = listed("W", inputs), listed("dW", inputs)
+    require([a.shape for a in W] == [a.shape for a in dW], "dW has not the shapes of W")
+    return {"Jv": jax.jvp(of_weights(inputs, attrs), (W,), (dW,))[1]}
 
 
 def pull(inputs, attrs):
-    return numbered("dW", jax.vjp(of_weights(inputs, attrs), listed("W", inputs))[1](inputs["v"])[0])
+    f, pulled = jax.vjp(of_weights(inputs, attrs), listed("W", inputs))
+    require(inputs["v"].shape == f.shape, f"v has shape {inputs['v'].shape}; expected (N, C) = {f.shape}")
+    return numbered("dW", pulled(inputs["v"])[0])
 
 
 def direction(inputs, attrs):
