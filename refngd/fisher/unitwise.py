@@ -140,6 +140,8 @@ class _Layer:
         place, rows = xp.argsort(~live, axis=1)[:, :m], xp.arange(u)[:, None]  # (u, m), (u, 1)
         r2, live, g = r2[rows, place], live[rows, place], g[rows, place]  # (u, m), (u, m), (u, m, k)
         scale = self.K.diagonal()[place] * r2 + self.rho
+        live = live & (scale > 0)  # a sample whose inputs are all zero is dead as well
+        scale = xp.where(live, scale, 1)
         c, d = (live * xp.sqrt(r2 / scale))[:, :, None], xp.where(live, self.rho / scale, 1)[:, :, None]
         system, i = c * self.K[place[:, :, None], place[:, None]] * c.mT, xp.arange(m)
         system[:, i, i] = 1  # c K c + diag(d), less rounding
