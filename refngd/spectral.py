@@ -121,6 +121,11 @@ def lost_share(U: Array, t: Array, B: Array) -> float:
     return norm((t == 0)[:, None] * (U.T @ B)) / (norm(B) or 1.0)
 
 
+def is_damped(t: Array, rho: float, rcond: float | None) -> bool:
+    """Whether rho leaves of a t (.., k) that counts as zero no more than of the largest: t / (t^2 + rho) < 1 / t_1."""
+    return rho > cutoff(t.shape[-1], t.dtype, rcond) * float(t.max()) ** 2
+
+
 # --------------------------------------------------------------------------------------- the power of a Gram matrix
 
 
@@ -166,16 +171,23 @@ def refined_inverse(K: Array, B: Array, rho: float, product: LinearMap | None) -
     inverse_K, condition = inverse(system)
     y = inverse_K @ (c * B)
     limit = cutoff(len(K), K.dtype) if product else float(np.finfo(K.dtype).eps) ** 0.5
-    # if B has a share outside the range of K, and rho is small, X is so large that R^T X cancels
-    cancels = (y * y).sum() > SAFE * condition * (y * (c * (B - rho * c * y))).sum()  # ||R^T X||^2
-    condition, cancels = xp.stack([condition, cancels]).tolist()
+    condition, large = xp.stack([condition, cancels(y, c * B, rho * c * c, condition)]).tolist()
     if not condition * limit < 1:
         return None
     if product is None:
         return c * y
     if condition > safe(len(K)):
         y = refined(lambda z: inverse_K @ z, c * B, lambda y: c * (product(c * y) + rho * c * y) + ~live[:, None] * y)
-    return None if y is None or cancels else c * y
+        large = large or y is None or bool(cancels(y, c * B, rho * c * c, condition))  # before, y was a guess
+    return None if large else c * y
+
+
+def cancels(y: Array, B: Array, d: Array, condition: Array | float) -> Array:
+    """Whether, of some (..) systems (R R^T + diag(d)) y = B (.., n, k), y is so large that R^T y cancels.
+
+    So it is if B has a share outside the range of R, and d (.., n, 1) is small.
+    """
+    return (y * y).sum((-2, -1)) > SAFE * condition * (y * (B - d * y)).sum((-2, -1))  # ||R^T y||^2
 
 
 def factors(K: Array, B: Array, rho: float, rcond: float | None, columns: Iterable[Array]) -> tuple[Array, Array]:

@@ -146,6 +146,18 @@ def as_dtype(s, dtype):
     return rn.Signals(s.f.astype(dtype), h, delta, s.bias)
 
 
+@pytest.mark.parametrize("N", [1, 2])
+def test_samples_without_inputs_take_no_step(N):
+    """As behind a layer of ReLU units that are dead for a sample, without bias."""
+    h, delta, e = np.zeros((N, 4)), np.ones((N, 1, 3)), np.ones((N, 1))
+    h[1:] = [[1.0, 2.0, 0.0, 1.0]]
+    s = rn.Signals(on(e), [on(h)], [on(delta)])
+    for fisher in (rn.BlockDiagonal(), rn.Unitwise()):
+        (step,) = fisher.direction(s, on(e))
+        share = 1 if isinstance(fisher, rn.Unitwise) else 1 / 3  # of the output, of three equal units
+        assert abs(host(step) - share * h[-1] / max(h[-1] @ h[-1], 1)).max() < 1e-15, fisher
+
+
 def test_layers_of_which_all_units_are_dead_take_no_step():
     p = problem((5, 8, 2, 2), rn.relu)
     s = rn.Signals(p.s.f, [*p.s.h[:2], 0 * p.s.h[2]], [*(0 * d for d in p.s.delta[:2]), p.s.delta[2]])

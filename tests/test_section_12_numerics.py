@@ -309,6 +309,27 @@ def test_coupled_layers_with_a_duplicate_sample_at_a_tiny_damping(L):
     assert relative(direction, exact) < 1e-12
 
 
+@pytest.mark.parametrize(("N", "C"), [(4, 1), (4, 3), (9, 1)])
+def test_duplicates_with_any_damping(N, C):
+    """Multipliers of e / rho cancel in the step: to rounding, not to a share of it.  No damped direction is lost."""
+    p = problem((12, 12, 12, C), rn.tanh, 0.5, N=N)
+    x, e = host(p.x), host(p.e)
+    x[-1] = x[0]
+    s = p.net.signals(p.W, on(x))
+    options = [("identity", "factors"), ("gram", "factors"), ("gram", "product")]
+    fishers = [rn.Exact(), rn.BlockDiagonal(), rn.Unitwise(), *(rn.KFAC(last=l, damping=d) for l, d in options)]
+    for fisher in fishers:
+        for rho in 10.0 ** np.arange(-18, -5):
+            with warnings.catch_warnings():
+                warnings.simplefilter("error" if rho > 1e-10 else "ignore")
+                step = rn.flatten(fisher.direction(s, on(e), rho))
+            exact = definitions.direction(literal(s), e, fisher._definition(3), rho)
+            assert relative(step, definitions.flatten(exact)) < 1e-9, (fisher, rho)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            fisher.direction(s, on(e), 1e-3, 2)
+
+
 def test_a_cut_off_says_which_share_of_the_residual_it_removes():
     p = problem((6, 9, 9, 1), rn.tanh, 0.5)
     x, e = host(p.x), host(p.e)
@@ -321,6 +342,7 @@ def test_a_cut_off_says_which_share_of_the_residual_it_removes():
             FISHERS[name].direction(s, on(e))
             FISHERS[name].direction(p.s, p.e)  # no duplicates: in silence
         assert [str(w.message).split(" of the residual")[0].split()[-1] for w in caught] == [f"{share:.1g}"], name
+        assert caught[0].filename == __file__, name
         e_equal = e.copy()
         e_equal[3] = e[0]
         with warnings.catch_warnings():

@@ -227,7 +227,7 @@ def warn_of_loss(lost: float, e: Array) -> None:
             "pseudo-inverse leaves that share as it is. Duplicate samples or too few inputs do that; damping, or "
             "another rcond, if they should count",
             RuntimeWarning,
-            stacklevel=5,
+            stacklevel=4,
         )
 
 

@@ -42,6 +42,7 @@ from ..spectral import (
     factors,
     gain,
     inverse_size,
+    is_damped,
     lost_share,
     power_of_gram,
     refined,
@@ -247,7 +248,8 @@ class _Jacobian:
             U, t = factors(self.Theta, self.E, rho, self.rcond, columns)
         else:
             U, t = eigen_root(self.Theta, self.rcond)
-        self.lost, self.is_regular = lost_share(U, t, self.E), int((t > 0).sum()) == int(self.alive.sum())
+        self.lost = 0.0 if is_damped(t, rho, self.rcond) else lost_share(U, t, self.E)
+        self.is_regular = int((t > 0).sum()) == int(self.alive.sum())
         return U, t
 
     def finish(self, lam: Array) -> Array:

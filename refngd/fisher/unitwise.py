@@ -24,7 +24,20 @@ import numpy as np
 from ..arrays import Array, array_module, batches, to_device
 from ..kernels import order_parameters
 from ..network import Network, Signals
-from ..spectral import gain, inverse, inverse_size, largest, norm, refined, root_svd, safe, solve, triangle
+from ..spectral import (
+    cancels,
+    gain,
+    inverse,
+    inverse_size,
+    is_damped,
+    largest,
+    norm,
+    refined,
+    root_svd,
+    safe,
+    solve,
+    triangle,
+)
 from .base import Fisher, has_full_rank, warn_of_loss
 
 SOLVED = 256  # the largest systems that CuPy solves in batches; it inverts any
@@ -114,7 +127,8 @@ class _Layer:
         D = (live * r2**0.5 / self.T)[:, :, None]
         U, t, _ = root_svd(D * self.root, self.rcond)
         c = U.mT @ (D * g)
-        self.lost = max(self.lost, norm((t == 0)[:, :, None] * c) / (norm(D * g) or 1.0))
+        if not is_damped(t, self.rho, self.rcond):
+            self.lost = max(self.lost, norm((t == 0)[:, :, None] * c) / (norm(D * g) or 1.0))
         return D * ((U * gain(t, self.rho, self.q)) @ c)
 
     def _of_kernel(self, r2: Array, live: Array, g: Array, m: int) -> Array | None:
@@ -126,6 +140,8 @@ class _Layer:
         place, rows = xp.argsort(~live, axis=1)[:, :m], xp.arange(u)[:, None]  # (u, m), (u, 1)
         r2, live, g = r2[rows, place], live[rows, place], g[rows, place]  # (u, m), (u, m), (u, m, k)
         scale = self.K.diagonal()[place] * r2 + self.rho
+        live = live & (scale > 0)  # a sample whose inputs are all zero is dead as well
+        scale = xp.where(live, scale, 1)
         c, d = (live * xp.sqrt(r2 / scale))[:, :, None], xp.where(live, self.rho / scale, 1)[:, :, None]
         system, i = c * self.K[place[:, :, None], place[:, None]] * c.mT, xp.arange(m)
         system[:, i, i] = 1  # c K c + diag(d), less rounding
@@ -146,7 +162,7 @@ class _Layer:
         y = inverse_K @ (c * g)
         if self.refine and worst > safe(m):
             y = refined(lambda z: inverse_K @ z, c * g, product)
-        return None if y is None else mu(y)
+        return None if y is None or cancels(y, c * g, d, condition).any() else mu(y)
 
 
 def _placed(z: Array, rows: Array, place: Array, N: int) -> Array:
