@@ -541,7 +541,7 @@ def conformance(folder, *arguments, start=("-m", "refngd")):
     """A run of `refngd check` in another folder: exit status, lines of output."""
     command = [sys.executable, *start, "check", *map(str, arguments)]
     own = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    environment = {**own, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+    environment = {**own, "PYTHONPATH": str(ROOT), "COLUMNS": "200", "PYTEST_ADDOPTS": "-k nothing"}  # no say in it
     (folder / "planted.py").write_text(PLANTED)
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     return done.returncode, (done.stdout + done.stderr).splitlines()
@@ -793,7 +793,7 @@ def test_files_of_unknown_cases_are_said_to_be_ignored(tmp_path):
 
 
 def test_the_project_around_it_has_no_say(tmp_path):
-    """Neither its pytest configuration nor its conftest.py, nor are files left there."""
+    """Neither its pytest configuration, its options, nor its conftest.py, nor are files left there."""
     (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = --no-such-option\nfilterwarnings = error\n")
     (tmp_path / "conftest.py").write_text("1 / 0")
     (tmp_path / "planted.py").write_text(PLANTED)

@@ -236,6 +236,7 @@ def run(suite: Suite, settings: Settings, arguments: list[str]) -> int:
 
     Neither the configuration of the project around it nor a cache is read or written.
     """
+    os.environ.pop("PYTEST_ADDOPTS", None)  # it is for that project's tests, and could leave cases out
     own = ["-q", "-rN", "--assert=plain", "-c", os.devnull, f"--rootdir={TESTS.parent}", "-p", "no:cacheprovider"]
     own += ["-p", __name__, "--refngd-settings", json.dumps(asdict(settings)), *arguments, str(TESTS)]
     return int(pytest.main(own, plugins=[suite]))
