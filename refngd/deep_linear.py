@@ -45,7 +45,7 @@ from .checks import (
     checked_symmetric,
 )
 from .jacobian import shaped
-from .spectral import cutoff, damped, eigen, gain, inverse, largest, root_svd
+from .spectral import SAFE, cutoff, damped, eigen, gain, inverse, largest, root_svd
 
 Pairs = list[tuple[Array, Array]]  # L_i, R_i of some layers
 
@@ -467,24 +467,29 @@ def _two_layers(pairs: Pairs, shifts: list[int], E: Array, rule: Rule, rho: floa
     (w_2, _), (_, w_1) = pairs
     (U, a, Za), (V, b, Yb) = root_svd(_at_least_square(w_2), 0.0), root_svd(_at_least_square(w_1.T), 0.0)
     s = (_shift(a, shifts[0])[:, None] ** 2 + _shift(b, shifts[1]) ** 2) ** 0.5  # (n_out, n_in)
-    G = _gain(_live(s, singular_cutoff(s.size, s.dtype, rule.rcond)), rho, rule.q) * (U.T @ E @ V)
-    return U @ G @ V.T, [Za[: len(w_1)] @ G @ V.T, U @ G @ Yb[: len(w_1)].T]
+    s, c = _live(s, singular_cutoff(s.size, s.dtype, rule.rcond)), U.T @ E @ V
+    G = _gain(s, rho, rule.q) * c
+    Lambda = U @ (G + array_module(E).where(s > 0, 0, _aside(rho, rule.q) * c)) @ V.T
+    return Lambda, [Za[: len(w_1)] @ G @ V.T, U @ G @ Yb[: len(w_1)].T]
 
 
 def _many_layers(pairs: Pairs, shifts: list[int], E: Array, rule: Rule, rho: float) -> tuple[Array, list[Array] | None]:
     """From K where its eigenvectors are good enough, else from J."""
     J = [(L, _shift(R, shift)) for (L, R), shift in zip(pairs, shifts, strict=True)]
     e, u, rcond = E.T.reshape(-1, 1), None, singular_cutoff(E.size, E.dtype, rule.rcond)  # e is input-major
-    Lambda = _by_kernel(J, e, rule.q, rho, rcond)
-    if Lambda is None:
-        Lambda, theta = _by_singular_values(J, e, rule.q, rho, rcond)
-        if 2.0 ** min(shifts) > rcond:  # else J does not feel some layers, and theta has lost theirs
+    Lambda, condition = _by_kernel(J, e, rule.q, rho, rcond)
+    if Lambda is None or _cancels(J, Lambda, condition):
+        inside, outside, theta = _by_singular_values(J, e, rule.q, rho, rcond)
+        Lambda = inside + outside
+        if 2.0 ** min(shifts) > rcond:
             u = [_shift(u_i, -shift) for u_i, shift in zip(theta, shifts, strict=True)]
+        else:  # J does not feel some layers, and theta has lost theirs
+            u = [L.T @ inside.reshape(E.T.shape).T @ R.T for L, R in pairs]
     return Lambda.reshape(E.T.shape).T, u
 
 
-def _by_kernel(J: Pairs, e: Array, q: float, rho: float, rcond: float) -> Array | None:
-    """(K + rho I)^{-1/q} e (n, 1), or None where K is too ill-conditioned to be right to about u cond(J).
+def _by_kernel(J: Pairs, e: Array, q: float, rho: float, rcond: float) -> tuple[Array | None, Array | float]:
+    """(K + rho I)^{-1/q} e (n, 1), or None where K is too ill-conditioned to be right to about u cond(J), and cond(K).
 
     K as it is formed is off by u ||K||, and so are its eigenvectors V. What that has done is in J V, taken from the
     factors: its columns are nearly orthogonal, J V = Q D, D diagonal, Q^T Q = I + F. A correction of first order in F
@@ -496,17 +501,23 @@ def _by_kernel(J: Pairs, e: Array, q: float, rho: float, rcond: float) -> Array 
         inverse_K, condition = inverse(K)
         if condition * max(eps**0.5, rcond**2) < 1:
             Lambda = inverse_K @ e
-            return Lambda + inverse_K @ (e - _gauss_newton(J, Lambda) - rho * Lambda)
+            return Lambda + inverse_K @ (e - _gauss_newton(J, Lambda) - rho * Lambda), condition
     _, V = eigen(K)
     G = damped(V.T @ _gauss_newton(J, V), rho)  # D (I + F) D
     w = G.diagonal()
     if not w.min() > rcond**2 * w.max():
-        return None
-    off = G - xp.diag(w)
+        return None, math.inf
+    off, condition = G - xp.diag(w), w.max() / w.min()
     if not (off**2 / w / w[:, None]).sum() <= eps:
-        return None
+        return None, condition
     c = V.T @ e
-    return V @ (w[:, None] ** (-1 / q) * c + (_divided_differences(w, q) * off) @ c)
+    return V @ (w[:, None] ** (-1 / q) * c + (_divided_differences(w, q) * off) @ c), condition
+
+
+def _cancels(J: Pairs, Lambda: Array, condition: Array | float) -> bool:
+    """Whether Lambda (n, 1) is so large outside the range of K that u cancels: where rho is small and J loses rank."""
+    size = sum((L * L).sum() * (R * R).sum() for L, R in J)  # ||J||_F^2
+    return bool(size * (Lambda * Lambda).sum() > SAFE * condition * (Lambda * _gauss_newton(J, Lambda)).sum())
 
 
 def _gauss_newton(J: Pairs, X: Array) -> Array:
@@ -525,14 +536,22 @@ def _divided_differences(w: Array, q: float) -> Array:
     return xp.where(near, -f / (q * w), (f[:, None] - f) / xp.where(near, 1, gap))
 
 
-def _by_singular_values(J: Pairs, e: Array, q: float, rho: float, rcond: float) -> tuple[Array, list[Array]]:
-    """(K + rho I)^{-1/q} e (n, 1) and J times it, a list like the weights."""
+def _by_singular_values(J: Pairs, e: Array, q: float, rho: float, rcond: float) -> tuple[Array, Array, list[Array]]:
+    """(K + rho I)^{-1/q} e (n, 1) on the range of K and outside of it, and J times that, a list like the weights."""
     xp, shapes = array_module(e), [(len(R), L.shape[1]) for L, R in J]
     P = sum(math.prod(shape) for shape in shapes)
     require_memory(xp, 4 * P * e.nbytes, f"J ({P} x {len(e)}) and its work space", "use a block-diagonal rule")
     U, s, Vs = root_svd(xp.concatenate([xp.kron(R, L.T) for L, R in J]), rcond)  # rows (n_{i-1} n_i), columns e's
-    c = gain(s, rho, q).T * (Vs.T @ e)
-    return Vs @ (c / xp.where(s > 0, s, 1)[:, None] ** 2), [u_i.T for u_i in shaped((U @ c)[:, 0], shapes)]
+    V = Vs / xp.where(s > 0, s, 1)
+    c = V.T @ e
+    theta = U @ (s[:, None] * gain(s, rho, q).T * c)
+    outside = _aside(rho, q) * (e - V @ c)
+    return V @ (gain(s, rho, q).T * c), outside, [u_i.T for u_i in shaped(theta[:, 0], shapes)]
+
+
+def _aside(rho: float, q: float) -> float:
+    """(0 + rho)^{-1/q}, 0 for a pseudo-inverse."""
+    return rho ** (-1 / q) if rho else 0.0
 
 
 def _gain(s: Array, rho: float, q: float) -> Array:

@@ -14,6 +14,7 @@ from refngd import deep_linear as dl
 from refngd import experiments as ex
 from refngd import linear_training as lt
 from refngd import modes
+from refngd.jacobian import flatten
 
 EPS = {np.float64: 2.0**-52, np.float32: 2.0**-23}
 CONDITIONS = {np.float64: [10, 1e3, 4e3, 1e5, 1e7, 1e9, 1e12], np.float32: [10, 1e2, 1e4]}
@@ -612,3 +613,22 @@ def test_a_jump_needs_more_than_twice_the_first_error():
     for growth, jumped in ((1e-9, False), (1e-7, True)):
         now = [(1 + growth) * identity, identity]  # E was 0
         assert (lt.jump([identity] * 2, now, now, reached) is not None) == jumped
+
+
+@pytest.mark.parametrize("sizes", [(3, 1, 3), (3, 1, 2, 3)])
+@pytest.mark.parametrize("q", [1, 1.5, 2])
+def test_damping_where_layers_are_too_narrow(sizes, q):
+    """J loses rank: Lambda is E / rho^{1/q} outside of its range, of which u has nothing, to rounding."""
+    rng = generator(0)
+    w = [rng.standard_normal((n, m)) for m, n in pairwise(sizes)]
+    data = dl.Statistics(on(rng.standard_normal((3, 3))))
+    K, E = (host(a) for a in (dl.kernel(on(w)), dl.displacement(on(w), data)))
+    k, V = np.linalg.eigh(K)
+    live, c = k > 1e-12 * k.max(), V.T @ E.T.ravel()
+    for rho in 10.0 ** -np.arange(1, 16):
+        inside = (V @ (live * np.where(live, k + rho, 1) ** (-1 / q) * c)).reshape(3, 3).T
+        u = dl.Rule(q, rho=rho).update(on(w), data)
+        exact = dl.pull(on(w), on(inside))
+        assert relative(flatten(u), flatten(exact)) <= 15 * EPS[np.float64] * (1 + k.max() / rho) ** 0.5, rho
+        outside = (V @ (~live * rho ** (-1 / q) * c)).reshape(3, 3).T
+        assert relative(dl.multiplier(on(w), data, q, rho), inside + outside) < 1e-11, rho
