@@ -26,7 +26,7 @@ from .checks import (
     checked_whole,
 )
 from .jacobian import push
-from .losses import cross_entropy, log_odds, softmax
+from .losses import cross_entropy, log_odds, softmax, softplus
 from .network import Signals, checked_signals
 from .spectral import cutoff, eigen, eigenvalues, finite, norm
 
@@ -211,10 +211,9 @@ class CrossEntropyFlow:
 
     def accumulated(self, t: float) -> Array:
         """R_t (N, C) at the time t >= 0."""
-        xp, x = array_module(self.f0), self._time(t)
+        x = self._time(t)
         v = log_odds(self.f0, self.y) + (math.log(-math.expm1(-x)) if x else -math.inf)
-        a = x + xp.maximum(v, 0) + xp.log1p(xp.exp(-abs(v)))  # x + log (1 + e^v)
-        return a * (self.y - 1 / self.y.shape[1]) / self.alpha
+        return (x + softplus(v)) * (self.y - 1 / self.y.shape[1]) / self.alpha
 
     def predict(self, cross: Array, f0: Array, t: float) -> Array:
         """f_t(x') (N', C), up to one number for each sample.

@@ -87,8 +87,7 @@ class CrossEntropy(Loss):
 
     def value(self, f: Array, y: Array) -> float:
         self.check_pair(f, y)
-        xp, v = array_module(f), log_odds(f, y)
-        return float((xp.maximum(v, 0) + xp.log1p(xp.exp(-abs(v)))).mean())  # -log p_y = log (1 + e^v)
+        return float(softplus(log_odds(f, y)).mean())  # -log p_y = log (1 + (1 - p_y) / p_y)
 
     def residual(self, f: Array, y: Array) -> Array:
         self.check_pair(f, y)
@@ -131,6 +130,12 @@ def softmax(f: Array) -> Array:
     """p (N, C), rows of which sum to 1."""
     p = array_module(f).exp(f - f.max(1, keepdims=True))
     return p / p.sum(1, keepdims=True)
+
+
+def softplus(v: Array) -> Array:
+    """log (1 + e^v), like v of any size."""
+    xp = array_module(v)
+    return xp.maximum(v, 0) + xp.log1p(xp.exp(-abs(v)))
 
 
 def log_odds(f: Array, y: Array) -> Array:

@@ -23,6 +23,18 @@ FISHERS = {
     "KFAC-gram": rn.KFAC(last="gram"),
     "KFAC-product": rn.KFAC(damping="product"),
 }
+FISHERS_AT_INFINITE_WIDTH = [
+    rn.Identity(),
+    rn.Exact(),
+    rn.BlockDiagonal(),
+    rn.BlockTridiagonal(),
+    rn.Layerwise([[2, 0.5, 0], [0.5, 1.5, -0.3], [0, -0.3, 1]]),
+    rn.KFAC(),
+    rn.KFAC(last="gram"),
+    rn.KFAC(bias="separate"),
+    rn.KFAC(damping="product"),
+    rn.KFAC("separate", "gram", "product"),
+]
 DEFINED = {  # the same for `definitions`, the oracle
     "KFAC-separate": definitions.Fisher("KFAC", bias="separate"),
     "KFAC-gram": definitions.Fisher("KFAC", last="gram"),

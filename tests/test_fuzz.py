@@ -782,7 +782,7 @@ EXEMPT = {
     **dict.fromkeys(("rn.Exact.Sigma", "rn.BlockDiagonal.Sigma"), INTERNAL),
     **dict.fromkeys(("rn.shifted_relu.phi", "rn.shifted_relu.derivative"), "act on arrays of any kind"),
     **{f"deep_linear.{f}": INTERNAL for f in ("check", "check_chain", "is_saddle", "partial_pairs", "singular_cutoff")},
-    **dict.fromkeys(("kernels.tangent_kernel", "losses.log_odds"), INTERNAL),
+    **dict.fromkeys(("kernels.tangent_kernel", "losses.log_odds", "losses.softplus"), INTERNAL),
     **{f"linear_training.{f}": INTERNAL for f in ("jump", "unbounded")},
     **{f"rn.{f}.kernel_coefficient": "never defined" for f in ("Unitwise", "Entrywise", "QuasiDiagonal")},
     **{f"{cls}.check_pair": INTERNAL for cls in ("losses.MSE", "rn.CrossEntropy")},

@@ -9,7 +9,7 @@ import pytest
 from mpmath import mp
 from scipy.integrate import quad
 from scipy.stats import norm
-from support import ACTIVATIONS, generator, host, on, relative
+from support import ACTIVATIONS, FISHERS_AT_INFINITE_WIDTH, generator, host, on, relative
 from test_section_6_duals import CLOSED
 
 import refngd as rn
@@ -187,20 +187,6 @@ def test_ntk_in_blocks_is_the_sum_of_the_kernels(activation, L, unit, monkeypatc
         np.testing.assert_allclose(K, K_copy, rtol=1e-12, atol=1e-15)
     for l, q in enumerate(np.transpose([rn.order_parameters(net, size) for size in np.linalg.norm(x, axis=1)])):
         np.testing.assert_allclose(np.diag(own.A[l]), q, rtol=1e-12)
-
-
-FISHERS_AT_INFINITE_WIDTH = [
-    rn.Identity(),
-    rn.Exact(),
-    rn.BlockDiagonal(),
-    rn.BlockTridiagonal(),
-    rn.Layerwise([[2, 0.5, 0], [0.5, 1.5, -0.3], [0, -0.3, 1]]),
-    rn.KFAC(),
-    rn.KFAC(last="gram"),
-    rn.KFAC(bias="separate"),
-    rn.KFAC(damping="product"),
-    rn.KFAC("separate", "gram", "product"),
-]
 
 
 COUPLED = (rn.BlockTridiagonal, rn.Layerwise)  # no power, and 0.5 lies among its negative eigenvalues

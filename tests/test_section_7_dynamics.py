@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from support import FISHERS, assert_close, generator, host, on, problem, relative
+from support import FISHERS, FISHERS_AT_INFINITE_WIDTH, assert_close, generator, host, on, problem, relative
 
 import refngd as rn
 from refngd import datasets, definitions
@@ -241,17 +241,6 @@ def test_gaussian_outputs_of_no_covariance_are_refused(K, C, message):
         rn.gaussian_outputs(on(K), C, 0)
 
 
-WIDE = [
-    rn.Identity(),
-    rn.Exact(),
-    rn.BlockDiagonal(),
-    rn.BlockTridiagonal(),
-    rn.Layerwise([[2, 0.5, 0], [0.5, 1.5, -0.3], [0, -0.3, 1]]),
-    rn.KFAC(),
-    rn.KFAC("separate", "gram", "product"),
-]
-
-
 def at_infinite_width(fisher, rho=0.0, N=5, N_test=3):
     """Theta_bar of the training set, and with test inputs; K of all, the test inputs first; targets (N, 2)."""
     x, net = on(generator(2).standard_normal((N_test + N, 8))), rn.Network((8, 9, 9, 1), rn.tanh, 1.3, 0.4)
@@ -262,7 +251,7 @@ def at_infinite_width(fisher, rho=0.0, N=5, N_test=3):
     return *Theta_bars, K, y
 
 
-@pytest.mark.parametrize("fisher", WIDE, ids=str)
+@pytest.mark.parametrize("fisher", FISHERS_AT_INFINITE_WIDTH, ids=str)
 @pytest.mark.parametrize("t", [0, 1, 3, math.inf])
 def test_mean_and_covariance_over_initialisations_are_those_of_the_definitions(fisher, t):
     own, cross, K, y = at_infinite_width(fisher)
@@ -274,7 +263,7 @@ def test_mean_and_covariance_over_initialisations_are_those_of_the_definitions(f
     assert_close(dynamics.covariance(cross, K, t), covariance, kappa * np.linalg.cond(host(K)))
 
 
-@pytest.mark.parametrize("fisher", WIDE, ids=str)
+@pytest.mark.parametrize("fisher", FISHERS_AT_INFINITE_WIDTH, ids=str)
 def test_mean_and_covariance_over_initialisations_are_those_of_samples(fisher):
     own, cross, K, y = at_infinite_width(fisher, rho=0.0)
     n, t, eta = 20_000, 2, 0.6 * rn.optimal_rate(own)

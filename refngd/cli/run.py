@@ -97,12 +97,7 @@ def run(args: argparse.Namespace) -> None:
             notes.append(f"{name} left out: {error}")
 
     with reserved(args.out, [args.out / name for name in FILES]) as staging:
-        print(
-            f"{args.data}: N = {len(data.x)} to train, {len(data.x_test)} to test; widths {net.widths}, "
-            f"{net.activation}, sigma_w^2 = {net.sigma_w**2:.4g}, sigma_b^2 = {net.sigma_b**2:.4g}, "
-            f"{net.parameterization}\n",
-            flush=True,
-        )
+        print(f"{args.data}: {_in_words(net, data)}\n", flush=True)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             results, interrupt = finished(names, compared)
@@ -119,6 +114,13 @@ def run(args: argparse.Namespace) -> None:
         print(f"written to {args.out}: {written}", flush=True)
     if interrupt:
         raise interrupt
+
+
+def _in_words(net: Network, data: datasets.Data) -> str:
+    return (
+        f"N = {len(data.x)} to train, {len(data.x_test)} to test; widths {net.widths}, {net.activation}, "
+        f"sigma_w^2 = {net.sigma_w**2:.4g}, sigma_b^2 = {net.sigma_b**2:.4g}, {net.parameterization}"
+    )
 
 
 def table(results: dict[str, Comparison], steps: int) -> Iterator[str]:

@@ -174,14 +174,14 @@ class KFAC(Fisher):
 class _Factors:
     """A layer whose power is (B* + ..)^{-1/q} (x) (A* + ..)^{-1/q}."""
 
-    K_delta: Array  # (M_l, NC), or K_delta e / N (M_l, N) for a step
+    left: Array  # K_delta (M_l, NC); for a step K_delta e / N (M_l, N)
     K_h: Array  # (k, N)
 
     def step(self, e: Array) -> Array:
-        return self.K_delta @ self.K_h.T
+        return self.left @ self.K_h.T  # e is in it
 
     def coefficient(self, delta: Array, h: Array) -> Array:
-        return hadamard(delta @ self.K_delta, h @ self.K_h) / self.K_h.shape[1]
+        return hadamard(delta @ self.left, h @ self.K_h) / self.K_h.shape[1]
 
 
 @dataclass(frozen=True)
