@@ -13,6 +13,7 @@ output, `CrossEntropy(rho)`, with which ||e_n||^2 <= 2 / rho, and a higher cut-o
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -30,11 +31,8 @@ TOO_LARGE = 20.0  # a batch loss that is given up
 def images(settings: dict, data: str | None, rng: np.random.Generator) -> datasets.Data:
     """N images to train on and N_validation others, pixels in [0, 1], ten classes one-hot."""
     given, N, rest = data or settings["data"], settings["N"], settings["N_validation"]
-    name, _, folder = given.partition(":")
-    if given == "mnist-sample":
-        parts, top = [datasets.mnist_sample(part) for part in ("train", "test")], 255
-    elif name == "mnist":
-        parts, top = [datasets.mnist(part, folder or None) for part in ("train", "test")], 255
+    if given == "mnist-sample" or given.partition(":")[0] == "mnist":
+        parts, top = _mnist(given), 255
     elif given == "digits":
         (x, labels), top = datasets.digits(), 16
         order = rng.permutation(len(x))
@@ -48,6 +46,15 @@ def images(settings: dict, data: str | None, rng: np.random.Generator) -> datase
     )
     one_hot = np.eye(10)
     return datasets.Data(x / top, one_hot[labels], x_validation / top, one_hot[labels_validation])
+
+
+@lru_cache(1)
+def _mnist(given: str) -> list[tuple]:
+    """Both parts of it, read once for all runs of a process."""
+    name, _, folder = given.partition(":")
+    if name == "mnist-sample":
+        return [datasets.mnist_sample(part) for part in ("train", "test")]
+    return [datasets.mnist(part, folder or None) for part in ("train", "test")]
 
 
 def odds(f, y) -> np.ndarray:
@@ -69,11 +76,13 @@ class Watched(rn.CrossEntropy):
         return super().whiten(s, y)
 
 
-def trained(settings: dict, rule: str, gain: float, eta: float, eps: float, seed: int, device: str, data) -> dict:
+def trained(
+    settings: dict, d: datasets.Data, rule: str, gain: float, eta: float, eps: float, seed: int, device
+) -> dict:
     """One run: the losses of the batches; `odds`, see `Watched`; at the end loss, of at most 5000 training samples, and
     validation accuracy, 0 if the run breaks down."""
-    given, (data_rng, weight_rng, batch_rng) = settings["rules"][rule], np.random.default_rng(seed).spawn(3)
-    d, q = images(settings, data, data_rng), POWER[rule]
+    given, (_, weight_rng, batch_rng) = settings["rules"][rule], np.random.default_rng(seed).spawn(3)
+    q = POWER[rule]
     net = rn.Network((d.x.shape[1], *settings["hidden"], 10), parameterization="standard")
     x, y, x_validation, y_validation, *W = rn.to_device(
         [d.x, d.y, d.x_test, d.y_test, *net.semi_orthogonal(weight_rng, gain)], device
@@ -93,10 +102,9 @@ def trained(settings: dict, rule: str, gain: float, eta: float, eps: float, seed
     return run
 
 
-def largest_eigenvalue(settings: dict, gain: float, device: str, data: str | None) -> float:
+def largest_eigenvalue(settings: dict, d: datasets.Data, gain: float, device: str) -> float:
     """That of all B_l (x) A_{l-1} at the start of seed 0, on one batch: what eps is small or large against."""
-    data_rng, weight_rng, _ = np.random.default_rng(0).spawn(3)
-    d, N = images(settings, data, data_rng), settings["batch"]
+    (_, weight_rng, _), N = np.random.default_rng(0).spawn(3), settings["batch"]
     net = rn.Network((d.x.shape[1], *settings["hidden"], 10), parameterization="standard")
     x, y, *W = rn.to_device([d.x[:N], d.y[:N], *net.semi_orthogonal(weight_rng, gain)], device)
     s, _ = rn.cross_entropy.whiten(net.signals(W, x), y)
@@ -110,13 +118,21 @@ def _parts(settings: dict) -> list[str]:
 
 
 def _compute(settings: dict, part: str, device: str, data: str | None) -> dict:
-    """All runs of a rule at a gain."""
+    """The runs of a rule at a gain. A pair (eta, eps) that ends untrained on one seed is not run on those that follow.
+
+    One that breaks down is, since these runs are looked at, too.
+    """
     rule, gain = next((r, g) for r in settings["rules"] for g in settings["gains"] if part == f"{r}-{g:g}")
-    given = settings["rules"][rule]
+    given, runs = settings["rules"][rule], []
     scan = [(eta, eps) for eps in given["eps"].get(f"{gain:g}", [0.0]) for eta in given["etas"]]
-    seeds = range(settings["seeds"])
-    runs = [trained(settings, rule, gain, *pair, seed, device, data) for pair in scan for seed in seeds]
-    return {"runs": runs, "largest": largest_eigenvalue(settings, gain, device, data)}
+    drawn = (images(settings, data, np.random.default_rng(seed).spawn(3)[0]) for seed in range(settings["seeds"]))
+    for seed, d in enumerate(drawn):
+        if seed == 0:
+            largest = largest_eigenvalue(settings, d, gain, device)
+        now = [trained(settings, d, rule, gain, *pair, seed, device) for pair in scan]
+        scan = [pair for pair, r in zip(scan, now, strict=True) if r["stopped"] or r["accuracy"] > settings["trained"]]
+        runs += now
+    return {"runs": runs, "largest": largest}
 
 
 class Scan:
@@ -127,7 +143,7 @@ class Scan:
         self.pairs = list(dict.fromkeys((run["eta"], run["eps"]) for run in self.runs))
 
     def of(self, pair: tuple[float, float], what: str = "accuracy") -> list:
-        """By seed."""
+        """By seed, as far as it has been run."""
         return [run[what] for run in self.runs if (run["eta"], run["eps"]) == pair]
 
     def window(self) -> list[float]:
@@ -228,15 +244,17 @@ def _blow_up(settings: dict, scans: dict[str, list[Scan]], windows: dict[str, di
         all(value > 45 for value in worst),
     )
     rho, rcond = settings["rules"]["sqrt-NGD-d-output"]["output"], settings["rules"]["sqrt-NGD-d-cut"]["rcond"]
-    damped, cut = (_still(settings, scans, rule, broken) for rule in ("sqrt-NGD-d-output", "sqrt-NGD-d-cut"))
+    damped, cut = (_repeated(settings, scans, rule, broken) for rule in ("sqrt-NGD-d-output", "sqrt-NGD-d-cut"))
     yield (
-        f"a damping of the output, rho = {rho:g}, with which (1 - p) / p counts as 2 / rho at most, cures it: of these "
-        f"runs {damped} break down with it; it trains at eta {_ranges(windows['sqrt-NGD-d-output'])}",
-        damped == 0,
+        f"a damping of the output, rho = {rho:g}, with which (1 - p) / p counts as 2 / rho at most, cures it: of "
+        f"{len(damped)} of these runs, repeated with it, {sum(damped)} break down; it trains at eta "
+        f"{_ranges(windows['sqrt-NGD-d-output'])}",
+        not any(damped) and bool(damped) == bool(broken),
     )
     yield (
-        f"a cut-off of singular values at {rcond:g} in place of 1e-10 does not: {cut} of them break down with it",
-        cut > 0 or not broken,
+        f"a cut-off of singular values at {rcond:g} in place of 1e-10 does not: of {len(cut)} repeated with it "
+        f"{sum(cut)} break down",
+        any(cut) or not broken,
     )
 
 
@@ -247,11 +265,12 @@ def _last_mistake(run: dict) -> float:
     return max(worst for worst, _ in run["odds"][max(end - 3, 0) : end])
 
 
-def _still(settings: dict, scans: dict[str, list[Scan]], rule: str, broken: list[tuple[float, dict]]) -> int:
-    """How many of the broken runs, the same gain, eta and seed, break down under another rule as well."""
+def _repeated(settings: dict, scans: dict[str, list[Scan]], rule: str, broken: list[tuple[float, dict]]) -> list[bool]:
+    """Of the broken runs that another rule has, too, at the same gain, eta and seed: which break down again."""
     pairs = zip(settings["gains"], scans[rule], strict=True)
     runs = {(gain, run["eta"], run["seed"]): run for gain, scan in pairs for run in scan.runs}
-    return sum(runs[gain, run["eta"], run["seed"]]["stopped"] is not None for gain, run in broken)
+    keys = [(gain, run["eta"], run["seed"]) for gain, run in broken]
+    return [runs[key]["stopped"] is not None for key in keys if key in runs]
 
 
 def _draw(settings: dict, results: dict[str, dict], path: Path) -> None:
@@ -269,9 +288,10 @@ def _draw(settings: dict, results: dict[str, dict], path: Path) -> None:
                 top.plot(np.minimum(loss, 2 * TOO_LARGE), color=f"C{k}", linewidth=1.8 - 0.4 * k, label=label)
             for eps in dict.fromkeys(eps for _, eps in scan.pairs):
                 etas = [eta for eta, e in scan.pairs if e == eps]
-                values = np.array([scan.of((eta, eps)) for eta in etas])
-                bottom.plot(etas, values.mean(1), "o-", color=f"C{k}", linewidth=1.8 - 0.4 * k, markersize=4)
-                bottom.fill_between(etas, values.min(1), values.max(1), color=f"C{k}", alpha=0.2)
+                values = [scan.of((eta, eps)) for eta in etas]
+                mean, low, high = zip(*((np.mean(v), min(v), max(v)) for v in values), strict=True)
+                bottom.plot(etas, mean, "o-", color=f"C{k}", linewidth=1.8 - 0.4 * k, markersize=4)
+                bottom.fill_between(etas, low, high, color=f"C{k}", alpha=0.2)
         bottom.axhline(settings["trained"], color="0.7", linewidth=1, linestyle=":")
         top.set(title=title, yscale="log", ylim=(1e-2, 20), xlabel="update")
         top.legend(fontsize=6, title="gain", title_fontsize=6, loc="lower left")
@@ -299,7 +319,7 @@ def _rules(sgd: list[float], root: list[float]) -> dict:
         "NGD-d-tuned": plain | {"etas": [0.003, 0.01, 0.03], "eps": _TUNED},
         "sqrt-NGD-d": plain | {"etas": root},
         "sqrt-NGD-d-output": plain | {"etas": root, "output": 0.01},
-        "sqrt-NGD-d-cut": plain | {"etas": root, "rcond": 1e-3},
+        "sqrt-NGD-d-cut": plain | {"etas": root[-1:], "rcond": 1e-3},
     }
 
 
@@ -313,7 +333,7 @@ FIGURES = {
         "Huh Fig. S.I.2: training loss of a ReLU network from semi-orthogonal weights, by gain and rule",
         {
             "small": _SMALL | {"rules": _rules([0.03, 0.1, 0.3, 10.0], [0.05, 0.1, 0.2, 0.5])},
-            "paper": _PAPER | {"rules": _rules([0.03, 0.1, 0.3, 10.0], [0.02, 0.05, 0.1, 0.2])},
+            "paper": _PAPER | {"rules": _rules([0.03, 0.1, 0.3, 10.0], [0.05, 0.1, 0.2])},
         },
         _parts,
         _compute,

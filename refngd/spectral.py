@@ -61,8 +61,9 @@ def power_of_root(
     R, size, is_damped = R / (c * math.sqrt(n)), c ** (1 - 2 / q) * math.sqrt(n), rho > 0
     rho = rho / c / c if is_damped else 0.0
     if len(R) > R.shape[1]:
-        U, t, V_t = root_svd(R, rcond)
-        return size * ((V_t * gain(t, rho, q)) @ right(U.T))
+        Q, T = array_module(R).linalg.qr(R)  # U of R is Q U, a product that `right` can make smaller
+        U, t, V_t = root_svd(T, rcond)
+        return size * ((V_t * gain(t, rho, q)) @ (U.T @ right(Q.T)))
     B = right(array_module(R).eye(len(R), dtype=R.dtype))
     if q == 1 and rcond is None:
         T = 1.0 if is_damped else inverse_size(abs(R).max(1))[:, None]  # (T R)^+ T = R^+ for an R of full row rank

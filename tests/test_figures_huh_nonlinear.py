@@ -112,12 +112,26 @@ def test_every_verdict_sees_a_result_that_contradicts_it(name):
     assert set().union(*(numbers for _, numbers in SPOILED.values())) == set(range(9))
 
 
+def test_a_pair_that_ends_untrained_is_not_run_again_but_one_that_breaks_down_is(monkeypatch):
+    settings = tiny_settings() | {"seeds": 3}
+
+    def trained(settings, d, rule, gain, eta, eps, seed, device):
+        accuracy = {0.05: 0.9, 0.1: 0.9 if seed == 0 else 0.75, 0.2: 0.75, 0.5: 0.0}[eta]
+        return {"eta": eta, "seed": seed, "accuracy": accuracy, "stopped": None if accuracy else "diverged"}
+
+    monkeypatch.setattr(huh_nonlinear, "trained", trained)
+    runs = FIGURE.compute(settings, "sqrt-NGD-d-1", "cpu", None)["runs"]
+    seeds = {eta: [run["seed"] for run in runs if run["eta"] == eta] for eta in (0.05, 0.1, 0.2, 0.5)}
+    assert seeds == {0.05: [0, 1, 2], 0.1: [0, 1], 0.2: [0], 0.5: [0, 1, 2]}
+
+
 def test_a_run_that_breaks_down_says_so():
     settings = tiny_settings()
-    r = huh_nonlinear.trained(settings, "NGD-d", 1.0, 1e200, 1e-3, 0, "cpu", None)
+    d = huh_nonlinear.images(settings, None, generator())
+    r = huh_nonlinear.trained(settings, d, "NGD-d", 1.0, 1e200, 1e-3, 0, "cpu")
     assert "training diverged at t = 1" in r["stopped"]
     assert (len(r["loss"]), r["accuracy"], r["train"]) == (1, 0.0, math.inf)
-    r = huh_nonlinear.trained(settings, "SGD", 1.0, 300.0, 0.0, 0, "cpu", None)
+    r = huh_nonlinear.trained(settings, d, "SGD", 1.0, 300.0, 0.0, 0, "cpu")
     assert "the loss is" in r["stopped"]
     assert r["loss"][-1] > huh_nonlinear.TOO_LARGE
 
@@ -126,9 +140,9 @@ def test_a_run_that_breaks_down_says_so():
 def test_first_step_is_the_rule(rule, q):
     """W - eta d^{-1/q} (B (x) A + eps I)^{-1/q} grad, of the first batch, with the data, weights, batches of a seed."""
     settings, (gain, eta, eps) = tiny_settings(), (0.5, 0.1, 1e-3 if q == 1 else 0.0)
-    losses = huh_nonlinear.trained(settings, rule, gain, eta, eps, 3, "cpu", None)["loss"]
     data_rng, weight_rng, batch_rng = np.random.default_rng(3).spawn(3)
     d = huh_nonlinear.images(settings, None, data_rng)
+    losses = huh_nonlinear.trained(settings, d, rule, gain, eta, eps, 3, "cpu")["loss"]
     net = rn.Network((64, 12, 8, 6, 10), parameterization="standard")
     W, order = net.semi_orthogonal(weight_rng, gain), batch_rng.permutation(60)
     given = settings["rules"][rule]
@@ -162,7 +176,7 @@ def test_largest_eigenvalue_is_that_of_the_matrix():
     net = rn.Network((64, 12, 8, 6, 10), parameterization="standard")
     s, _ = rn.cross_entropy.whiten(net.signals(net.semi_orthogonal(weight_rng, 0.1), d.x[:25]), d.y[:25])
     G = rn.KFAC(last="gram").matrix(s)
-    assert huh_nonlinear.largest_eigenvalue(settings, 0.1, "cpu", None) == pytest.approx(np.linalg.norm(G, 2), rel=1e-9)
+    assert huh_nonlinear.largest_eigenvalue(settings, d, 0.1, "cpu") == pytest.approx(np.linalg.norm(G, 2), rel=1e-9)
 
 
 def test_images_are_split_and_pixels_lie_between_0_and_1():
