@@ -8,7 +8,7 @@ import pytest
 from support import host
 
 import refngd as rn
-from bench import ko_kernels
+from bench import ko_kernels, limits
 from bench.data import two_parts
 from bench.ko_kernels import FIGURES
 from refngd import datasets
@@ -67,18 +67,47 @@ def test_predictors_of_figure_2_are_kernel_regression():
     d = datasets.draw(*two_parts("mnist-sample", [3, 8]), 4, 40, 1)
     net = rn.Network((784, 1, 1, 1))
     train, cross = rn.analytic_kernels(net, d.x, d.x), rn.analytic_kernels(net, d.x_test, d.x)
-    f0 = np.zeros((len(d.x) + len(d.x_test), 1, 1))
+    f0 = np.zeros((len(d.x), 1)), np.zeros((len(d.x_test), 1))
     layers = [T1 @ np.linalg.solve(T, d.y) for T1, T in zip(cross.Theta, train.Theta, strict=True)]
     whole = sum(cross.Theta) @ np.linalg.solve(sum(train.Theta), d.y)
-    numbers = figure.compute(settings, "3 and 8, N = 4, seed 1", "cpu", None)["methods"]
+    numbers = figure.compute(settings, "3 and 8, N = 4, seed 1", "cpu", None)
+    assert numbers["gap"] < 1e-10
+    numbers = numbers["methods"]
     for name, fisher, expected in (
         ("exact", rn.Exact(), whole),
         ("block-diagonal", rn.BlockDiagonal(), np.mean(layers, axis=0)),
     ):
-        f, residual = ko_kernels._limit(fisher, train, cross, f0, d.y)
+        f = ko_kernels._by_definition(fisher, train, cross, f0, d.y)
         np.testing.assert_allclose(host(f)[:, 0], expected, atol=1e-10)
-        assert residual < 1e-10
+        assert numbers[name]["residual"] < 1e-10
         assert numbers[name]["circle"] == datasets.accuracy(expected, d.y_test)
+
+
+@pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel["title"])
+def test_limits_are_those_of_every_theta_bar(panel):
+    """Those of `limits`, which form no Theta_bar, against `Dynamics` with it: K-FAC's with dependent inputs, too."""
+    figure, settings = tiny("ko-2")
+    for N in panel["N"]:
+        assert figure.compute(settings, f"{panel['title']}, N = {N}, seed 0", "cpu", None)["gap"] < 1e-9
+    with pytest.raises(KeyError):
+        figure.compute(settings | {"by definition": 3}, f"{panel['title']}, N = {N}, seed 0", "cpu", None)["gap"]
+
+
+class Columns:
+    """In place of a generator: the draws are the columns of I."""
+
+    def standard_normal(self, shape):
+        return np.eye(*shape)
+
+
+def test_first_outputs_have_the_joint_covariance_of_training_and_test_samples():
+    x, x_test = (rn.preprocess.unit_norm(np.random.default_rng(k).standard_normal((5 + k, 4))) for k in (0, 1))
+    (train, cross, test), net = [[x, x], [x_test, x], [x_test, x_test]], rn.Network((4, 1, 1))
+    of = [limits.layers(net, *pair)[-1] for pair in (train, cross, test)]
+    root = np.concatenate(limits.outputs(*of, 11, 1, Columns()))
+    both = np.concatenate([x, x_test])
+    np.testing.assert_allclose(root @ root.T, rn.analytic_kernels(net, both, both).A[-1], atol=1e-13)
+    assert not root[:, -1].any()
 
 
 def test_kfac_after_the_forster_transform_and_as_published():
@@ -154,6 +183,7 @@ def _refuse(name):
 @pytest.mark.parametrize(
     ("name", "claim", "spoil"),
     [
+        ("ko-2", "gradient descent has the limit", lambda r: [v.update(gap=1.0) for v in r.values()]),
         ("ko-2", "K-FAC: every training", lambda r: _methods(r, "K-FAC", residual=1.0)),
         ("ko-2", "K-FAC with fewer inputs", lambda r: _methods(r, "K-FAC", circle=0.1)),
         ("ko-2", "the published code", lambda r: _methods(r, "K-FAC, published", circle=1.1)),
