@@ -318,7 +318,7 @@ def _rules(sgd: list[float], root: list[float]) -> dict:
         "NGD-d": plain | {"etas": [0.01, 0.1, 1.0], "eps": _CAPTION},
         "NGD-d-tuned": plain | {"etas": [0.003, 0.01, 0.03], "eps": _TUNED},
         "sqrt-NGD-d": plain | {"etas": root},
-        "sqrt-NGD-d-output": plain | {"etas": root, "output": 0.01},
+        "sqrt-NGD-d-output": plain | {"etas": root[-2:], "output": 0.01},
         "sqrt-NGD-d-cut": plain | {"etas": root[-1:], "rcond": 1e-3},
     }
 
