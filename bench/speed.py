@@ -135,7 +135,7 @@ def kappa(fisher: rn.Fisher, s: rn.Signals, rho: float) -> float:
     if isinstance(fisher, rn.Unitwise):
         return max(condition((d**2).sum(1).T[:, :, None] ** 0.5 * h) for h, d in layers)
     if isinstance(fisher, rn.BlockDiagonal):
-        return max(condition(rn.jacobian(s.layers([l]))) for l in range(len(layers)))
+        return max(condition(rn.jacobian(s.take([l]))) for l in range(len(layers)))
     return condition(rn.jacobian(s))
 
 

@@ -5,7 +5,7 @@ float64 would promote float32 arrays.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from numbers import Integral, Real
 from typing import Any
@@ -16,6 +16,7 @@ from numpy.typing import DTypeLike
 from .arrays import Array, array_module, is_finite, kind
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+OUTPUT_BIAS = "output-bias"
 
 
 def shown(value: Any) -> str:
@@ -51,11 +52,35 @@ def checked_whole(name: str, value: Any, least: int, others: str = "") -> int:
     return int(value)
 
 
-def checked_frozen(frozen: int, L: int) -> int:
-    """The number of first layers that are kept fixed, if 0 <= `frozen` < L."""
-    if checked_whole("frozen", frozen, 0) >= L:
-        raise ValueError(f"frozen is {frozen}; expected an integer < L = {L}, since one layer at least is trained")
-    return int(frozen)
+def checked_frozen(frozen: int | Collection, L: int, bias: bool) -> set[int | str]:
+    """What is kept fixed, numbers of layers 1 .. L and "output-bias", if a layer is left to be trained.
+
+    frozen: k, for the first k layers, or a collection of such numbers and "output-bias".
+    bias: whether the output layer has a bias.
+    """
+    if isinstance(frozen, str) or not isinstance(frozen, Collection):
+        others = f', or a collection of layers from 1 to L and "{OUTPUT_BIAS}", such as (1, 3)'
+        if checked_whole("frozen", frozen, 0, others) >= L:
+            raise ValueError(f"frozen is {frozen}; expected an integer < L = {L}, since one layer at least is trained")
+        return set(range(1, int(frozen) + 1))
+    fixed = {_checked_frozen_item(item, L, bias) for item in frozen}
+    if len(fixed) < len(frozen):
+        raise ValueError(f"frozen has an entry twice, {list(frozen)}; expected different ones")
+    if {L, OUTPUT_BIAS} <= fixed:
+        raise ValueError(f'frozen has "{OUTPUT_BIAS}" and L = {L}, the layer that it belongs to; expected one of them')
+    if fixed >= set(range(1, L + 1)):
+        raise ValueError(f"frozen has all L = {L} layers; expected one at least that is trained")
+    return fixed
+
+
+def _checked_frozen_item(item: int | str, L: int, bias: bool) -> int | str:
+    if isinstance(item, str) and item == OUTPUT_BIAS:
+        if not bias:
+            raise ValueError(f'frozen has "{OUTPUT_BIAS}"; expected layers alone, since the output layer has no bias')
+        return item
+    if isinstance(item, bool) or not isinstance(item, Integral) or not 1 <= item <= L:
+        raise ValueError(f'frozen has {shown(item)}; expected integers from 1 to L = {L}, and "{OUTPUT_BIAS}"')
+    return int(item)
 
 
 def checked_damping(rho: float, q: float) -> tuple[float, float]:

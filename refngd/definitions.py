@@ -69,12 +69,17 @@ class Net(NamedTuple):
 
 
 class Signals(NamedTuple):
-    """What a forward and a backward pass leave of the trained layers. bias: the last column of every h, 0 if none."""
+    """What a forward and a backward pass leave of the trained layers, of which all lists have an entry each.
+
+    bias: the last column of h, 0 if none. layers: the numbers l = 1 .. L of these layers.
+    """
 
     f: Array
     h: list[Array]
     delta: list[Array]
-    bias: float = 0.0
+    bias: list[float]
+    layers: list[int]
+    L: int
 
 
 def scales(net: Net, M: int) -> tuple[float, float]:
@@ -84,8 +89,18 @@ def scales(net: Net, M: int) -> tuple[float, float]:
     return net.sigma_w / math.sqrt(M), net.sigma_b
 
 
-def signals(net: Net, W: list[Array], x: Array, frozen: int = 0) -> Signals:
-    """u_l = h_{l-1} W_l^T, f = u_L, and delta_l = d f / d u_l, (S.65). The first `frozen` layers are not trained."""
+def trained(frozen, L: int, bias: float) -> tuple[list[float], list[int]]:
+    """Of the layers that are trained the bias columns, 0 if that is not trained, and the numbers l.
+
+    frozen: k, for the first k layers, or a collection of numbers l and "output-bias", the bias of the last layer.
+    """
+    fixed = range(1, frozen + 1) if isinstance(frozen, int) else frozen
+    layers = [l for l in range(1, L + 1) if l not in fixed]
+    return [0.0 if l == L and "output-bias" in fixed else bias for l in layers], layers
+
+
+def signals(net: Net, W: list[Array], x: Array, frozen=0) -> Signals:
+    """u_l = h_{l-1} W_l^T, f = u_L, and delta_l = d f / d u_l, (S.65), without what is `frozen`, see `trained`."""
     phi, h, u = x, [], []  # u[l - 1] is u_l
     for w in W:
         scale, bias = scales(net, phi.shape[1])
@@ -100,7 +115,9 @@ def signals(net: Net, W: list[Array], x: Array, frozen: int = 0) -> Signals:
         scale, _ = scales(net, M)
         slope = scale * net.activation.derivative(u[l - 1])  # (N, M)
         delta[l - 1] = (delta[l] @ W[l][:, :M]) * slope[:, None]  # (N, C, M)
-    return Signals(u[-1], h[frozen:], delta[frozen:], bias)
+    biases, layers = trained(frozen, L, bias)
+    h = [h[l - 1][:, : h[l - 1].shape[1] - (b != bias)] for l, b in zip(layers, biases, strict=True)]
+    return Signals(u[-1], h, [delta[l - 1] for l in layers], biases, layers, L)
 
 
 def shapes(s: Signals) -> list[tuple[int, int]]:
@@ -221,7 +238,7 @@ def whiten(s: Signals, y: Array, loss: str = "mse", loss_rho: float = 0.0) -> tu
     R = np.concatenate([hessian_root(s.f), damping], axis=1)  # H = R^T R
     polar = power_of_root(R, 1, 0.0, 2)  # H^{-1/2} R^T
     e = power_of_root(R, 1, 0.0, 1) @ (polar.mT @ g[:, :, None])  # H^{-1} R^T R H^{-1/2} g
-    return Signals(s.f, s.h, [polar @ R @ delta for delta in s.delta], s.bias), e[:, :, 0]
+    return s._replace(delta=[polar @ R @ delta for delta in s.delta]), e[:, :, 0]
 
 
 # ------------------------------------------------------------------------------------------------ approximations of F
@@ -247,11 +264,11 @@ def preconditioned(s: Signals, fisher: Fisher, rho: float = 0.0, q: float = 1) -
     if name == "Identity" or math.isinf(q):
         return (1 + rho) ** (-1 / q) * jacobian(s).T
     if name in ("BlockTridiagonal", "Layerwise"):
-        return coupled(s, coupling(fisher, len(J)), rho, q)
+        return coupled(s, coupling(fisher, s.layers), rho, q)
     if name == "KFAC":
         K = [kfac(s, fisher, l, rho, q) for l in range(len(J))]
-    elif name == "QuasiDiagonal" and s.bias:
-        K = [quasi_diagonal(J_l.transpose(1, 2, 0), N, rho, q) for J_l in J]
+    elif name == "QuasiDiagonal":
+        K = [quasi_diagonal(J_l.transpose(1, 2, 0), b, N, rho, q) for J_l, b in zip(J, s.bias, strict=True)]
     else:
         roots = {
             "Exact": [jacobian(s)],
@@ -265,7 +282,7 @@ def preconditioned(s: Signals, fisher: Fisher, rho: float = 0.0, q: float = 1) -
 
 def kfac(s: Signals, fisher: Fisher, l: int, rho: float, q: float) -> Array:
     """The rows (M, k, N, C) of K: (B* + rho I)^{-1/q} delta^T times (A* + rho I)^{-1/q} h^T, sample by sample."""
-    (N, C), separate, fixed = s.f.shape, s.bias and fisher.bias == "separate", fixes_last(s, fisher, l)
+    (N, C), separate, fixed = s.f.shape, s.bias[l] and fisher.bias == "separate", fixes_last(s, fisher, l)
     h, delta = s.h[l][:, :-1] if separate else s.h[l], s.delta[l].reshape(N * C, -1)
     if fisher.damping == "product":
         K = kfac_of_product(h, delta, fixed, rho, q)
@@ -277,13 +294,13 @@ def kfac(s: Signals, fisher: Fisher, l: int, rho: float, q: float) -> Array:
         K = np.einsum("inc,jn->ijnc", left.reshape(-1, N, C), right)
     if not separate:
         return K
-    bias = power_of_root(s.bias * delta, N * N, rho, q)  # (M, NC), with the matrix (S.123)
+    bias = power_of_root(s.bias[l] * delta, N * N, rho, q)  # (M, NC), with the matrix (S.123)
     return np.concatenate([K, bias.reshape(-1, 1, N, C)], axis=1)
 
 
 def fixes_last(s: Signals, fisher: Fisher, l: int) -> bool:
-    """Whether B* is I / N."""
-    return l == len(s.h) - 1 and fisher.last == "identity"
+    """Whether B* is I / N: of the output layer."""
+    return s.layers[l] == s.L and fisher.last == "identity"
 
 
 def kfac_of_product(h: Array, delta: Array, fixed: bool, rho: float, q: float) -> Array:
@@ -298,8 +315,8 @@ def kfac_of_product(h: Array, delta: Array, fixed: bool, rho: float, q: float) -
     return np.einsum("ai,bj,ab,nca,nb->ijnc", Vt, Yt, gain(np.outer(t, s), N * N, rho, q), left, X, optimize=True)
 
 
-def quasi_diagonal(J: Array, N: int, rho: float, q: float) -> Array:
-    """The rows (M, k, NC) of K from J (M, k, NC) with bias: G^{-1/q} T^T X, where G = T^T T and J = T^T X.
+def quasi_diagonal(J: Array, bias: float, N: int, rho: float, q: float) -> Array:
+    """The rows (M, k, NC) of K from J (M, k, NC): G^{-1/q} T^T X, where G = T^T T and J = T^T X; diagonal without bias.
 
     Elimination of the bias, beta_i = A_0i / A_00, leaves r_i = J_i - beta_i J_0 and D_i = A_ii - A_0i^2 / A_00; then
     T = [D^{1/2}  0 ; A_00^{1/2} (beta  1)] and X = [r / D^{1/2} ; J_0 / A_00^{1/2}]. Neither cancels if written with
@@ -310,6 +327,8 @@ def quasi_diagonal(J: Array, N: int, rho: float, q: float) -> Array:
     def dot(a: Array, b: Array) -> Array:
         return (a * b).sum(2, keepdims=True)  # (M, k, 1)
 
+    if not bias:
+        return power_of_root(J[..., None], N, rho, q)[:, :, 0]
     J_i, J_0 = J[:, :-1], J[:, -1:]  # the bias is last
     F_00 = dot(J_0, J_0)
     A_00 = np.where(F_00 + rho > 0, F_00 / N + rho, 1)  # 1: the unit is dead, J = 0
@@ -324,9 +343,9 @@ def quasi_diagonal(J: Array, N: int, rho: float, q: float) -> Array:
     return power_of_root(T, 1, 0.0, q) @ (np.concatenate([r, J_0], axis=1) / np.where(diagonal > 0, diagonal, 1))
 
 
-def coupling(fisher: Fisher, L: int) -> Array:
-    """Sigma (L, L) of K&O (15)."""
-    l = np.arange(L)
+def coupling(fisher: Fisher, layers: list[int]) -> Array:
+    """Sigma of K&O (15), a row for each of these layers; only neighbours in the network are so in the tri-diagonal."""
+    l = np.array(layers)
     return fisher.Sigma if fisher.name == "Layerwise" else (abs(l[:, None] - l) <= 1).astype(float)
 
 
@@ -372,7 +391,8 @@ def signed_power(U: Array, a: Array, D: Array, N: int, rho: float, q: float, X: 
 def matrix(s: Signals, fisher: Fisher, rho: float = 0.0) -> Array:
     """G (P, P): what the approximation keeps of F = J^T J / N, K&O (8), with its damping. Steps do without it."""
     J = jacobian(s)
-    index = [(l, i, j == k - 1) for l, (M, k) in enumerate(shapes(s)) for i in range(M) for j in range(k)]
+    sizes = enumerate(zip(shapes(s), s.bias, strict=True))
+    index = [(l, i, b != 0 and j == k - 1) for l, ((M, k), b) in sizes for i in range(M) for j in range(k)]
     layer, i, is_bias = np.array(index).T  # of every parameter
     same_layer, same_unit = layer[:, None] == layer, (layer[:, None] == layer) & (i[:, None] == i)
     I = np.eye(len(index), dtype=J.dtype)
@@ -381,12 +401,12 @@ def matrix(s: Signals, fisher: Fisher, rho: float = 0.0) -> Array:
     if fisher.name == "KFAC":
         blocks = [kfac_block(s, fisher, l, rho) for l in range(len(s.h))]
         return np.block([[B if A is B else np.zeros((len(A), len(B)), A.dtype) for B in blocks] for A in blocks])
-    if fisher.name == "QuasiDiagonal" and s.bias:  # of a unit A_ii, A_0i, and A_0i A_0j / A_00, 0 being the bias
-        zero = np.flatnonzero(is_bias)[np.cumsum(is_bias) - is_bias]  # the bias that belongs to a parameter
-        A_0, A_00 = A[zero, np.arange(len(A))], A[zero, zero]
+    if fisher.name == "QuasiDiagonal":  # of a unit A_ii, A_0i, and A_0i A_0j / A_00, 0 being the bias
+        zero = same_unit * is_bias  # (P, P), 1 at the bias that belongs to a parameter
+        A_0, A_00 = (zero * A).sum(1), zero @ A.diagonal()
         return np.where(I, A, same_unit * np.outer(A_0, A_0) / np.where(A_00 > 0, A_00, 1))
     if fisher.name in ("BlockTridiagonal", "Layerwise"):
-        return F * coupling(fisher, len(s.h)).astype(F.dtype)[layer][:, layer] + rho * I
+        return F * coupling(fisher, s.layers).astype(F.dtype)[layer][:, layer] + rho * I
     return A * {"Exact": 1, "BlockDiagonal": same_layer, "Unitwise": same_unit}.get(fisher.name, I)
 
 
@@ -398,13 +418,13 @@ def kfac_block(s: Signals, fisher: Fisher, l: int, rho: float) -> Array:
     N, h, delta = len(s.f), s.h[l], s.delta[l].reshape(s.f.size, -1)
     A, B = h.T @ h / N, delta.T @ delta / N
     I_A, I_B = np.eye(len(A), dtype=A.dtype), np.eye(len(B), dtype=B.dtype)
-    bias_block = s.bias**2 * B / N + rho * I_B
+    bias_block = s.bias[l] ** 2 * B / N + rho * I_B
     if fixes_last(s, fisher, l):
         B = I_B / N
     G = np.einsum("ik,jm->ijkm", B + rho * I_B, A + rho * I_A)
     if fisher.damping == "product":
         G = np.einsum("ik,jm->ijkm", B, A) + rho * np.einsum("ik,jm->ijkm", I_B, I_A)
-    if s.bias and fisher.bias == "separate":
+    if s.bias[l] and fisher.bias == "separate":
         G[:, -1], G[..., -1] = 0, 0
         G[:, -1, :, -1] = bias_block
     return G.reshape(A.shape[0] * B.shape[0], -1)
@@ -423,13 +443,22 @@ def coefficient(test: Signals, train: Signals, fisher: Fisher, rho: float = 0.0,
     return jacobian(test) @ preconditioned(train, fisher, rho, q) / len(train.f)
 
 
+def moved(W: list[Array], s: Signals, dW: list[Array], eta: float) -> list[Array]:
+    """W - eta dW where it is trained."""
+    W = list(W)
+    for l, dw in zip(s.layers, dW, strict=True):
+        fixed = W[l - 1].shape[1] - dw.shape[1]  # 1 column, if that is the output bias
+        W[l - 1] = W[l - 1] - eta * np.pad(dw, ((0, 0), (0, fixed)))
+    return W
+
+
 def training(net, W, x, y, fisher, eta, steps, rho=0.0, q=1, loss="mse", loss_rho=0.0, frozen=0):
     """W after `steps` of W <- W - eta direction, and the losses (steps + 1,) on the way."""
     losses = [loss_value(signals(net, W, x).f, y, loss)]
     for _ in range(steps):
         s, e = whiten(signals(net, W, x, frozen), y, loss, loss_rho)
         dW = direction(s, e, fisher, rho, q)
-        W = W[:frozen] + [w - eta * dw for w, dw in zip(W[frozen:], dW, strict=True)]
+        W = moved(W, s, dW, eta)
         losses.append(loss_value(signals(net, W, x).f, y, loss))
     return W, losses
 
@@ -455,7 +484,7 @@ def batch_training(net, W, x, y, fisher, eta, batches, rho=0.0, q=1, loss="mse",
         losses.append(loss_value(s.f, y[rows], loss))
         if t < len(batches) - 1:
             dW = direction(s, e, fisher, rho, q)
-            W = W[:frozen] + [w - eta * dw for w, dw in zip(W[frozen:], dW, strict=True)]
+            W = moved(W, s, dW, eta)
     return W, losses
 
 
@@ -472,8 +501,8 @@ def linearized_training(test, train, y, fisher, eta, steps, rho=0.0, q=1, loss="
 # ----------------------------------------------------------------------------------------------- infinite width, (S.66)
 
 
-def wide_kernels(net: Net, dual: Callable, L: int, test: Array, train: Array) -> tuple[list[Array], list[Array]]:
-    """A_0, .., A_{L-1} and B_1, .., B_L (N', N), (S.171), (S.172): the same for every output.
+def wide_kernels(net: Net, dual: Callable, L: int, test: Array, train: Array, frozen=0) -> tuple[list, list]:
+    """A_0, .., A_{L-1} and B_1, .., B_L (N', N), (S.171), (S.172), of what is trained: the same for every output.
 
     dual(r, a, b) = E[phi(u) phi(v)], E[phi'(u) phi'(v)] (N', N) for u and v of standard deviations a (N',), b (N,) and
     correlations r (N', N). Between equal samples r is 1, and not 1 less rounding, of which phi' takes the root.
@@ -494,7 +523,8 @@ def wide_kernels(net: Net, dual: Callable, L: int, test: Array, train: Array) ->
     B = [np.ones_like(A[0])] * L
     for l in range(L - 1, 0, -1):
         B[l - 1] = slopes[l - 1] * B[l]
-    return A, B
+    biases, layers = trained(frozen, L, net.sigma_b)
+    return [A[l - 1] - (b - bias**2) for l, bias in zip(layers, biases, strict=True)], [B[l - 1] for l in layers]
 
 
 def wide_ntk(A: list[Array], B: list[Array]) -> list[Array]:
@@ -502,48 +532,54 @@ def wide_ntk(A: list[Array], B: list[Array]) -> list[Array]:
     return [B_l * A_l / A_l.shape[1] for A_l, B_l in zip(A, B, strict=True)]
 
 
-def wide_coefficient(cross, train, fisher: Fisher, rho: float, q: float, bias: float) -> Array:
-    """Theta_bar(x', x) (N', N) of kernels (A, B) between x' and x, and of the training set: (16), (18), (21)."""
+def wide_coefficient(cross, train, fisher: Fisher, rho, q, biases: list[float], layers: list[int], L: int) -> Array:
+    """Theta_bar(x', x) (N', N) of kernels (A, B) between x' and x, and of the training set: (16), (18), (21).
+
+    biases, layers, L: those of `Signals`.
+    """
     if fisher.name == "Identity" or math.isinf(q):
         return sum(wide_ntk(*cross)) * (1 + rho) ** (-1 / q)
     if fisher.name == "KFAC":
-        return wide_kfac(cross, train, fisher, rho, q, bias)
-    Theta, N, L = wide_ntk(*train), len(train[0][0]), len(train[0])
+        return wide_kfac(cross, train, fisher, rho, q, biases, layers, L)
+    Theta, N = wide_ntk(*train), len(train[0][0])
     if fisher.name == "Exact":
-        lam = [inverse_power(sum(Theta), rho, q)] * L
+        lam = [inverse_power(sum(Theta), rho, q)] * len(Theta)
     elif fisher.name == "BlockDiagonal":
         lam = [inverse_power(Theta_l, rho, q) for Theta_l in Theta]
     else:  # with Theta_l = T_l^2, on the range of T: sum_m Sigma_lm T_l T_m d_m + rho d_l = T_l, T_l lambda_l = d_l
         T = [covariance_root(Theta_l) for Theta_l in Theta]
-        right, Sigma = np.concatenate(T), coupling(fisher, L)
+        right, Sigma = np.concatenate(T), coupling(fisher, layers)
         d = inverse_power(np.kron(Sigma, np.ones((N, N))) * (right @ right.T), rho) @ right
-        lam = [inverse_power(T_l) @ d_l for T_l, d_l in zip(T, d.reshape(L, N, N), strict=True)]
+        lam = [inverse_power(T_l) @ d_l for T_l, d_l in zip(T, d.reshape(-1, N, N), strict=True)]
     return sum(cross_l @ lam_l for cross_l, lam_l in zip(wide_ntk(*cross), lam, strict=True))
 
 
-def wide_kfac(cross, train, fisher: Fisher, rho: float, q: float, bias: float) -> Array:
+def wide_kfac(cross, train, fisher: Fisher, rho, q, biases: list[float], layers: list[int], L: int) -> Array:
     """(1/N) sum_l [B_l' (B_l/N + rho I)^{-1/q}] * [A_{l-1}' (A_{l-1}/N + rho I)^{-1/q}], (21)."""
     N, total = len(train[0][0]), 0
-    for l, (A1, B1, A, B) in enumerate(zip(*cross, *train, strict=True)):
+    for A1, B1, A, B, bias, l in zip(*cross, *train, biases, layers, strict=True):
         left = B1 @ inverse_power(B / N, rho, q)
         if bias and fisher.bias == "separate":
             A1, A = A1 - bias**2, A - bias**2
             total = total + bias**2 * B1 @ inverse_power(bias**2 * B / N**2, rho, q) / N
-        if l == len(train[0]) - 1 and fisher.last == "identity":
+        if l == L and fisher.last == "identity":
             left = B1 * (1 / N + rho) ** (-1 / q)
         total = total + left * (A1 @ inverse_power(A / N, rho, q)) / N
     return total
 
 
-def isotropy_constant(fisher: Fisher, L: int, N: int, is_linear: bool = False) -> float:
-    """alpha of K&O (12), where every kernel that is inverted is regular: 1^T Sigma^+ 1, (16).
+def isotropy_constant(fisher: Fisher, layers: list[int], L: int, N: int, is_linear=False, biases: int = 0) -> float:
+    """alpha of K&O (12), where every kernel that is inverted is regular: 1^T Sigma^+ 1, (16), for the trained `layers`.
 
-    Of K-FAC each layer adds N, below (21), but 1 where all samples have the same delta_l.
+    Of K-FAC each layer adds N, below (21), but 1 where all samples have the same delta_l, and so does each of the
+    `biases` in blocks of their own, which those of hidden layers alone may be, (S.123).
     """
+    k = len(layers)
     if fisher.name == "KFAC":
-        return (L - 1) * (1 if is_linear else N) + (N if fisher.last == "identity" else 1)
-    Sigma = {"Exact": np.ones((L, L)), "BlockDiagonal": np.eye(L)}
-    return np.linalg.pinv(Sigma[fisher.name] if fisher.name in Sigma else coupling(fisher, L)).sum()
+        last = N if fisher.last == "identity" else 1
+        return sum((1 if is_linear else N) if l < L else last for l in layers) + N * biases
+    Sigma = {"Exact": np.ones((k, k)), "BlockDiagonal": np.eye(k)}
+    return np.linalg.pinv(Sigma[fisher.name] if fisher.name in Sigma else coupling(fisher, layers)).sum()
 
 
 def predictive(own: Array, cross: Array, K: Array, y: Array, eta: float, t: float) -> tuple[Array, Array]:

@@ -1,7 +1,7 @@
 """What the two commands and the figures run."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count, islice
@@ -172,7 +172,7 @@ def compare(
     rho: float = 0.0,
     q: float = 1,
     loss: Loss = mse,
-    frozen: int = 0,
+    frozen: int | Collection = 0,
 ) -> Comparison:
     """Train from W with eta = factor / lambda_max(Theta_bar), that is factor / alpha where isotropic, and predict.
 

@@ -14,8 +14,8 @@ covariance Q_l of the pre-activations u_l (S.175), and outputs decouple, so that
 
 import math
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -24,7 +24,7 @@ import numpy as np
 from .activations import relu
 from .arrays import Array, array_module, batches, require_memory, to_device
 from .checks import checked_array, checked_instance, checked_number, checked_whole
-from .network import Network, Signals, checked_pair
+from .network import Network, Signals, Trained, checked_pair, checked_trained
 from .spectral import finite, gram
 
 CLOSE = 2.0**-6  # below it, 1 - r^2 of the rounded r tells too little of the angle: errors of 8 units and more
@@ -36,12 +36,24 @@ class Kernels:
 
     A: `A[l-1]` is A_{l-1} (N', N), for l = 1..L.
     B: `B[l-1]` is B_l (N'C, NC); at infinite width (N', N), the same for every output.
-    bias: that of the signals.
+    trained: which layers these are, by default all of a network without bias.
     """
 
     A: list[Array]
     B: list[Array]
-    bias: float = 0.0
+    trained: Trained | None = None
+
+    def __post_init__(self) -> None:
+        n = len(self.A) if isinstance(self.A, (list, tuple)) else 1
+        object.__setattr__(self, "trained", checked_trained(self.trained, n))
+
+    def above(self, frozen: int | Collection) -> "Kernels":
+        """The kernels of what is trained if `frozen` is kept fixed, see `Signals.above`."""
+        trained = self.trained.above(frozen)
+        kept = [self.trained.layers.index(l) for l in trained.layers]
+        lost = [self.trained.bias[i] ** 2 - b**2 for i, b in zip(kept, trained.bias, strict=True)]
+        A = [self.A[i] - b2 if b2 else self.A[i] for i, b2 in zip(kept, lost, strict=True)]
+        return replace(self, A=A, B=[self.B[i] for i in kept], trained=trained)
 
     @property
     def Theta(self) -> list[Array]:
@@ -61,7 +73,7 @@ def empirical_kernels(test: Signals, train: Signals) -> Kernels:
     rows, columns = ([d.reshape(-1, d.shape[2]) for d in s.delta] for s in (test, train))
     pairs, deltas = zip(test.h, train.h, strict=True), zip(rows, columns, strict=True)
     A = [_product(f"A_{l}", h1, h, test is train) for l, (h1, h) in enumerate(pairs)]
-    return Kernels(A, [_product(f"B_{l}", d1, d, test is train) for l, (d1, d) in enumerate(deltas, 1)], train.bias)
+    return Kernels(A, [_product(f"B_{l}", d1, d, test is train) for l, (d1, d) in enumerate(deltas, 1)], train.trained)
 
 
 def _product(what: str, X1: Array, X: Array, same: bool) -> Array:
@@ -128,7 +140,7 @@ def analytic_kernels(net: Network, test: Array, train: Array) -> Kernels:
             A[l - 1][block.i, block.j], B[l - 1][block.i, block.j] = Q[l - 1], B_l[l]
     for kernel in [*A, *B] if test is train else []:
         _mirror(kernel)
-    return Kernels(A, B, net.sigma_b)
+    return Kernels(A, B, net.trained())
 
 
 def analytic_ntk(net: Network, test: Array, train: Array, n: int | None = None) -> Array:

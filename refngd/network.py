@@ -12,7 +12,7 @@ file needs to know sigma_w, sigma_b or the parameterization.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,6 +21,7 @@ from numpy.typing import DTypeLike
 from .activations import Activation, relu
 from .arrays import Array, array_module, is_finite, require_memory, to_device
 from .checks import (
+    OUTPUT_BIAS,
     checked_array,
     checked_choice,
     checked_dtype,
@@ -38,13 +39,45 @@ from .spectral import haar
 
 
 @dataclass(frozen=True)
+class Trained:
+    """Which layers of a network are trained. Lists of anything by layer have an entry for each of these alone.
+
+    L: the number of all layers.
+    layers: their numbers l = 1 .. L, ascending.
+    bias: for each the value of its bias column, the last of h_{l-1} (sigma_b, or 1 in "standard"), 0 without bias.
+    """
+
+    L: int
+    layers: tuple[int, ...]
+    bias: tuple[float, ...]
+
+    def above(self, frozen: int | Collection) -> "Trained":
+        """What is trained if `frozen` is kept fixed as well, see `Signals.above`."""
+        fixed = checked_frozen(frozen, self.L, self.L in self.layers and self.bias[-1] != 0)
+        kept = [(l, b) for l, b in zip(self.layers, self.bias, strict=True) if l not in fixed]
+        if not kept:
+            raise ValueError(f"frozen has the layers {self.layers}, all that are trained; expected to leave one")
+        layers, bias = zip(*kept, strict=True)
+        return replace(self, layers=layers, bias=(*bias[:-1], 0.0) if OUTPUT_BIAS in fixed else bias)
+
+    @property
+    def literal(self) -> tuple[list[float], list[int], int]:
+        """The same as `refngd.definitions` has it in its Signals."""
+        return list(self.bias), list(self.layers), self.L
+
+    def take(self, which: Sequence[int]) -> "Trained":
+        """Some of the layers, by their place 0, 1, .. among them."""
+        return replace(self, layers=tuple(self.layers[i] for i in which), bias=tuple(self.bias[i] for i in which))
+
+
+@dataclass(frozen=True)
 class Signals:
     """What a forward and a backward pass leave: `h[l-1]` is h_{l-1} and `delta[l-1]` is delta_l, for l = 1..L.
 
     f: (N, C), the outputs.
     h: L arrays (N, M_{l-1}+1), or (N, M_{l-1}) without bias.
     delta: L arrays (N, C, M_l).
-    bias: the value in the last column of every h (sigma_b, or 1 in "standard"), 0 without bias.
+    trained: which layers these are, by default all of a network without bias.
 
     Raises ValueError for arrays of other shapes, or not of one kind.
     """
@@ -52,14 +85,14 @@ class Signals:
     f: Array
     h: list[Array]
     delta: list[Array]
-    bias: float = 0.0
+    trained: Trained | None = None
 
     def __post_init__(self) -> None:
         N, C = checked_shape("f", self.f, ("N", "C")).shape
         L = len(self.h) if isinstance(self.h, (list, tuple)) else 1
         checked_list("h", self.h, [(N, "M_in")] * L, self.f, checked_shape)
         checked_list("delta", self.delta, [(N, C, "M")] * L, self.f, checked_shape)
-        object.__setattr__(self, "bias", checked_number("bias", self.bias, "a finite number", math.isfinite))
+        object.__setattr__(self, "trained", checked_trained(self.trained, L))
 
     @property
     def shapes(self) -> list[tuple[int, int]]:
@@ -71,17 +104,28 @@ class Signals:
         """The number of parameters."""
         return sum(M * k for M, k in self.shapes)
 
-    def layers(self, which: Sequence[int]) -> "Signals":
-        """The signals of some layers alone, l = 0 .. L-1: J (N*C, P) has only their columns, f is the same."""
-        return replace(self, h=[self.h[l] for l in which], delta=[self.delta[l] for l in which])
+    def weights(self, W: list[Array]) -> list[Array]:
+        """The part of W_1, .., W_L that is trained, matrices of `shapes`."""
+        return [W[l - 1][:, :k] for l, (_, k) in zip(self.trained.layers, self.shapes, strict=True)]
 
-    def above(self, frozen: int) -> "Signals":
-        """The signals of layers frozen + 1, .., L alone: h and delta have L - frozen entries, f is the same.
+    def take(self, which: Sequence[int]) -> "Signals":
+        """The signals of some layers alone, by their place 0, 1, .. in h: J (N*C, P) has only their columns."""
+        h, delta = [self.h[i] for i in which], [self.delta[i] for i in which]
+        return replace(self, h=h, delta=delta, trained=self.trained.take(which))
 
-        With them everything is about the training of those layers, W_1, .., W_frozen being fixed: J (N*C, P) has only
-        their columns, and every `Fisher` only their blocks. Raises ValueError unless 0 <= frozen < L.
+    def above(self, frozen: int | Collection) -> "Signals":
+        """The signals of what is trained if some layers, or the output bias, are kept fixed; f is the same.
+
+        With them everything is about the training of the other layers: J (N*C, P) has only their columns, and every
+        `Fisher` only their blocks. A fixed output bias takes the last column from h_{L-1}. Raises ValueError where
+        `frozen` leaves no layer, or is none of what follows.
+
+        frozen: k, for the first k layers W_1, .., W_k; or a collection of numbers of layers, from 1 to L, and of
+            "output-bias", such as (1, 3) or (2, "output-bias").
         """
-        return self.layers(range(checked_frozen(frozen, len(self.h)), len(self.h)))
+        trained = self.trained.above(frozen)
+        s = self.take([self.trained.layers.index(l) for l in trained.layers])
+        return replace(s, h=without_bias(s.h, s.trained, trained), trained=trained)
 
     def parts(self, least: float = 0.0, groups: Sequence[Sequence[int]] | None = None) -> list[tuple["Signals", float]]:
         """For each group of layers, default: each layer, the signals of its J / c, and c, a power of two.
@@ -92,7 +136,7 @@ class Signals:
         largest = array_module(self.f).stack([abs(X).max() for X in (*self.h, *self.delta)])
         sizes = to_device(largest, "cpu").astype(float).reshape(2, -1)
         groups = [[l] for l in range(len(self.h))] if groups is None else groups
-        return [self.layers(group)._scaled(sizes[:, group].ravel(), least) for group in groups]
+        return [self.take(group)._scaled(sizes[:, group].ravel(), least) for group in groups]
 
     def _scaled(self, sizes: np.ndarray, least: float) -> tuple["Signals", float]:
         """`parts` of all layers, from the largest entries of each h and each delta (2 L,)."""
@@ -147,6 +191,11 @@ class Network:
     def shapes(self) -> list[tuple[int, int]]:
         """Shapes (M_l, M_{l-1}+1) of W_1, .., W_L; without bias (M_l, M_{l-1})."""
         return [(M, M_in + bool(self.sigma_b)) for M_in, M in zip(self.widths, self.widths[1:], strict=False)]
+
+    def trained(self, frozen: int | Collection = 0) -> Trained:
+        """Which layers are trained if `frozen` is kept fixed, see `Signals.above`. Raises ValueError as it does."""
+        L = len(self.shapes)
+        return Trained(L, tuple(range(1, L + 1)), (self._bias,) * L).above(frozen)
 
     def init(self, rng: int | np.random.Generator, dtype: DTypeLike = np.float64) -> list[np.ndarray]:
         """Random weights K&O (2): one `standard_normal` draw per layer, in W_l's shape, on the host.
@@ -222,7 +271,7 @@ class Network:
             h_l, u_next = self._layer(l, u[l], w)
             h.append(h_l)
             u.append(u_next)
-        return Signals(u[-1], h, self._backward(W, u), self._bias)
+        return Signals(u[-1], h, self._backward(W, u), self.trained())
 
     def _layer(self, l: int, u: Array, w: Array) -> tuple[Array, Array]:
         """h_l and u_{l+1} = h_l W_{l+1}^T from u_l, where phi(u_0) = x."""
@@ -278,11 +327,27 @@ def _is_size(v: float) -> bool:
     return 1e-100 < v < 1e100  # its square is a float then
 
 
+def without_bias(h: list[Array], now: Trained, then: Trained) -> list[Array]:
+    """The inputs h (.., M_{l-1}+1) of the layers, less the bias columns that they have now, but not then."""
+    return [h_l if a == b else h_l[..., :-1] for h_l, a, b in zip(h, now.bias, then.bias, strict=True)]
+
+
+def checked_trained(trained: Trained | None, n: int) -> Trained:
+    """`trained`, if it has n layers; of None all n of a network without bias."""
+    trained = Trained(n, tuple(range(1, n + 1)), (0.0,) * n) if trained is None else trained
+    checked_instance("trained", trained, Trained, "the Trained of Network.trained()")
+    if len(trained.layers) != n:
+        raise ValueError(f"trained has the layers {trained.layers}; expected {n} of them")
+    return trained
+
+
 def checked_pair(test: Signals, train: Signals) -> None:
     """Raise ValueError unless both are Signals of finite numbers, and of the same weights."""
     checked_signals("train", train)
     if checked_signals("test", test).shapes != train.shapes:
         raise ValueError(f"test belongs to weights {test.shapes}; expected {train.shapes} as train")
+    if test.trained != train.trained:
+        raise ValueError(f"test has {test.trained}; expected {train.trained} as train")
     checked_array("test.f", test.f, ("N'", train.f.shape[1]), train.f)
 
 

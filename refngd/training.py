@@ -1,7 +1,7 @@
 """The training loop, theta <- theta - eta G^{-1/q} grad L, K&O (4), (7), Huh (19), (21); and its theory beside it."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from itertools import repeat
 
@@ -11,7 +11,6 @@ from .arrays import Array, array_module
 from .checks import (
     checked_array,
     checked_damping,
-    checked_frozen,
     checked_instance,
     checked_positive,
     checked_rng,
@@ -51,7 +50,7 @@ def train(
     rho: float = 0.0,
     q: float = 1,
     loss: Loss = mse,
-    frozen: int = 0,
+    frozen: int | Collection = 0,
     batch: int | None = None,
     rng: int | np.random.Generator = 0,
 ) -> Iterator[Step]:
@@ -68,7 +67,8 @@ def train(
     rho: the damping; 0 is the pseudo-inverse.
     q: the power: G^{-1/q}.
     loss: the loss.
-    frozen: the first layers W_1, .., W_frozen are kept fixed (see `Signals.above`); Step.W has all L.
+    frozen: what is kept fixed, the first k layers or a collection of layers and "output-bias" (see `Signals.above`);
+        Step.W has all L.
     batch: the samples in an update, whose Fisher matrix and gradient are means over them; None for all N. Every
         ceil(N / batch) updates take the samples in a new random order; the last of these batches is smaller if `batch`
         does not divide N.
@@ -78,8 +78,7 @@ def train(
     """
     eta, steps, (rho, q) = checked_positive("eta", eta), checked_whole("steps", steps, 0), checked_damping(rho, q)
     checked_instance("net", net, Network, "a Network")
-    frozen = checked_frozen(frozen, len(net.shapes))
-    checked_method(fisher, loss).require(len(net.shapes) - frozen, net.sigma_b > 0, q)
+    checked_method(fisher, loss).require(net.trained(frozen), q)
     net.check(W, x)
     loss.check(checked_array("y", y, (len(x), net.widths[-1]), x))
     rng = checked_rng(rng)
@@ -118,10 +117,18 @@ def _steps(net, W, samples, fisher, eta, steps, rho, q, loss, frozen) -> Iterato
         yield Step(t, W, s.f, value)
         if t < steps:
             dW = fisher.direction(*loss.whiten(s, y), rho, q)
-            for w, dw in zip(W[frozen:], dW, strict=True):  # in place: W and dW are the memory of a step
-                dw *= -eta
-                dw += w
-            W = [*W[:frozen], *dW]
+            W = _moved(s, W, dW, eta)
+
+
+def _moved(s: Signals, W: list[Array], dW: list[Array], eta: float) -> list[Array]:
+    """W - eta dW where it is trained."""
+    W, old = list(W), s.weights(W)
+    for l, w, dw in zip(s.trained.layers, old, dW, strict=True):  # in place: W and dW are the memory of a step
+        dw *= -eta
+        dw += w
+        fixed = W[l - 1][:, w.shape[1] :]  # the output bias, or nothing
+        W[l - 1] = array_module(w).concatenate([dw, fixed], axis=1) if fixed.size else dw
+    return W
 
 
 def linearized_training(
@@ -140,10 +147,10 @@ def linearized_training(
     if not (isinstance(s, (list, tuple)) and s):
         raise ValueError(f"s is {shown(s)}; expected a list of Signals")
     for k, signals in enumerate(s):
-        if checked_signals(f"s[{k}]", signals).shapes != s[0].shapes:
+        if checked_signals(f"s[{k}]", signals).shapes != s[0].shapes or signals.trained != s[0].trained:
             raise ValueError(f"s[{k}] belongs to weights {signals.shapes}; expected {s[0].shapes} as s[0]")
     eta, (rho, q) = checked_positive("eta", eta), checked_damping(rho, q)
-    checked_method(fisher, loss).require(len(s[0].h), bool(s[0].bias), q)
+    checked_method(fisher, loss).require(s[0].trained, q)
     loss.check_pair(s[0].f, y)
     return _linearized_steps(s, y, fisher, eta, rho, q, loss)
 

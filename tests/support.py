@@ -92,7 +92,7 @@ def problem(widths, activation=rn.tanh, sigma_b=0.0, N=4, seed=0, dtype=np.float
 def literal(s):
     """Signals as `definitions` takes them: on the host, in float64."""
     h, delta = ([np.asarray(a, float) for a in host(arrays)] for arrays in (list(s.h), list(s.delta)))
-    return definitions.Signals(np.asarray(host(s.f), float), h, delta, s.bias)
+    return definitions.Signals(np.asarray(host(s.f), float), h, delta, *s.trained.literal)
 
 
 def relative(actual, desired):

@@ -138,12 +138,12 @@ def rounded_signals(widths, kappa, N, C=1, bias=0.0):
     net = rn.Network((*widths, C), rn.tanh, 2**0.5, bias)
     s = net.signals(net.init(3, np.float32), widths[0] ** 0.5 * x)
     as_double = [[on(np.asarray(a, float)) for a in arrays] for arrays in (s.h, s.delta)]
-    return rn.Signals(on(np.asarray(s.f, float)), *as_double, s.bias)
+    return rn.Signals(on(np.asarray(s.f, float)), *as_double, s.trained)
 
 
 def as_dtype(s, dtype):
     h, delta = ([a.astype(dtype) for a in arrays] for arrays in (s.h, s.delta))
-    return rn.Signals(s.f.astype(dtype), h, delta, s.bias)
+    return rn.Signals(s.f.astype(dtype), h, delta, s.trained)
 
 
 @pytest.mark.parametrize("N", [1, 2])
@@ -174,7 +174,7 @@ def test_networks_are_within_30_u_cond(dtype, N, C, decades):
     s = rounded_signals((2 * N, 2 * N + 3, 2 * N + 1), kappa, N, C)
     e = generator(1).standard_normal((N, C)).astype(np.float32).astype(float)
     given = as_dtype(s, dtype)
-    layers = [host(rn.jacobian(s.layers([l]))) for l in range(3)]
+    layers = [host(rn.jacobian(s.take([l]))) for l in range(3)]
     steps = {
         fisher: host(fisher.direction(given, on(e.astype(dtype))))
         for fisher in (rn.Exact(), rn.BlockDiagonal(), rn.Unitwise())
@@ -198,9 +198,9 @@ def test_coupled_layers_are_as_accurate_as_each_alone(dtype, kappa):
     s = rounded_signals((2 * N, 2 * N + 3, 2 * N + 1, 2 * N), kappa, N)
     e = generator(1).standard_normal((N, 1)).astype(np.float32).astype(float)
     steps = host(rn.BlockTridiagonal().direction(as_dtype(s, dtype), on(e.astype(dtype))))
-    kappas = [condition(host(rn.jacobian(s.layers([l])))) for l in range(4)]
+    kappas = [condition(host(rn.jacobian(s.take([l])))) for l in range(4)]
     for l in (0, 3):
-        exact = exact_step(host(rn.jacobian(s.layers([l]))), e[:, 0])
+        exact = exact_step(host(rn.jacobian(s.take([l]))), e[:, 0])
         assert relative(np.asarray(steps[l], float).ravel(), exact) <= 30 * u * max(kappas)
     size = max(np.linalg.norm(v) for v in steps)
     assert max(np.linalg.norm(steps[l]) for l in (1, 2)) <= 30 * u * max(kappas) * size

@@ -1,6 +1,7 @@
 """Edges at which a slip of the pen once passed every test: extreme scales, cut-offs, options that are rarely given."""
 
 import warnings
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -111,7 +112,8 @@ def test_the_alpha_of_units_asks_for_full_rank():
 def test_cut_offs_are_relative(name, size):
     """A layer of its own, in which inputs and bias are of one size: J is `size` times larger."""
     p = problem((4, 3, 2), rn.tanh, 0.5)
-    own = rn.Signals(p.s.f, [size * h for h in p.s.h], p.s.delta, size * p.s.bias)
+    trained = replace(p.s.trained, bias=tuple(size * b for b in p.s.trained.bias))
+    own = rn.Signals(p.s.f, [size * h for h in p.s.h], p.s.delta, trained)
     steps, scaled = (rn.flatten(FISHERS[name].direction(s, p.e)) for s in (p.s, own))
     assert relative(scaled, steps / size) < 1e-9
 

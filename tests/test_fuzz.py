@@ -293,7 +293,7 @@ def several(good):
 
 
 def of_kernels(good):
-    parts = dict(A=good.A, B=good.B, bias=good.bias)
+    parts = dict(A=good.A, B=good.B, trained=good.trained)
 
     def make(**changed):
         return rn.Kernels(**parts | changed)

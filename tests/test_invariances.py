@@ -94,9 +94,9 @@ def test_undamped_step_in_function_space_does_not_see_the_scale_of_the_outputs(p
     assume(len(p.W) == 1 or name != "Exact")  # scaling W_L changes the balance of the layers in the exact matrix
     fisher = FISHERS[name]
     well_posed(p, fisher, 0.0)
-    scaled = rn.Signals(c * p.s.f, p.s.h, [c * d for d in p.s.delta], p.s.bias)
+    scaled = rn.Signals(c * p.s.f, p.s.h, [c * d for d in p.s.delta], p.s.trained)
     if name == "KFAC":  # its last factor is fixed at I / N
-        scaled = rn.Signals(c * p.s.f, p.s.h, [*(c * d for d in p.s.delta[:-1]), p.s.delta[-1]], p.s.bias)
+        scaled = rn.Signals(c * p.s.f, p.s.h, [*(c * d for d in p.s.delta[:-1]), p.s.delta[-1]], p.s.trained)
         step, desired = (host(rn.push(s, fisher.direction(s, p.e))) for s in (scaled, p.s))
     else:
         step, desired = (
@@ -126,7 +126,7 @@ def test_strong_damping_is_gradient_descent(p, name):
     gradient, direction = rn.pull(p.s, p.e / len(p.e)), fisher.direction(p.s, p.e, rho)
     for g, dw in zip(host(gradient), host(direction), strict=True):
         power = np.full(g.shape, rho**2 if name.startswith("KFAC") and name != "KFAC-product" else rho)
-        if name == "KFAC-separate" and p.s.bias:
+        if name == "KFAC-separate" and p.net.sigma_b:
             power[:, -1] = rho
         np.testing.assert_allclose(power * dw, g, rtol=1e-5, atol=1e-6 * abs(g).max())
 

@@ -2,6 +2,7 @@
 
 import tracemalloc
 import warnings
+from dataclasses import replace
 
 import mpmath
 import numpy as np
@@ -215,7 +216,7 @@ def test_float32_stays_float32_and_agrees_with_float64(name):
 
 def scaled(s, h=1.0, delta=1.0):
     """The signals with those of the first layer multiplied."""
-    return rn.Signals(s.f, [h * s.h[0], *s.h[1:]], [delta * s.delta[0], *s.delta[1:]], s.bias)
+    return rn.Signals(s.f, [h * s.h[0], *s.h[1:]], [delta * s.delta[0], *s.delta[1:]], s.trained)
 
 
 FIXED = ("KFAC", "KFAC-separate", "KFAC-product")  # in the last layer their B is I / N
@@ -226,7 +227,8 @@ FIXED = ("KFAC", "KFAC-separate", "KFAC-product")  # in the last layer their B i
 def test_directions_scale_with_the_signals_at_any_size(name, exponent):
     """J -> c J makes the undamped step c^{1 - 2/q} times as large: to the last digit, if c is a power of two."""
     p, size = problem((6, 9, 9, 1), rn.tanh, 0.5), 2.0**exponent
-    s = rn.Signals(p.s.f, [size * h for h in p.s.h], [size * d for d in p.s.delta], size * p.s.bias)
+    trained = replace(p.s.trained, bias=tuple(size * b for b in p.s.trained.bias))
+    s = rn.Signals(p.s.f, [size * h for h in p.s.h], [size * d for d in p.s.delta], trained)
     for q in (1, 2):
         if q == 1 or name not in ("BlockTridiagonal", "QuasiDiagonal"):
             desired = rn.flatten(FISHERS[name].direction(p.s, p.e, 0.0, q))
@@ -323,7 +325,7 @@ def test_duplicates_with_any_damping(N, C):
             with warnings.catch_warnings():
                 warnings.simplefilter("error" if rho > 1e-10 else "ignore")
                 step = rn.flatten(fisher.direction(s, on(e), rho))
-            exact = definitions.direction(literal(s), e, fisher._definition(3), rho)
+            exact = definitions.direction(literal(s), e, fisher._definition(s.trained), rho)
             assert relative(step, definitions.flatten(exact)) < 1e-9, (fisher, rho)
         with warnings.catch_warnings():
             warnings.simplefilter("error")

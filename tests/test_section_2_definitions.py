@@ -43,7 +43,8 @@ def literal_matrix(name, s, rho):
     J, h, delta = definitions.jacobian(s), s.h, s.delta
     shapes = [(d.shape[2], a.shape[1]) for a, d in zip(h, delta, strict=True)]
     index = [(l, i, j) for l, (M, k) in enumerate(shapes) for i in range(M) for j in range(k)]
-    bias = {(l, i): index.index((l, i, k - 1)) for l, (M, k) in enumerate(shapes) for i in range(M)} if s.bias else {}
+    biased = [(l, i, k - 1) for l, (M, k) in enumerate(shapes) for i in range(M) if s.bias[l]]
+    bias = {(l, i): index.index((l, i, j)) for l, i, j in biased}
 
     def F(r, c):
         return sum(J[n, r] * J[n, c] for n in range(N * C)) / N
@@ -54,8 +55,8 @@ def literal_matrix(name, s, rho):
             return 0.0
         B = sum(delta[l][n, k, a[1]] * delta[l][n, k, b[1]] for n in range(N) for k in range(C)) / N
         if separate and r in bias.values():
-            return s.bias**2 * B / N + rho * (a[1] == b[1])  # (S.123)
-        if l == len(h) - 1 and name != "KFAC-gram":
+            return s.bias[l] ** 2 * B / N + rho * (a[1] == b[1])  # (S.123)
+        if s.layers[l] == s.L and name != "KFAC-gram":
             B = float(a[1] == b[1]) / N
         A = sum(h[l][n, a[2]] * h[l][n, b[2]] for n in range(N)) / N
         if name == "KFAC-product":
@@ -66,14 +67,14 @@ def literal_matrix(name, s, rho):
         zero = bias.get(a[:2])
         if r == c or (a[:2] == b[:2] and zero in (r, c)):
             return F(r, c)
-        A_00 = F(zero, zero) + rho if bias else 0.0
+        A_00 = F(zero, zero) + rho if zero is not None else 0.0
         return F(zero, r) * F(zero, c) / A_00 if a[:2] == b[:2] and A_00 else 0.0
 
     entry = {
         "Identity": lambda a, b, r, c: float(r == c),
         "Exact": lambda a, b, r, c: F(r, c),
         "BlockDiagonal": lambda a, b, r, c: F(r, c) * (a[0] == b[0]),
-        "BlockTridiagonal": lambda a, b, r, c: F(r, c) * (abs(a[0] - b[0]) <= 1),
+        "BlockTridiagonal": lambda a, b, r, c: F(r, c) * (abs(s.layers[a[0]] - s.layers[b[0]]) <= 1),
         "Unitwise": lambda a, b, r, c: F(r, c) * (a[:2] == b[:2]),
         "Entrywise": lambda a, b, r, c: F(r, c) * (r == c),
         "QuasiDiagonal": quasi,
@@ -104,7 +105,7 @@ def test_signals_of_the_definitions_are_those_of_the_library(activation, sigma_b
     s = definitions.signals(net, host(p.W), host(p.x))
     for a, b in zip([s.f, *s.h, *s.delta], [p.s.f, *p.s.h, *p.s.delta], strict=True):
         assert_close(b, a, 10)
-    assert s.bias == p.s.bias
+    assert (s.bias, s.layers, s.L) == p.s.trained.literal
     upper, above = definitions.signals(net, host(p.W), host(p.x), frozen=1), p.s.above(1)
     assert_close(rn.jacobian(above), definitions.jacobian(upper), 10)
     v, dW = host(p.e), [generator(l).standard_normal(w.shape) for l, w in enumerate(host(p.W))]

@@ -129,7 +129,7 @@ def test_linearised_training_is_the_closed_form_for_the_mean_squared_error(name)
 def test_confident_predictions_leave_the_hessian_semidefinite(logit, dtype):
     p, _ = classification(dtype=dtype)
     f = np.array([[logit, 0, 0], [0, logit, 1], [logit, logit, 0], [-logit, 0, logit / 2]], dtype)
-    s = rn.Signals(on(f), p.s.h, p.s.delta, p.s.bias)
+    s = rn.Signals(on(f), p.s.h, p.s.delta, p.s.trained)
     y = on(np.eye(3, dtype=dtype)[[0, 1, 1, 2]])
     whitened, e = rn.cross_entropy.whiten(s, y)
     assert all(np.isfinite(host(d)).all() for d in [e, *whitened.delta])

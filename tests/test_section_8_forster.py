@@ -188,7 +188,7 @@ def test_kfac_with_augmented_bias_is_isotropic_after_the_transform_of_the_extend
         u = z @ p.W[0].T
         above = upper.signals(p.W[1:], rn.tanh.phi(u))
         slope = p.net.sigma_w / M**0.5 * rn.tanh.derivative(u)[:, None]
-        return rn.Signals(above.f, [z, *above.h], [above.delta[0] @ p.W[1][:, :-1] * slope, *above.delta], above.bias)
+        return rn.Signals(above.f, [z, *above.h], [above.delta[0] @ p.W[1][:, :-1] * slope, *above.delta], p.s.trained)
 
     s = signals(p.s.h[0])  # without the transform these are the signals of the network
     for own, of_network in zip([s.f, *s.h, *s.delta], [p.s.f, *p.s.h, *p.s.delta], strict=True):

@@ -27,7 +27,7 @@ from .unsupported import unsupported
 
 def run(op: str, inputs: dict[str, np.ndarray], attrs: dict, convert: bool = False) -> dict[str, np.ndarray]:
     unsupported(op not in OPERATIONS, op)
-    unsupported(attrs.get("frozen", 0) > 0, "frozen layers")
+    unsupported(bool(attrs.get("frozen")), "frozen layers")
     given = tensors(inputs)
     return OPERATIONS[op](given, attrs, network(given, attrs), convert)
 

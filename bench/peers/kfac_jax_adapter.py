@@ -28,7 +28,7 @@ BLOCKS = {
 
 def run(op: str, inputs: dict[str, np.ndarray], attrs: dict, convert: bool = False) -> dict[str, np.ndarray]:
     unsupported(op not in OPERATIONS, op)
-    unsupported(attrs.get("frozen", 0) > 0, "frozen layers")
+    unsupported(bool(attrs.get("frozen")), "frozen layers")
     unsupported(attrs["fisher"] not in BLOCKS, attrs["fisher"])
     kfac = attrs["fisher"] == "KFAC"
     unsupported(kfac and attrs.get("kfac_last", "identity") == "identity", "the factor B*_L = I / N of the last layer")

@@ -22,7 +22,7 @@ jax.config.update("jax_enable_x64", True)
 def run(op: str, inputs: dict[str, np.ndarray], attrs: dict, convert: bool = False) -> dict[str, np.ndarray]:
     unsupported(op not in OPERATIONS, op)
     unsupported(attrs.get("fisher", "Identity") != "Identity", attrs.get("fisher", ""))
-    unsupported(attrs.get("frozen", 0) > 0, "frozen layers")
+    unsupported(bool(attrs.get("frozen")), "frozen layers")
     return {name: np.asarray(a) for name, a in OPERATIONS[op](inputs, attrs, convert).items()}
 
 

@@ -22,7 +22,7 @@ COUPLED = ("Exact", "BlockDiagonal", "BlockTridiagonal")
 
 def run(op: str, inputs: dict[str, np.ndarray], attrs: dict, convert: bool = False) -> dict[str, np.ndarray]:
     unsupported(op not in ("direction", "prediction"), op)
-    unsupported(attrs.get("frozen", 0) > 0, "frozen layers")
+    unsupported(bool(attrs.get("frozen")), "frozen layers")
     unsupported(attrs.get("q", 1) != 1, "powers of the matrix")
     return {"direction": direction, "prediction": prediction}[op](inputs, attrs, convert)
 
@@ -47,7 +47,7 @@ def multipliers(name: str, Theta: list[np.ndarray], e: np.ndarray, damping: floa
         return [solve(H @ sum(Theta), e)] * L
     if name == "BlockDiagonal":
         return [solve(T, e) for T in Theta]
-    Sigma = d.coupling(d.Fisher(name), L)
+    Sigma = d.coupling(d.Fisher(name), list(range(L)))
     if damping == 0:
         return [w * np.linalg.solve(T, e) for w, T in zip(np.linalg.solve(Sigma, np.ones(L)), Theta, strict=True)]
     return np.split(solve(np.block([[Sigma[l, m] * Theta[m] for m in range(L)] for l in range(L)]), np.tile(e, L)), L)
@@ -63,7 +63,7 @@ def direction(inputs, attrs, convert):
     if name == "Identity":
         return dW_of([J_l.T @ e / N for J_l in flat(J)], s)
     if name == "KFAC":
-        unsupported(C > 1 or s.bias > 0 or attrs.get("parameterization") == "standard", "outputs, biases, standard")
+        unsupported(C > 1 or any(s.bias) or attrs.get("parameterization") == "standard", "outputs, biases, standard")
         return numbered("dW", [kfac(s, l, e, rho, attrs, convert) for l in range(len(J))])
     if name == "Unitwise":
         units = [[J_l[:, i] for i in range(J_l.shape[1])] for J_l in J]
@@ -120,7 +120,7 @@ def prediction(inputs, attrs, convert):
     own, cross, L = kernels(train, train), kernels(test, train), len(listed("W", inputs))
     damping = attrs["rho"] * (len(y) if convert else 1)
     alpha = {"Exact": 1, "BlockDiagonal": L}.get(name) or np.linalg.solve(
-        d.coupling(d.Fisher(name), L), np.ones(L)
+        d.coupling(d.Fisher(name), list(range(L))), np.ones(L)
     ).sum()
     vectors = multipliers(name, own, (y - train.f).ravel(), damping, np.eye(y.size))
     share = (1 - (1 - alpha * eta) ** t) / alpha

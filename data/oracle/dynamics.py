@@ -6,7 +6,7 @@ from . import fisher, network
 from . import linalg as la
 from .fisher import Approximation, named, softmax, trained
 from .kernels import live_share, order_parameters
-from .network import Net, differencing, layers, shapes_of
+from .network import Net, differencing
 
 
 def predict(Theta_bar, cross, f0, f0_test, y, eta, t):
@@ -54,11 +54,10 @@ def training(inputs, attrs, full):
     net, W, _ = trained(inputs, attrs)
     a, frozen, values = Approximation.of(attrs, inputs), attrs.get("frozen", 0), []
     for _ in range(attrs["steps"]):
-        s = network.signals(net, W, inputs["x"]).above(frozen)
+        s = network.signals(net, W, inputs["x"]).without(frozen)
         values.append(loss_value(attrs, s.f, inputs["y"]))
         e, H = fisher.loss_terms(attrs, s.f, inputs["y"])
-        dW = layers(fisher.step(a, s, H, e), shapes_of(s.index))
-        W = W[:frozen] + [la.add(w, dw, -mp.mpf(attrs["eta"])) for w, dw in zip(W[frozen:], dW, strict=True)]
+        W = network.moved(W, fisher.step(a, s, H, e), s.index, mp.mpf(attrs["eta"]))
     values.append(loss_value(attrs, network.forward(net, W, inputs["x"]), inputs["y"]))
     return {**named("W", W, 1), "loss": values}, {}
 
@@ -76,12 +75,11 @@ def batch_training(inputs, attrs, full):
         batches += [rows[k : k + attrs["batch"]] for k in range(0, len(rows), attrs["batch"])]
     for t, rows in enumerate(batches[: attrs["steps"] + 1]):
         x, y = ([inputs[name][n] for n in rows] for name in ("x", "y"))
-        s = network.signals(net, W, x).above(frozen)
+        s = network.signals(net, W, x).without(frozen)
         values.append(loss_value(attrs, s.f, y))
         if t < attrs["steps"]:
             e, H = fisher.loss_terms(attrs, s.f, y)
-            dW = layers(fisher.step(a, s, H, e), shapes_of(s.index))
-            W = W[:frozen] + [la.add(w, dw, -mp.mpf(attrs["eta"])) for w, dw in zip(W[frozen:], dW, strict=True)]
+            W = network.moved(W, fisher.step(a, s, H, e), s.index, mp.mpf(attrs["eta"]))
     return {**named("W", W, 1), "loss": values}, {}
 
 
@@ -237,10 +235,12 @@ def alpha(inputs, attrs, full):
     widths, n = attrs["widths"], attrs["n"]
     if attrs["fisher"] == "Unitwise":
         q = order_parameters(attrs, mp.mpf(1) / widths[0], len(widths) - 1)
-        hidden = list(zip(widths[1:-1], q, strict=False))[attrs.get("frozen", 0) :]
-        return {"alpha": mp.fsum(live_share(attrs, v) * M for M, v in hidden) / widths[-1] + 1}, {}
+        L, fixed = len(widths) - 1, attrs.get("frozen", 0)
+        fixed = range(1, fixed + 1) if isinstance(fixed, int) else fixed
+        hidden = [(M, v) for l, (M, v) in enumerate(zip(widths[1:-1], q, strict=False), 1) if l not in fixed]
+        return {"alpha": mp.fsum(live_share(attrs, v) * M for M, v in hidden) / widths[-1] + (L not in fixed)}, {}
     W, x = generic(widths, n, Net.of(attrs).sigma_b > 0)
-    s = network.signals(Net.of(attrs), W, x).above(attrs.get("frozen", 0))
+    s = network.signals(Net.of(attrs), W, x).without(attrs.get("frozen", 0))
     Theta_bar = fisher.coefficient(Approximation.of({**attrs, "rho": 0, "q": 1}, inputs), s, s)
     value = mp.fsum(Theta_bar[i][i] for i in range(len(Theta_bar))) / len(Theta_bar)
     gap = max(abs(v) for row in la.add(Theta_bar, la.identity(len(Theta_bar)), -value) for v in row)

@@ -33,14 +33,14 @@ class Approximation:
             attrs.get("kfac_last", "identity"),
         )
 
-    def coupling(self, L):
-        """Sigma (L x L) of the layer-wise approximations, None for the others."""
+    def coupling(self, layers):
+        """Sigma of the layer-wise approximations for the layers of these numbers, None for the others."""
         if self.name == "Layerwise":
             return self.Sigma
-        reach = {"Exact": L, "BlockDiagonal": 0, "BlockTridiagonal": 1}.get(self.name)
+        reach = {"Exact": max(layers), "BlockDiagonal": 0, "BlockTridiagonal": 1}.get(self.name)
         if reach is None:
             return None
-        return [[mp.mpf(abs(l - m) <= reach) for m in range(L)] for l in range(L)]
+        return [[mp.mpf(abs(l - m) <= reach) for m in layers] for l in layers]
 
 
 def unit_hessians(s):
@@ -87,9 +87,10 @@ def entries(a, s, H):
     def within(levels):
         return lambda p, r: F(p, r) if index[p][:levels] == index[r][:levels] else mp.mpf(0)
 
-    Sigma = a.coupling(index[-1][0])
+    layers = s.layers
+    Sigma = a.coupling(layers)
     if Sigma is not None:
-        return lambda p, r: Sigma[index[p][0] - 1][index[r][0] - 1] * F(p, r)
+        return lambda p, r: Sigma[layers.index(index[p][0])][layers.index(index[r][0])] * F(p, r)
     if a.name == "Identity":
         return lambda p, r: mp.mpf(p == r)
     if a.name == "QuasiDiagonal":
@@ -99,16 +100,17 @@ def entries(a, s, H):
 
 def quasi_diagonal(a, s, F):
     """Ollivier's, THEORY 5, with the damping already in A_00: QD_ij = A_0i A_0j / A_00, index 0 being the bias."""
-    shapes = shapes_of(s.index)
+    last = {l: k - 1 for l, (_, k) in zip(s.layers, shapes_of(s.index), strict=True)}
+    bias = dict(zip(s.layers, s.bias, strict=True))
 
     def bias_of(p):
         l, i, _ = s.index[p]
-        return s.index.index((l, i, shapes[l - 1][1] - 1))
+        return s.index.index((l, i, last[l]))
 
     def entry(p, r):
         if p == r:
             return F(p, r)
-        if not s.bias or s.index[p][:2] != s.index[r][:2]:
+        if not bias[s.index[p][0]] or s.index[p][:2] != s.index[r][:2]:
             return mp.mpf(0)
         zero = bias_of(p)
         if zero in (p, r):
@@ -134,8 +136,8 @@ def matrix(a, s, H):
 def kfac_factors(a, s, H):
     """A*_{l-1} (S.95), B*_l, and B*_l of a separate bias (S.123) or None, of every layer, undamped."""
     N, C = s.size
-    separate = a.kfac_bias == "separate" and s.bias
-    for l, (h, delta) in enumerate(zip(s.h, s.delta, strict=True), 1):
+    for l, h, delta, b in zip(s.layers, s.h, s.delta, s.bias, strict=True):
+        separate = a.kfac_bias == "separate" and b
         columns = range(len(h[0]) - bool(separate))
         A = [[mp.fsum(h[n][j] * h[n][k] for n in range(N)) / N for k in columns] for j in columns]
         M = range(len(delta[0][0]))
@@ -149,8 +151,8 @@ def kfac_factors(a, s, H):
             ]
             for i in M
         ]
-        bias_block = la.scale(B, s.bias**2 / N) if separate else None
-        if l == len(s.h) and a.kfac_last == "identity":
+        bias_block = la.scale(B, b**2 / N) if separate else None
+        if l == s.L and a.kfac_last == "identity":
             B = la.identity(C, mp.mpf(1) / N)
         yield A, B, bias_block
 
@@ -159,9 +161,9 @@ def kfac_matrix(a, s, H):
     """(B* + rho) (x) (A* + rho), K&O (20): the damping is on each factor."""
     P = len(s.index)
     G = [[mp.mpf(0)] * P for _ in range(P)]
-    factors = list(kfac_factors(a, s, H))
+    factors = dict(zip(s.layers, kfac_factors(a, s, H), strict=True))
     for p, (l, i, j) in enumerate(s.index):
-        A, B, bias_block = factors[l - 1]
+        A, B, bias_block = factors[l]
         for r, (m, k, o) in enumerate(s.index):
             if l != m:
                 continue
@@ -234,10 +236,10 @@ def gram_matrices(s, delta):
     return A, B, Theta
 
 
-def multipliers(a, Theta, E):
+def multipliers(a, layers, Theta, E):
     """lambda_l (NC, k) of the layer-wise approximations: sum_m Sigma_lm Theta_m lambda_m + rho lambda_l = E."""
     L, n = len(Theta), len(E)
-    Sigma = a.coupling(L)
+    Sigma = a.coupling(layers)
     if a.name == "Exact":
         total = Theta[0]
         for T in Theta[1:]:
@@ -254,13 +256,13 @@ def multipliers(a, Theta, E):
     return [solution[l * n : (l + 1) * n] for l in range(L)]
 
 
-def have_multipliers(a, Theta):
+def have_multipliers(a, layers, Theta):
     """Whether lambda_l is unique: always for blocks of layers, else if the coupled system is regular."""
-    if a.coupling(len(Theta)) is None or mp.isinf(a.q):
+    if a.coupling(layers) is None or mp.isinf(a.q):
         return False
     if a.name in ("Exact", "BlockDiagonal") or a.rho > 0:
         return True
-    return all(regular(M) for M in [a.coupling(len(Theta)), *Theta])
+    return all(regular(M) for M in [a.coupling(layers), *Theta])
 
 
 def regular(K):
@@ -276,12 +278,13 @@ def worst_gram(a, s, delta, H):
         return worst_unit(a, s, H)
     A, B, Theta = gram_matrices(s, delta)
     if a.name == "KFAC":
-        last = [] if a.kfac_last == "gram" else [len(B) - 1]
+        last = [] if a.kfac_last == "gram" else [l for l, number in enumerate(s.layers) if number == s.L]
         grams = [la.scale(A_l, mp.mpf(1) / N) for A_l in A]
         grams += [la.scale(B_l, mp.mpf(1) / N) for l, B_l in enumerate(B) if l not in last]
-        if a.kfac_bias == "separate" and s.bias:
-            grams += [la.scale(B_l, s.bias**2 / N**2) for B_l in B]
-            grams += [[[v - s.bias**2 / N for v in row] for row in G] for G in grams[: len(A)]]
+        if a.kfac_bias == "separate":
+            grams += [la.scale(B_l, b**2 / N**2) for B_l, b in zip(B, s.bias, strict=True) if b]
+            pairs = zip(grams[: len(A)], s.bias, strict=True)
+            grams += [[[v - b**2 / N for v in row] for row in G] for G, b in pairs if b]
     elif a.name == "Unitwise":
         grams = list(unit_grams(s, delta, A))
     elif a.name == "Exact":
@@ -290,9 +293,9 @@ def worst_gram(a, s, delta, H):
         grams = Theta
     conditions = [la.condition(la.damped(K, a.rho)) for K in grams]
     if a.name in ("Layerwise", "BlockTridiagonal"):
-        conditions.append(max(conditions) * la.condition(a.coupling(len(Theta))))
+        conditions.append(max(conditions) * la.condition(a.coupling(s.layers)))
         if a.rho > 0:
-            conditions.append(coupled_condition(a, Theta))
+            conditions.append(coupled_condition(a, s.layers, Theta))
     return max(conditions)
 
 
@@ -304,10 +307,10 @@ def worst_unit(a, s, H):
     return max(la.condition([[G[i][j] for j in part] for i in part]) for part in parts)
 
 
-def coupled_condition(a, Theta):
+def coupled_condition(a, layers, Theta):
     """That of the LNC x LNC system."""
     L, n = len(Theta), len(Theta[0])
-    Sigma = a.coupling(L)
+    Sigma = a.coupling(layers)
     system = [
         [Sigma[l][m] * Theta[m][i][j] + a.rho * (l == m and i == j) for m in range(L) for j in range(n)]
         for l in range(L)
@@ -339,45 +342,48 @@ def weights_of(inputs, prefix="W_"):
 def trained(inputs, attrs, x="x"):
     """The net, its weights, and the signals of the layers that are not frozen."""
     net, W = Net.of(attrs), weights_of(inputs)
-    return net, W, signals(net, W, inputs[x]).above(attrs.get("frozen", 0))
+    return net, W, signals(net, W, inputs[x]).without(attrs.get("frozen", 0))
 
 
-def named(prefix, values, start):
-    return {f"{prefix}_{l}": value for l, value in enumerate(values, start)}
+def named(prefix, values, numbers):
+    """By the first number, or by a list of them."""
+    numbers = range(numbers, numbers + len(values)) if isinstance(numbers, int) else numbers
+    return {f"{prefix}_{l}": value for l, value in zip(numbers, values, strict=True)}
 
 
 def direction(inputs, attrs, full):
     """Outputs, intermediates (if `full`) of the operation `direction`."""
     _, _, s = trained(inputs, attrs)
-    a, first = Approximation.of(attrs, inputs), attrs.get("frozen", 0) + 1
+    a = Approximation.of(attrs, inputs)
     e, H = loss_terms(attrs, s.f, inputs["y"])
     theta = step(a, s, H, e)
-    outputs = named("dW", layers(theta, shapes_of(s.index)), first)
-    return outputs, intermediates(a, s, H, e, theta, attrs, first) if full else {}
+    outputs = named("dW", layers(theta, shapes_of(s.index)), s.layers)
+    return outputs, intermediates(a, s, H, e, theta, attrs) if full else {}
 
 
-def intermediates(a, s, H, e, theta, attrs, first):
+def intermediates(a, s, H, e, theta, attrs):
     """In the order of computation, with A_l, B_l, Theta_l of the whitened signals."""
-    steps = {"f": s.f, "e": e, **named("h", s.h, first - 1), **named("delta", s.delta, first)}
+    numbers, below = s.layers, [l - 1 for l in s.layers]
+    steps = {"f": s.f, "e": e, **named("h", s.h, below), **named("delta", s.delta, numbers)}
     delta = s.delta
     if attrs.get("loss", "mse") != "mse":
         e, delta = whitened(s, H, e)
-        steps |= {"e_white": e, **named("delta_white", delta, first)}
+        steps |= {"e_white": e, **named("delta_white", delta, numbers)}
     if mp.isinf(a.q) or a.name in ("Identity", "Entrywise", "QuasiDiagonal"):
         return steps
     A, B, Theta = gram_matrices(s, delta)
-    steps |= named("A", A, first - 1)
+    steps |= named("A", A, below)
     if a.name != "Unitwise":
-        steps |= named("B", B, first)
-    if a.coupling(len(Theta)) is not None:
-        steps |= named("Theta", Theta, first)
-    if have_multipliers(a, Theta):
+        steps |= named("B", B, numbers)
+    if a.coupling(numbers) is not None:
+        steps |= named("Theta", Theta, numbers)
+    if have_multipliers(a, numbers, Theta):
         column = [[v] for row in e for v in row]
-        lam = multipliers(a, Theta, column)
+        lam = multipliers(a, numbers, Theta, column)
         confirm(s, delta, lam, theta)
         C = s.size[1]
         grouped = [[[v[0] for v in lam_l[k : k + C]] for k in range(0, len(lam_l), C)] for lam_l in lam]
-        steps |= named("lambda", grouped, first)
+        steps |= named("lambda", grouped, numbers)
     return steps
 
 

@@ -223,7 +223,7 @@ def kernel_coefficient(inputs, attrs, full):
         return {"Theta_bar": kfac_coefficient(a, A, B, A1, B1, Net.of(attrs).bias)}, {}
     if a.name == "Identity" or mp.isinf(a.q):
         return {"Theta_bar": la.scale(summed(cross), (1 + a.rho) ** (-1 / a.q))}, {}
-    lam = multipliers(a, products(A, B, N), la.identity(N))
+    lam = multipliers(a, range(1, len(A) + 1), products(A, B, N), la.identity(N))
     return {"Theta_bar": summed([la.matmul(T, v) for T, v in zip(cross, lam, strict=True)])}, {}
 
 

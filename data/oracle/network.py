@@ -62,18 +62,33 @@ class Signals:
     delta: list
     J: list
     index: list
-    bias: object
+    bias: list
+    L: int
 
     @property
     def size(self):
         return len(self.f), len(self.f[0])
 
-    def above(self, frozen):
-        """Those of the layers above the first `frozen` ones."""
-        columns = [p for p, (l, _, _) in enumerate(self.index) if l > frozen]
-        index = [(l - frozen, i, j) for l, i, j in self.index if l > frozen]
-        J = [[row[p] for p in columns] for row in self.J]
-        return Signals(self.f, self.h[frozen:], self.delta[frozen:], J, index, self.bias)
+    @property
+    def layers(self):
+        """The numbers l of the layers that there are."""
+        return sorted({l for l, _, _ in self.index})
+
+    def without(self, frozen):
+        """Those of the parameters that are trained. frozen: k, the first k layers, or numbers l and "output-bias"."""
+        fixed = list(range(1, frozen + 1)) if isinstance(frozen, int) else list(frozen)
+        if not self.bias[-1] and "output-bias" in fixed:
+            raise ValueError("there is no output bias")
+        kept = [l for l in range(1, self.L + 1) if l not in fixed]
+        h, bias = [list(h) for h in self.h], list(self.bias)
+        columns = [p for p, (l, _, _) in enumerate(self.index) if l in kept]
+        if "output-bias" in fixed:
+            last = len(h[-1][0]) - 1
+            columns = [p for p in columns if self.index[p][::2] != (self.L, last)]
+            h[-1], bias[-1] = [row[:last] for row in h[-1]], mp.mpf(0)
+        J, index = [[row[p] for p in columns] for row in self.J], [self.index[p] for p in columns]
+        h, delta, bias = ([values[l - 1] for l in kept] for values in (h, self.delta, bias))
+        return Signals(self.f, h, delta, J, index, bias, self.L)
 
 
 def layer(W, h):
@@ -168,7 +183,7 @@ def _signals(net, W, x, dps):
     both = [passes(net, W, x_n) for x_n in x]
     J, index = jacobian_of(net, W, x)
     h = [[h_n[l] for _, h_n in both] for l in range(len(W))]
-    return Signals([u[-1] for u, _ in both], h, delta_of(net, W, x), J, index, net.bias)
+    return Signals([u[-1] for u, _ in both], h, delta_of(net, W, x), J, index, [net.bias] * len(W), len(W))
 
 
 def flat(dW):
@@ -185,6 +200,14 @@ def layers(theta, shapes):
 
 
 def shapes_of(index):
-    """(M_l, k_l) of layers 1, 2, .. from [(l, i, j), ..]."""
-    L = index[-1][0]
-    return [tuple(1 + max(p[a] for p in index if p[0] == l) for a in (1, 2)) for l in range(1, L + 1)]
+    """(M_l, k_l) of the layers from [(l, i, j), ..]."""
+    numbers = sorted({l for l, _, _ in index})
+    return [tuple(1 + max(p[a] for p in index if p[0] == l) for a in (1, 2)) for l in numbers]
+
+
+def moved(W, dW, index, eta):
+    """W - eta dW of the parameters of `index`, dW flat."""
+    W = [[list(row) for row in w] for w in W]
+    for (l, i, j), d in zip(index, dW, strict=True):
+        W[l - 1][i][j] -= eta * d
+    return W

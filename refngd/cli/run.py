@@ -39,6 +39,13 @@ N_HELP = (
 )
 UNITWISE_RHO = 1e-10  # at rho = 0 the unit-wise step is heavy-tailed, as 1 / delta
 
+
+def _frozen(text: str) -> int | list[int | str]:
+    """An integer, or a list of what stands between commas; a comma at the end makes a list of one."""
+    items = [int(item) if item.isdecimal() else item for item in text.removesuffix(",").split(",")]
+    return items[0] if isinstance(items[0], int) and "," not in text else items
+
+
 OPTIONS = {
     "--data": dict(
         default="mnist-sample",
@@ -65,7 +72,12 @@ OPTIONS = {
     "--loss-rho": dict(
         type=float, default=1e-3, metavar="RHO", help="damping of the cross-entropy's output Hessian (0.001)"
     ),
-    "--frozen": dict(type=int, default=0, metavar="K", help="first layers that are not trained (0)"),
+    "--frozen": dict(
+        type=_frozen,
+        default=0,
+        metavar="K",
+        help="what is not trained: the first K layers (0), or layers and the bias of the last: 1,3 or 2,output-bias",
+    ),
     "--forster": dict(action="store_true", help="Forster transform of the inputs, for K-FAC with N > M_0"),
     "--rho": dict(type=float, help=f"damping (0, but {UNITWISE_RHO:g} for Unitwise)"),
     "-q": dict(type=float, default=1.0, help="power (1): the step is G^{-1/q} grad L, so inf is gradient descent"),
@@ -184,7 +196,7 @@ def _problem(args: argparse.Namespace) -> tuple[Network, list, datasets.Data]:
     """The network, its weights and the data of the arguments, on their device."""
     for option, value, least in (("--depth", args.depth, 1), ("--width", args.width, 1), ("--steps", args.steps, 0)):
         checked_count(option, value, least)
-    checked_frozen(args.frozen, args.depth)
+    checked_frozen(args.frozen, args.depth, args.sigma_b > 0)
     checked_whole("--seed", args.seed, 0)
     checked_damping(args.rho or 0.0, args.q)
     if not (math.isfinite(args.loss_rho) and args.loss_rho >= 0):
@@ -246,7 +258,7 @@ def _defined(args: argparse.Namespace, net: Network) -> tuple[list[str], list[st
     names, notes = [], []
     for name in args.fisher:
         try:
-            FISHERS[name]().require(args.depth - args.frozen, net.sigma_b > 0, args.q)
+            FISHERS[name]().require(net.trained(args.frozen), args.q)
             names.append(name)
         except ValueError as error:
             notes.append(f"{name} left out: {error}")

@@ -111,8 +111,8 @@ backward_other_width: the backward pass has the width of another layer
     - scale, _ = scales(net, M)
     + scale, _ = scales(net, W[l - 1].shape[1])
 frozen_ignored: frozen layers are trained
-    - h[frozen:], delta[frozen:]
-    + h, delta
+    - if l not in fixed]
+    + ]
 
 # J, and products with it
 
@@ -135,7 +135,7 @@ A_tiled: A is tiled over outputs, not repeated, in Theta_l = B_l * A_{l-1}
     + J = []
     + for s in (test, train):
     +     h, delta = [np.tile(h, (s.f.shape[1], 1)) for h in s.h], [d.reshape(-1, 1, d.shape[2]) for d in s.delta]
-    +     J.append(jacobian(Signals(s.f.reshape(-1, 1), h, delta)))
+    +     J.append(jacobian(s._replace(f=s.f.reshape(-1, 1), h=h, delta=delta)))
     + return J[0] @ J[1].T / len(train.f)
     - K = [power_of_root(R, N, rho, q) for R in roots.get(name, entries)]
     + parts = [s] if name == "Exact" else [s._replace(h=[h], delta=[d]) for h, d in zip(s.h, s.delta)]
@@ -346,12 +346,12 @@ sigma_inverse: Sigma^{-1} in place of Sigma
     + return np.linalg.pinv(fisher.Sigma) if
 sigma_is_identity: Sigma = I
     - return fisher.Sigma if
-    + return np.eye(L) if
+    + return np.eye(len(l)) if
     - (abs(l[:, None] - l) <= 1)
     + (l[:, None] == l)
 sigma_is_ones: Sigma = 1 1^T
     - return fisher.Sigma if
-    + return np.ones((L, L)) if
+    + return np.ones((len(l), len(l))) if
     - (abs(l[:, None] - l) <= 1)
     + (abs(l[:, None] - l) <= L)
 kfac_rho_on_product: rho is added to the Kronecker product, not to its factors
@@ -391,7 +391,7 @@ kfac_pi: the damping of K-FAC is split by pi: pi rho^{1/2} on A*, rho^{1/2} / pi
     + left = (1 / N + root / pi) ** (-1 / q) * delta.T if fixed else power_of_root(delta, N, root / pi, q)
     + K = np.einsum("inc,jn->ijnc", left.reshape(-1, N, C), power_of_root(h, N, root * pi, q))
     - G = np.einsum("ik,jm->ijkm", B + rho * I_B, A + rho * I_A)
-    + used = A[:-1, :-1] if s.bias and fisher.bias == "separate" else A
+    + used = A[:-1, :-1] if s.bias[l] and fisher.bias == "separate" else A
     + root, pi = rho**0.5, math.sqrt(np.trace(used) / len(used) / np.trace(B) * len(B))
     + G = np.einsum("ik,jm->ijkm", B + root / pi * I_B, A + root * pi * I_A)
 kfac_A_without_N: 1/N is missing in A*
@@ -427,17 +427,17 @@ kfac_bias_other: the bias is treated the other way (augmented or separate)
     - fisher.bias == "separate"
     + fisher.bias != "separate"
 kfac_bias_without_b: b is lost in the block of a separate bias
-    - power_of_root(s.bias * delta, N * N, rho, q)
+    - power_of_root(s.bias[l] * delta, N * N, rho, q)
     + power_of_root(delta, N * N, rho, q)
-    - bias_block = s.bias**2 * B / N + rho * I_B
+    - bias_block = s.bias[l] ** 2 * B / N + rho * I_B
     + bias_block = B / N + rho * I_B
     - bias**2 * B1 @ inverse_power(bias**2 * B / N**2, rho, q)
     + B1 @ inverse_power(B / N**2, rho, q)
 kfac_bias_without_N: the block of a separate bias lacks one 1/N
-    - power_of_root(s.bias * delta, N * N, rho, q)
-    + power_of_root(s.bias * delta, N, rho, q)
-    - bias_block = s.bias**2 * B / N + rho * I_B
-    + bias_block = s.bias**2 * B + rho * I_B
+    - power_of_root(s.bias[l] * delta, N * N, rho, q)
+    + power_of_root(s.bias[l] * delta, N, rho, q)
+    - bias_block = s.bias[l] ** 2 * B / N + rho * I_B
+    + bias_block = s.bias[l] ** 2 * B + rho * I_B
     - inverse_power(bias**2 * B / N**2, rho, q)
     + inverse_power(bias**2 * B / N, rho, q)
 units_by_input: the blocks are columns of W_l, not rows
@@ -447,11 +447,12 @@ units_by_input: the blocks are columns of W_l, not rows
     + layer[:, None] == layer, (layer[:, None] == layer) & (is_bias[:, None] == is_bias)
 units_without_bias: the block of a unit leaves out its bias, which has its own
     - K = [power_of_root(R, N, rho, q) for R in roots.get(name, entries)]
-    + parts = [[R[..., :-1], R[..., -1:]] if name == "Unitwise" and s.bias else [R] for R in roots.get(name, entries)]
+    + split = name == "Unitwise" and any(s.bias)
+    + parts = [[R[..., :-1], R[..., -1:]] if split else [R] for R in roots.get(name, entries)]
     + K = [np.concatenate([power_of_root(R, N, rho, q) for R in R_b], -2) for R_b in parts]
     - layer[:, None] == layer, (layer[:, None] == layer) & (i[:, None] == i)
     + layer[:, None] == layer, (layer[:, None] == layer) & (i[:, None] == i)
-    + if s.bias and fisher.name == "Unitwise": same_unit &= is_bias[:, None] == is_bias
+    + if any(s.bias) and fisher.name == "Unitwise": same_unit &= is_bias[:, None] == is_bias
 entries_of_means: the entries of the diagonal are products of means of delta^2 and h^2, not the mean of the products
     - K = [power_of_root(R, N, rho, q) for R in roots.get(name, entries)]
     + G = [np.outer((d**2).sum((0, 1)) / N, (h**2).mean(0)).reshape(-1, 1) + rho for h, d in zip(s.h, s.delta)]
@@ -466,12 +467,12 @@ entries_of_means: the entries of the diagonal are products of means of delta^2 a
 quasi_bias_undamped: A_00 of the quasi-diagonal lacks rho
     - A_00 = np.where(F_00 + rho > 0, F_00 / N + rho, 1)
     + A_00 = np.where(F_00 > 0, F_00 / N, 1)
-    - A_0, A_00 = A[zero, np.arange(len(A))], A[zero, zero]
-    + A_0, A_00 = A[zero, np.arange(len(A))], F[zero, zero]
+    - zero @ A.diagonal()
+    + zero @ F.diagonal()
 quasi_is_diagonal: the quasi-diagonal is the plain diagonal
-    - elif name == "QuasiDiagonal" and s.bias:
+    - elif name == "QuasiDiagonal":
     + elif False:
-    - if fisher.name == "QuasiDiagonal" and s.bias:
+    - if fisher.name == "QuasiDiagonal":
     + if False:
 matrix_without_N: 1/N is missing in F
     - J.T @ J / len(s.f)
@@ -502,25 +503,25 @@ step_is_gradient: the step is the gradient: no matrix is inverted
     + if True:
 empirical_fisher: the empirical Fisher matrix, of the gradients of samples, not of J
     - return unflatten(preconditioned(s, fisher, rho, q) @ e.ravel() / len(e), shapes(s))
-    + own = Signals(s.f[:, :1], s.h, [e[:, None] @ delta for delta in s.delta], s.bias)
+    + own = s._replace(f=s.f[:, :1], delta=[e[:, None] @ delta for delta in s.delta])
     + return unflatten(preconditioned(own, fisher, rho, q).sum(1) / len(e), shapes(s))
 ascent: W + eta direction in place of W - eta direction
-    - [w - eta * dw for w, dw in zip(W[frozen:], dW, strict=True)]
-    + [w + eta * dw for w, dw in zip(W[frozen:], dW, strict=True)]
+    - W[l - 1] - eta * np.pad
+    + W[l - 1] + eta * np.pad
     - total, error = total + eta * error, error - eta * own @ error
     + total, error = total - eta * error, error + eta * own @ error
     - f - eta * push(train, dW), f_test - eta * push(test, dW)
     + f + eta * push(train, dW), f_test + eta * push(test, dW)
 eta_ignored: eta is not applied
-    - [w - eta * dw for w, dw in zip(W[frozen:], dW, strict=True)]
-    + [w - dw for w, dw in zip(W[frozen:], dW, strict=True)]
+    - W[l - 1] - eta * np.pad
+    + W[l - 1] - np.pad
     - total, error = total + eta * error, error - eta * own @ error
     + total, error = total + error, error - own @ error
     - f - eta * push(train, dW), f_test - eta * push(test, dW)
     + f - push(train, dW), f_test - push(test, dW)
 eta_twice: eta enters twice
-    - [w - eta * dw for w, dw in zip(W[frozen:], dW, strict=True)]
-    + [w - eta**2 * dw for w, dw in zip(W[frozen:], dW, strict=True)]
+    - W[l - 1] - eta * np.pad
+    + W[l - 1] - eta**2 * np.pad
     - total, error = total + eta * error, error - eta * own @ error
     + total, error = total + eta**2 * error, error - eta**2 * own @ error
 fisher_not_renewed: G is kept from the first step
@@ -693,25 +694,27 @@ forster_columns: columns are scaled to norm 1, not rows
     - np.linalg.norm(Y, axis=1, keepdims=True)
     + np.linalg.norm(Y, axis=0, keepdims=True)
 alpha_without_N: N is missing in alpha of K-FAC
-    - (1 if is_linear else N) + (N if
-    + 1 + (1 if
+    - last = N if
+    + last = 1 if
+    - (1 if is_linear else N) if
+    + 1 if
 alpha_of_exact: alpha counts the layers, merged or not
-    - {"Exact": np.ones((L, L)),
-    + {"Exact": np.eye(L),
+    - {"Exact": np.ones((k, k)),
+    + {"Exact": np.eye(k),
 alpha_is_one: alpha is 1, in blocks too
-    - "BlockDiagonal": np.eye(L)}
-    + "BlockDiagonal": np.ones((L, L))}
+    - "BlockDiagonal": np.eye(k)}
+    + "BlockDiagonal": np.ones((k, k))}
 alpha_sums_sigma: 1^T Sigma 1 in place of 1^T Sigma^{-1} 1
-    - else coupling(fisher, L)).sum()
-    + else np.linalg.pinv(coupling(fisher, L))).sum()
+    - else coupling(fisher, layers)).sum()
+    + else np.linalg.pinv(coupling(fisher, layers))).sum()
 alpha_is_trace: the trace of Sigma^{-1} in place of 1^T Sigma^{-1} 1
-    - return np.linalg.pinv(Sigma[fisher.name] if fisher.name in Sigma else coupling(fisher, L)).sum()
-    + return np.trace(np.linalg.pinv(Sigma[fisher.name] if fisher.name in Sigma else coupling(fisher, L)))
+    - return np.linalg.pinv(Sigma[fisher.name] if fisher.name in Sigma else coupling(fisher, layers)).sum()
+    + return np.trace(np.linalg.pinv(Sigma[fisher.name] if fisher.name in Sigma else coupling(fisher, layers)))
 alpha_counts_frozen: alpha counts frozen layers
-    - sizes = len(widths) - 1 - frozen,
-    + sizes = len(widths) - 1,
-    - sum(live[frozen:])
-    + sum(live)
+    - sizes = layers, L,
+    + sizes = range(1, L + 1), L,
+    - for l in layers if l < L)
+    + for l in range(1, L))
 alpha_without_C: 1/C is missing in alpha
     - / widths[-1] + 1
     + + 1

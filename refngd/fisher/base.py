@@ -17,6 +17,7 @@ takes a matrix no larger than the kernel R R^T / N (NC, NC).
 import math
 import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 
 import numpy as np
 
@@ -27,7 +28,6 @@ from ..checks import (
     checked_array,
     checked_damping,
     checked_flag,
-    checked_frozen,
     checked_instance,
     checked_list,
     checked_rcond,
@@ -35,7 +35,7 @@ from ..checks import (
 )
 from ..jacobian import jacobian, pull, pull_layer, push
 from ..kernels import Kernels, ntk
-from ..network import Network, Signals, checked_pair, checked_signals
+from ..network import Network, Signals, Trained, checked_pair, checked_signals
 from ..spectral import cutoff, finite
 
 
@@ -65,12 +65,13 @@ class Fisher(ABC):
         """
         checked_signals("s", s)
         rho, _ = checked_damping(rho, 1)
-        self.require(len(s.h), bool(s.bias))
+        self.require(s.trained)
         nbytes = 4 * s.P**2 * s.f.dtype.itemsize
         require_memory(array_module(s.f), nbytes, f"G ({s.P} x {s.P}) and its work space", "call direction(s, e)")
-        h, delta, f = (to_device(a, "cpu") for a in (s.h, s.delta, s.f))
+        f, h, delta = (to_device(a, "cpu") for a in (s.f, s.h, s.delta))
+        literal = definitions.Signals(f, h, delta, *s.trained.literal)
         with np.errstate(all="ignore"):  # reported below
-            G = definitions.matrix(definitions.Signals(f, h, delta, s.bias), self._definition(len(s.h)), rho)
+            G = definitions.matrix(literal, self._definition(s.trained), rho)
         return array_module(s.f).asarray(finite(G))
 
     def direction(self, s: Signals, e: Array, rho: float = 0.0, q: float = 1) -> list[Array]:
@@ -83,7 +84,7 @@ class Fisher(ABC):
         """
         checked_signals("s", s)
         rho, q = checked_damping(rho, q)
-        self.require(len(s.h), bool(s.bias), q)
+        self.require(s.trained, q)
         checked_array("e", e, s.f.shape, s.f)
         with np.errstate(all="ignore"):  # reported by `finite`
             dW = pull(s, e / len(e)) if math.isinf(q) else self._direction(s, e, rho, q)
@@ -98,7 +99,7 @@ class Fisher(ABC):
         """
         checked_pair(test, train)
         rho, q = checked_damping(rho, q)
-        self.require(len(train.h), bool(train.bias), q)
+        self.require(train.trained, q)
         with np.errstate(all="ignore"):  # reported by `finite`
             return finite(ntk(test, train) if math.isinf(q) else self._coefficient(test, train, rho, q))
 
@@ -113,11 +114,11 @@ class Fisher(ABC):
         """
         rho, q = checked_damping(rho, q)
         _check_kernels(cross, train)
-        self.require(len(train.A), bool(train.bias), q)
+        self.require(train.trained, q)
         with np.errstate(all="ignore"):  # reported by `finite`
             return finite(sum(cross.Theta) if math.isinf(q) else self._kernel_coefficient(cross, train, rho, q))
 
-    def alpha(self, net: Network, n: int, frozen: int = 0, x: Array | None = None) -> float | None:
+    def alpha(self, net: Network, n: int, frozen: int | Collection = 0, x: Array | None = None) -> float | None:
         """The isotropy constant (12) for n training samples at rho = 0, q = 1, or None where there is none.
 
         It presumes generic weights and inputs, on which it depends with linear and smooth activations only by the
@@ -125,26 +126,26 @@ class Fisher(ABC):
         of their own), which is next to certain in wide layers alone; and no two inputs x and -x of each other.
 
         n: the number of training samples.
-        frozen: the first layers that are kept fixed; it is then the constant for `Signals.above(frozen)`.
+        frozen: what is kept fixed; it is then the constant for `Signals.above(frozen)`.
         x: the n training inputs (n, M_0), if it is not to be for generic ones of unit norm, on which `Unitwise` and,
             with fewer inputs of the first layer than samples, `KFAC` depend.
         """
         checked_instance("net", net, Network, "a Network")
-        n, frozen = checked_whole("n", n, 1), checked_frozen(frozen, len(net.shapes))
-        self.require(len(net.shapes) - frozen, net.sigma_b > 0)
+        n, trained = checked_whole("n", n, 1), net.trained(frozen)
+        self.require(trained)
         if x is not None:
             checked_array("x", x, (n, net.widths[0]))
-        return self._alpha(net, n, frozen, x)
+        return self._alpha(net, n, trained, x)
 
-    def require(self, L: int, bias: bool, q: float = 1) -> None:  # noqa: B027
-        """Raise ValueError if G, or its power -1/q, is not defined for L trained layers, with or without bias."""
+    def require(self, trained: Trained, q: float = 1) -> None:  # noqa: B027
+        """Raise ValueError if G, or its power -1/q, is not defined for these layers."""
 
     def __repr__(self) -> str:
         options = ", ".join(f"{key.strip('_')}={value!r}" for key, value in vars(self).items())
         return f"{type(self).__name__}({options})"
 
-    def _definition(self, L: int) -> definitions.Fisher:
-        """What `refngd.definitions` calls this approximation of L layers."""
+    def _definition(self, trained: Trained) -> definitions.Fisher:
+        """What `refngd.definitions` calls this approximation of these layers."""
         return definitions.Fisher(type(self).__name__)
 
     @abstractmethod
@@ -159,7 +160,7 @@ class Fisher(ABC):
     def _kernel_coefficient(self, cross: Kernels, train: Kernels, rho: float, q: float) -> Array:
         raise ValueError(f"{self}: Theta_bar is not made of the kernels alone; call coefficient with signals")
 
-    def _alpha(self, net: Network, n: int, frozen: int, x: Array | None) -> float | None:
+    def _alpha(self, net: Network, n: int, trained: Trained, x: Array | None) -> float | None:
         return None
 
 
@@ -191,32 +192,38 @@ def fisher_information(s: Signals) -> Array:
     return finite(F)
 
 
-def has_full_rank(net: Network, layers: list[int], n: int) -> bool:
-    """Whether J of these `layers`, l from 0, has n C independent rows for generic weights and n generic inputs.
+def has_full_rank(net: Network, trained: Trained, n: int) -> bool:
+    """Whether J of these layers has n C independent rows for generic weights and n generic inputs.
 
     A layer does by itself if its n inputs h are independent, and every output reaches its units. Else the delta of a
     smooth network differ from sample to sample, and the ranks of the layers, M times that of h, add up; those of a
     piecewise linear one differ in which units live, so that only a share gamma of M counts, and a wide layer is needed.
     """
     C, L, rank = net.widths[-1], len(net.shapes), 0.0
-    for l in layers:
-        (M, k), rays = net.shapes[l], _rays(net, l)
-        if min(net.widths[l + 1 :]) < C:
+    for l, b in zip(trained.layers, trained.bias, strict=True):
+        M, rays = net.widths[l], _rays(net, l)
+        if min(net.widths[l:]) < C:
             continue
-        r = min(n, k, rays)
+        r = min(n, net.widths[l - 1] + bool(b), rays)
         if net.activation == linear:
-            r = min(r, min(net.widths[: l + 1]) + (net.sigma_b > 0))
+            r = min(r, min(net.widths[:l]) + (net.sigma_b > 0))
         if r == n:
             return True
-        rank += min(C * r if l == L - 1 else net.activation.gamma(1.0) * M * r, C * rays)
+        rank += min(C * r if l == L else net.activation.gamma(1.0) * M * r, C * rays)
     return net.activation != linear and rank >= n * C
 
 
+def has_full_ranks(net: Network, trained: Trained, n: int) -> bool:
+    """Whether every layer does by itself, with n independent inputs h."""
+    inputs = (net.widths[l - 1] + bool(b) for l, b in zip(trained.layers, trained.bias, strict=True))
+    return all(k >= n and has_full_rank(net, trained.take([i]), n) for i, k in enumerate(inputs))
+
+
 def _rays(net: Network, l: int) -> float:
-    """How many rays the inputs of layer l, from 0, lie on: ReLU without bias takes rays to rays, 1 unit to 1 or 2."""
+    """How many rays the inputs of layer l lie on: ReLU without bias takes rays to rays, 1 unit to 1 or 2."""
     if net.activation != relu or net.sigma_b > 0:
         return math.inf
-    return 1 if 1 in net.widths[1 : l + 1] else 2 if net.widths[0] == 1 else math.inf
+    return 1 if 1 in net.widths[1:l] else 2 if net.widths[0] == 1 else math.inf
 
 
 def warn_of_loss(lost: float, e: Array) -> None:
@@ -241,3 +248,5 @@ def _check_kernels(cross: Kernels, train: Kernels) -> None:
         N1, L = len(kernels.A[0]) if kernels.A else 1, len(train.A) or 1
         checked_list(f"{name}.A", kernels.A, [(N1, N)] * L, train.A[0] if train.A else None)
         checked_list(f"{name}.B", kernels.B, [(N1 * C, N * C)] * L, train.A[0])
+    if cross.trained != train.trained:
+        raise ValueError(f"cross has {cross.trained}; expected {train.trained} as train")

@@ -59,15 +59,16 @@ class QuasiDiagonal(Fisher):
     def __init__(self, *, rcond: float | None = None) -> None:
         super().__init__(rcond=rcond)
 
-    def require(self, L, bias, q=1):
-        if bias and q not in (1, float("inf")):
+    def require(self, trained, q=1):
+        if any(trained.bias) and q not in (1, float("inf")):
             raise ValueError(f"q is {q:g}; expected 1 or inf: the quasi-diagonal has no other power in closed form")
 
     def _direction(self, s, e, rho, q):
-        if not s.bias:
-            return Entrywise()._direction(s, e, rho, q)
         dW = []
-        for layer, c in s.parts(math.sqrt(rho)):
+        for i, ((layer, c), b) in enumerate(zip(s.parts(math.sqrt(rho)), s.trained.bias, strict=True)):
+            if not b:
+                dW += Entrywise()._direction(s.take([i]), e, rho, q)
+                continue
             h, delta = layer.h[0], layer.delta[0]
             mean, bias = h[:, :-1].mean(0), h[:1, -1]
             h = array_module(h).concatenate([h[:, :-1] - mean, h[:, -1:]], axis=1)
@@ -78,7 +79,7 @@ class QuasiDiagonal(Fisher):
         return dW
 
     def _coefficient(self, test, train, rho, q):
-        if not train.bias:
+        if not any(train.trained.bias):
             return Entrywise()._coefficient(test, train, rho, q)
         return super()._coefficient(test, train, rho, q)
 

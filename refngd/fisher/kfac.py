@@ -33,9 +33,9 @@ from ..activations import linear
 from ..arrays import Array, array_module
 from ..checks import checked_choice
 from ..kernels import hadamard
-from ..network import Network, Signals
+from ..network import Network, Signals, Trained
 from ..spectral import LinearMap, eigen_root, power_of_gram, power_of_root, root_svd
-from .base import Fisher, has_full_rank
+from .base import Fisher, has_full_ranks
 
 
 class KFAC(Fisher):
@@ -70,7 +70,7 @@ class KFAC(Fisher):
         self.last = checked_choice("last", last, ("identity", "gram"))
         self.damping = checked_choice("damping", damping, ("factors", "product"))
 
-    def _definition(self, L):
+    def _definition(self, trained):
         return definitions.Fisher("KFAC", bias=self.bias, last=self.last, damping=self.damping)
 
     def _direction(self, s, e, rho, q):
@@ -82,10 +82,9 @@ class KFAC(Fisher):
         return dW
 
     def _coefficient(self, test, train, rho, q):
-        inputs, b = self._split(test)
         Theta_bar, N = 0, len(train.f)
         layers = self._layers(train, rho, q, lambda T: T)
-        for (layer, K_bias), h, delta in zip(layers, inputs.h, test.delta, strict=True):
+        for (layer, K_bias), (h, b), delta in zip(layers, self._inputs(test), test.delta, strict=True):
             delta = delta.reshape(test.f.size, -1)  # (N'C, M_l)
             Theta_bar = Theta_bar + layer.coefficient(delta, h)
             if K_bias is not None:
@@ -99,10 +98,10 @@ class KFAC(Fisher):
 
         right: T (m, NC) -> T B (m, p).
         """
-        (N, C), (inputs, b), rcond = s.f.shape, self._split(s), self.rcond
-        for l, (h, delta) in enumerate(zip(inputs.h, s.delta, strict=True), 1):
+        (N, C), rcond = s.f.shape, self.rcond
+        for l, (h, b), delta in zip(s.trained.layers, self._inputs(s), s.delta, strict=True):
             delta = delta.reshape(N * C, -1)
-            if self._is_fixed(l, s.h):
+            if self._is_fixed(l, s.trained):
                 left, rho_h = self._fixed(N, rho, q)
                 layer = _Factors(right(delta.T) * left, power_of_root(h, N, rho_h, q, rcond))
             elif self.damping == "product" and rho > 0:
@@ -117,11 +116,11 @@ class KFAC(Fisher):
         return (N ** (1 / q), N * rho) if self.damping == "product" else ((1 / N + rho) ** (-1 / q), rho)
 
     def _kernel_coefficient(self, cross, train, rho, q):
-        N, b = len(train.A[0]), train.bias if self.bias == "separate" else 0.0
-        Theta_bar = 0
-        for l, (A1, B1, A, B) in enumerate(zip(cross.A, cross.B, train.A, train.B, strict=True), 1):
-            A1, A = A1 - b * b, A - b * b  # the bias has a block of its own
-            if self._is_fixed(l, train.A):
+        N, trained, Theta_bar = len(train.A[0]), train.trained, 0
+        kernels = zip(cross.A, cross.B, train.A, train.B, trained.layers, self._own_biases(trained), strict=True)
+        for A1, B1, A, B, l, b in kernels:
+            A1, A = A1 - b * b, A - b * b
+            if self._is_fixed(l, trained):
                 left, rho_A = self._fixed(N, rho, q)
                 Theta_bar = Theta_bar + hadamard(left * B1, A1 @ self._power(A / N, rho_A, q)) / N
             elif self.damping == "product" and rho > 0:
@@ -136,27 +135,32 @@ class KFAC(Fisher):
     def _power(self, K: Array, rho: float, q: float) -> Array:
         return power_of_gram(K, rho, q, self.rcond)
 
-    def _split(self, s: Signals) -> tuple[Signals, float]:
-        """The signals with the inputs that K-FAC sees, and the bias's value if it has a block of its own, else 0."""
-        separate = self.bias == "separate" and s.bias
-        return (replace(s, h=[h[:, :-1] for h in s.h]), s.bias) if separate else (s, 0.0)
+    def _inputs(self, s: Signals) -> list[tuple[Array, float]]:
+        """The inputs h that K-FAC sees of each layer, and the bias's value if it has a block of its own, else 0."""
+        return [(h[:, :-1] if b else h, b) for h, b in zip(s.h, self._own_biases(s.trained), strict=True)]
 
-    def _is_fixed(self, l: int, layers: list[Array]) -> bool:
-        """Whether B*_l is I / N."""
-        return l == len(layers) and self.last == "identity"
+    def _own_biases(self, trained: Trained) -> tuple[float, ...]:
+        """For each layer the bias's value if it has a block of its own, else 0."""
+        return tuple(b * (self.bias == "separate") for b in trained.bias)
 
-    def _alpha(self, net: Network, n: int, frozen: int, x: Array | None) -> float | None:
+    def _is_fixed(self, l: int, trained: Trained) -> bool:
+        """Whether B*_l is I / N: of the output layer of the network, not of the last that is trained."""
+        return l == trained.L and self.last == "identity"
+
+    def _alpha(self, net: Network, n: int, trained: Trained, x: Array | None) -> float | None:
+        C, L, layers, own = net.widths[-1], trained.L, trained.layers, self._own_biases(trained)
         # all samples of a linear network share one delta_l: the projector on its range has 1 / n on the diagonal
         hidden = 1 if net.activation == linear else n
-        layers = range(frozen, len(net.shapes))
-        first = self._rank_of_inputs(net, x) if x is not None and hidden > 1 and frozen == 0 < len(layers) - 1 else None
-        spans = all(net.shapes[l][1] >= n and has_full_rank(net, [l], n) for l in layers if l or first is None)
-        if not spans or any(hidden * net.widths[-1] > M for M in net.widths[frozen + 1 : -1]):
+        seen = x is not None and hidden > 1 and layers[0] == 1 < L
+        first = self._rank_of_inputs(net, x) if seen else None
+        weights = replace(trained, bias=tuple(a - b for a, b in zip(trained.bias, own, strict=True)))
+        others = weights if first is None else weights.take(range(1, len(layers)))
+        if not has_full_ranks(net, others, n) or any(hidden * C > net.widths[l] for l in layers if l < L):
             return None
-        if self.bias == "separate" and net.sigma_b:
-            return None  # the output bias adds 1 1^T
-        lost = 0.0 if first is None else n - first
-        return float(hidden * (len(layers) - 1)) - lost + (n if self.last == "identity" else 1.0)
+        if n > 1 and any(b and (l == L or hidden == 1) for l, b in zip(layers, own, strict=True)):
+            return None  # a bias whose delta is that of all samples adds 1 1^T
+        alpha = sum(hidden if l < L else n if self.last == "identity" else 1 for l in layers) + n * sum(map(bool, own))
+        return float(alpha) if first is None else float(alpha) - (n - first)
 
     def _rank_of_inputs(self, net: Network, x: Array) -> float | None:
         """N times the diagonal of the projector on the range of h_0, if it is constant; then it is the rank of h_0."""

@@ -32,7 +32,7 @@ from ..arrays import Array, array_module, batches, to_device
 from ..checks import checked_array, checked_values
 from ..jacobian import jacobian, pull_layer, push_layer, shaped
 from ..kernels import tangent_kernel
-from ..network import Network, Signals
+from ..network import Network, Signals, Trained
 from ..spectral import (
     LinearMap,
     apply_power,
@@ -59,7 +59,7 @@ class Layerwise(Fisher):
     Raises ValueError if Sigma is not symmetric; in use, if Sigma is not L x L, or if 1 < q < inf and Sigma does not
     just merge layers into blocks. Warns where the damping of an indefinite G lies among its negative eigenvalues.
 
-    Sigma: (L, L), L the number of trained layers.
+    Sigma: (L, L), a row for each of the L layers that are trained, whichever these are.
     rcond, refine: see `Fisher`.
     """
 
@@ -70,18 +70,22 @@ class Layerwise(Fisher):
         self._Sigma = _checked_Sigma(Sigma)
 
     def Sigma(self, L: int) -> np.ndarray:
-        """The (L, L) matrix that couples the L layers, those that are frozen left out."""
+        """The (L, L) matrix that couples L layers."""
         if len(self._Sigma) != L:
             raise ValueError(f"Sigma is {len(self._Sigma)} x {len(self._Sigma)}; expected {L} x {L} for L = {L} layers")
         return self._Sigma
 
-    def require(self, L, bias, q=1):
-        alone = all(Sigma.shape == (1, 1) and Sigma[0, 0] == 1 for _, Sigma in _parts(self.Sigma(L)))
+    def _coupling(self, trained: Trained) -> np.ndarray:
+        """Sigma of the trained layers."""
+        return self.Sigma(len(trained.layers))
+
+    def require(self, trained, q=1):
+        alone = all(Sigma.shape == (1, 1) and Sigma[0, 0] == 1 for _, Sigma in _parts(self._coupling(trained)))
         if not alone and q not in (1, math.inf):
             raise ValueError(f"q is {q:g}; expected 1 or inf, unless Sigma just merges layers into blocks")
 
-    def _definition(self, L):
-        return definitions.Fisher("Layerwise", self.Sigma(L))
+    def _definition(self, trained):
+        return definitions.Fisher("Layerwise", self._coupling(trained))
 
     def _direction(self, s, e, rho, q):
         dW, lost = [e] * len(s.h), 0.0
@@ -95,18 +99,18 @@ class Layerwise(Fisher):
     def _coefficient(self, test, train, rho, q):
         I = array_module(train.f).eye(train.f.size, dtype=train.f.dtype)
         solutions = self._solutions(train, I, rho, q, refine=False)
-        return sum(block.cross(test.layers(group), X) for group, block, X in solutions)
+        return sum(block.cross(test.take(group), X) for group, block, X in solutions)
 
     def _solutions(self, s, E, rho, q, refine) -> Iterator[tuple[list[int], "_Jacobian", Array]]:
         """The layers of each block, the block, scaled, and its solution for E (NC, k): see `_Jacobian.power`."""
-        parts = _parts(self.Sigma(len(s.h)))
+        parts = _parts(self._coupling(s.trained))
         scaled_parts = s.parts(math.sqrt(rho), [[l for group in groups for l in group] for groups, _ in parts])
         for (groups, Sigma), (scaled, c) in zip(parts, scaled_parts, strict=True):
             for own, right in self._trials(Sigma, scaled, E, rho, q):
                 size, blocks, first = inverse_size(abs(right).max()), [], 0
                 right = size * right
                 for group in groups:
-                    block = own.layers(range(first, first + len(group)))
+                    block = own.take(range(first, first + len(group)))
                     blocks.append(_Jacobian(block, right, c, refine, self.rcond))
                     first += len(group)
                 solutions = _solve(Sigma, blocks, rho / c / c, q)
@@ -129,20 +133,20 @@ class Layerwise(Fisher):
     def _kernel_coefficient(self, cross, train, rho, q):
         Theta, Theta_bar = train.Theta, 0
         cross_Theta = Theta if cross is train else cross.Theta
-        for groups, Sigma in _parts(self.Sigma(len(Theta))):
+        for groups, Sigma in _parts(self._coupling(train.trained)):
             blocks = [_Kernel(sum(Theta[l] for l in group), self.rcond) for group in groups]
             for group, lam in zip(groups, _solve(Sigma, blocks, rho, q), strict=True):
                 Theta_bar = Theta_bar + sum(cross_Theta[l] for l in group) @ lam
         return Theta_bar
 
-    def _alpha(self, net: Network, n: int, frozen: int, x: Array | None) -> float | None:
+    def _alpha(self, net: Network, n: int, trained: Trained, x: Array | None) -> float | None:
         """The sum of w with Sigma w = 1, where the Theta_l of the blocks that w needs are regular: (16), Theorem 4.1.
 
         Blocks whose row of Sigma is zero are not trained, and drop out.
         """
         alpha = 0.0
-        for groups, Sigma in _parts(self.Sigma(len(net.shapes) - frozen)):
-            full = [has_full_rank(net, [frozen + l for l in group], n) for group in groups]
+        for groups, Sigma in _parts(self._coupling(trained)):
+            full = [has_full_rank(net, trained.take(group), n) for group in groups]
             w, *_ = np.linalg.lstsq(Sigma[:, full], np.ones(len(groups)), rcond=None)
             if Sigma.any() and not np.allclose(Sigma[:, full] @ w, 1, rtol=0, atol=1e-8):
                 return None
@@ -161,6 +165,10 @@ class Exact(Layerwise):
 
     def Sigma(self, L: int) -> np.ndarray:
         return np.ones((L, L))
+
+    def _coupling(self, trained):
+        rows = np.array(trained.layers) - 1
+        return self.Sigma(trained.L)[rows][:, rows]  # neighbours of the network, so not all that are left
 
 
 class BlockDiagonal(Exact):

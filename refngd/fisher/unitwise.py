@@ -23,7 +23,7 @@ import numpy as np
 
 from ..arrays import Array, array_module, batches, to_device
 from ..kernels import order_parameters
-from ..network import Network, Signals
+from ..network import Network, Signals, Trained
 from ..spectral import (
     cancels,
     gain,
@@ -38,7 +38,7 @@ from ..spectral import (
     solve,
     triangle,
 )
-from .base import Fisher, has_full_rank, warn_of_loss
+from .base import Fisher, has_full_ranks, warn_of_loss
 
 SOLVED = 256  # the largest systems that CuPy solves in batches; it inverts any
 
@@ -76,14 +76,16 @@ class Unitwise(Fisher):
                 Theta_bar += delta1[:, :, units] @ xp.tensordot(K1, mu, (1, 1))
         return Theta_bar.reshape(test.f.size, N * C)
 
-    def _alpha(self, net: Network, n: int, frozen: int, x: Array | None) -> float | None:
+    def _alpha(self, net: Network, n: int, trained: Trained, x: Array | None) -> float | None:
         """The wide limit: at finite width Theta_bar counts live units, alpha on average."""
         norms = np.ones(1) if x is None else np.linalg.norm(to_device(x, "cpu").astype(float), axis=1)
         if np.ptp(norms) > math.sqrt(np.finfo(float if x is None else x.dtype).eps) * norms.max():
             return None  # the units that live depend on the norm, from sample to sample
-        wide = all(net.shapes[l][1] >= n and has_full_rank(net, [l], n) for l in range(frozen, len(net.shapes)))
-        hidden = list(zip(net.widths[1:-1], order_parameters(net, float(norms.mean())), strict=False))[frozen:]
-        return sum(net.activation.gamma(q) * M for M, q in hidden) / net.widths[-1] + 1.0 if wide else None
+        if not has_full_ranks(net, trained, n):
+            return None
+        q, C = order_parameters(net, float(norms.mean())), net.widths[-1]
+        live = (net.activation.gamma(q[l - 1]) * net.widths[l] for l in trained.layers if l < trained.L)
+        return sum(live) / C + float(trained.L in trained.layers)
 
 
 class _Layer:

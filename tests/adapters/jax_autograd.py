@@ -44,8 +44,8 @@ def listed(prefix, inputs):
     return [inputs[f"{prefix}_{l}"] for l in range(1, 1 + len(inputs)) if f"{prefix}_{l}" in inputs]
 
 
-def numbered(prefix, arrays, first=1):
-    return {f"{prefix}_{l}": a for l, a in enumerate(arrays, first)}
+def numbered(prefix, arrays, numbers=None):
+    return {f"{prefix}_{l}": a for l, a in zip(numbers or range(1, 1 + len(arrays)), arrays, strict=True)}
 
 
 # ------------------------------------------------------------------------------------------------------------ networks
@@ -81,10 +81,21 @@ def outputs(W, shifts, x, attrs):
     return u, h
 
 
+def trained(attrs, L):
+    """The numbers of the layers that are not frozen, the first k or those of a list, and whether the output bias is."""
+    frozen = attrs.get("frozen", 0)
+    fixed = range(1, frozen + 1) if isinstance(frozen, int) else frozen
+    known = {*range(1, L + 1), *(["output-bias"] if attrs["sigma_b"] > 0 and L not in fixed else [])}
+    require(set(fixed) <= known and len(set(fixed)) == len(fixed), f"frozen is {frozen}; expected some of {known}")
+    layers = [l for l in range(1, L + 1) if l not in fixed]
+    require(layers, f"frozen is {frozen}; expected less than all {L} layers")
+    return layers, "output-bias" in fixed
+
+
 def signals(inputs, attrs, x="x"):
-    """f (N, C), and of the layers that are not frozen h (N, k), delta (N, C, M), J (N, C, M, k)."""
-    W, frozen = listed("W", inputs), attrs.get("frozen", 0)
-    require(frozen < len(W), f"frozen is {frozen}; expected less than {len(W)} layers")
+    """f (N, C), and of the layers that are not frozen h (N, k), delta (N, C, M), J (N, C, M, k); which these are."""
+    W = listed("W", inputs)
+    layers, fixed = trained(attrs, len(W))
     shifts = [jnp.zeros(len(w), w.dtype) for w in W]
 
     def of_sample(W, shifts, x_n):
@@ -93,7 +104,11 @@ def signals(inputs, attrs, x="x"):
 
     derivatives = jax.vmap(jax.jacrev(of_sample, argnums=(0, 1), has_aux=True), in_axes=(None, None, 0))
     (J, delta), (f, h) = derivatives(W, shifts, inputs[x])
-    return f, h[frozen:], delta[frozen:], J[frozen:]
+    if fixed:
+        h[-1], J[-1] = h[-1][:, :-1], J[-1][..., :-1]
+    is_last = [l == len(W) for l in layers]
+    bias = [attrs["sigma_b"] > 0 and not (fixed and last) for last in is_last]
+    return f, *([arrays[l - 1] for l in layers] for arrays in (h, delta, J)), (layers, is_last, bias)
 
 
 def rows(a):
@@ -122,7 +137,7 @@ def symmetric_power(K, exponent):
 
 def whitened(inputs, attrs, s):
     """R delta, R J, e = R^{-1} g, R = H_n^{1/2}, from the derivatives g, H of the loss of a sample: (S.159)."""
-    (f, h, delta, J), y = s, inputs["y"]
+    (f, h, delta, J, which), y = s, inputs["y"]
     require(y.shape == f.shape, f"y has shape {y.shape}; expected (N, C) = {f.shape}")
     g, H = (jax.vmap(d(lambda a, b: sample_loss(attrs, a, b)))(f, y) for d in (jax.grad, jax.hessian))
     if attrs.get("loss", "mse") == "mse":
@@ -131,7 +146,7 @@ def whitened(inputs, attrs, s):
     H = H + attrs.get("loss_rho", 0.0) * jnp.eye(f.shape[1], dtype=f.dtype)
     R, inverse = (jax.vmap(lambda K, p=p: symmetric_power(K, p))(H) for p in (0.5, -0.5))
     products = ([jnp.einsum("ncd,nd...->nc...", R, a) for a in arrays] for arrays in (delta, J))
-    return (f, h, *products), jnp.einsum("ncd,nd->nc", inverse, g)
+    return (f, h, *products, which), jnp.einsum("ncd,nd->nc", inverse, g)
 
 
 # -------------------------------------------------------------------------------------------------- natural gradients
@@ -147,7 +162,7 @@ def power_of_root(R, N, rho, q):
 
 def preconditioned(attrs, s):
     """K (P, NC)."""
-    (f, h, _, J), fisher, rho, q = s, attrs["fisher"], attrs.get("rho", 0.0), attrs.get("q", 1)
+    (f, h, _, J, _), fisher, rho, q = s, attrs["fisher"], attrs.get("rho", 0.0), attrs.get("q", 1)
     if math.isinf(q) or fisher == "Identity":
         return (1 + rho) ** (-1 / q) * flat(J).T
     if fisher == "Exact":
@@ -174,9 +189,10 @@ def entrywise(attrs, s, l, rho, q):
 def kfac(attrs, s, l, rho, q):
     """(B* + rho I)^{-1/q} delta^T (x) (A* + rho I)^{-1/q} h^T, K&O (20); a separate bias: (S.123)."""
     f, h, delta = s[0], s[1][l], rows(s[2][l])
-    N, last = len(f), l == len(s[1]) - 1 and attrs.get("kfac_last", "identity") == "identity"
+    N, (_, is_last, bias) = len(f), s[4]
+    last = is_last[l] and attrs.get("kfac_last", "identity") == "identity"
     left = (1 / N + rho) ** (-1 / q) * delta.T if last else power_of_root(delta, N, rho, q)
-    separate = attrs.get("kfac_bias") == "separate" and attrs["sigma_b"] > 0
+    separate = attrs.get("kfac_bias") == "separate" and bias[l]
     right = power_of_root(h[:, :-1] if separate else h, N, rho, q)
     K = jnp.einsum("inc,jn->ijnc", left.reshape(-1, *f.shape), right).reshape(len(left), -1, f.size)
     if not separate:
@@ -195,8 +211,8 @@ def forward(inputs, attrs):
 
 
 def all_signals(inputs, attrs):
-    (f, h, delta, _), first = signals(inputs, attrs), attrs.get("frozen", 0)
-    return {"f": f, **numbered("h", h, first), **numbered("delta", delta, first + 1)}
+    f, h, delta, _, (layers, *_) = signals(inputs, attrs)
+    return {"f": f, **numbered("h", h, [l - 1 for l in layers]), **numbered("delta", delta, layers)}
 
 
 def of_weights(inputs, attrs):
@@ -217,11 +233,11 @@ def pull(inputs, attrs):
 
 
 def direction(inputs, attrs):
-    (f, _, _, J), first = signals(inputs, attrs), attrs.get("frozen", 0) + 1
+    f, _, _, J, (layers, *_) = signals(inputs, attrs)
     white, e = whitened(inputs, attrs, signals(inputs, attrs))
     theta = preconditioned(attrs, white) @ e.ravel() / len(f)
     parts = jnp.split(theta, np.cumsum([math.prod(J_l.shape[2:]) for J_l in J])[:-1])
-    return numbered("dW", [v.reshape(J_l.shape[2:]) for v, J_l in zip(parts, J, strict=True)], first)
+    return numbered("dW", [v.reshape(J_l.shape[2:]) for v, J_l in zip(parts, J, strict=True)], layers)
 
 
 def coefficient(inputs, attrs):

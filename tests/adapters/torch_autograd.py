@@ -43,9 +43,9 @@ def listed(prefix: str, inputs: dict[str, Tensor]) -> list[Tensor]:
     return [inputs[f"{prefix}_{l}"] for l in range(1, 1 + len(inputs)) if f"{prefix}_{l}" in inputs]
 
 
-def numbered(prefix: str, tensors, first: int = 1) -> dict[str, Tensor]:
-    """The inverse of `listed`."""
-    return {f"{prefix}_{l}": a for l, a in enumerate(tensors, first)}
+def numbered(prefix: str, tensors, numbers=None) -> dict[str, Tensor]:
+    """The inverse of `listed`; of other numbers than 1, 2, .. if they are given."""
+    return {f"{prefix}_{l}": a for l, a in zip(numbers or range(1, 1 + len(tensors)), tensors, strict=True)}
 
 
 def require(condition: bool, message: str) -> None:
@@ -118,13 +118,18 @@ def outputs(net: Net, W: list[Tensor], shifts: list[Tensor], x: Tensor) -> tuple
 
 @dataclass(frozen=True)
 class Signals:
-    """f (N, C), h_{l-1} (N, k_l), delta_l (N, C, M_l), J_l (N, C, M_l, k_l); bias: whether the last column is one."""
+    """f (N, C), h_{l-1} (N, k_l), delta_l (N, C, M_l), J_l (N, C, M_l, k_l) of the trained layers.
+
+    layers: their numbers, of L. bias: whether the last column of h is one, in each.
+    """
 
     f: Tensor
     h: list[Tensor]
     delta: list[Tensor]
     J: list[Tensor]
-    bias: bool
+    layers: list[int]
+    bias: list[bool]
+    L: int
 
     @property
     def N(self) -> int:
@@ -140,10 +145,21 @@ class Signals:
         return replace(self, **dict(zip(("delta", "J"), products, strict=True)))
 
 
+def trained(attrs: dict, L: int) -> tuple[list[int], bool]:
+    """The numbers of the layers that are not frozen, the first k or those of a list, and whether the output bias is."""
+    frozen = attrs.get("frozen", 0)
+    fixed = range(1, frozen + 1) if isinstance(frozen, int) else frozen
+    known = {*range(1, L + 1), *(["output-bias"] if attrs.get("sigma_b", 0) > 0 and L not in fixed else [])}
+    require(set(fixed) <= known and len(set(fixed)) == len(fixed), f"frozen is {frozen}; expected some of {known}")
+    layers = [l for l in range(1, L + 1) if l not in fixed]
+    require(len(layers) > 0, f"frozen is {frozen}; expected less than all {L} layers")
+    return layers, "output-bias" in fixed
+
+
 def signals(inputs: dict[str, Tensor], attrs: dict, x: str = "x", W: list[Tensor] | None = None) -> Signals:
-    """Forward pass and all derivatives, less the frozen layers."""
-    net, W, frozen = Net.of(attrs), W or listed("W", inputs), attrs.get("frozen", 0)
-    require(0 <= frozen < len(W), f"frozen is {frozen}; expected less than {len(W)} layers")
+    """Forward pass and all derivatives, less what is frozen."""
+    net, W = Net.of(attrs), W or listed("W", inputs)
+    (layers, fixed_bias), L = trained(attrs, len(W)), len(W)
     shifts = [w.new_zeros(len(w)) for w in W]
 
     def of_sample(W, shifts, x_n):
@@ -152,7 +168,11 @@ def signals(inputs: dict[str, Tensor], attrs: dict, x: str = "x", W: list[Tensor
 
     derivatives = vmap(jacrev(of_sample, argnums=(0, 1), has_aux=True), in_dims=(None, None, 0))
     (J, delta), (f, h) = derivatives(W, shifts, inputs[x])
-    return Signals(f, h[frozen:], delta[frozen:], J[frozen:], net.sigma_b > 0)
+    bias = [net.sigma_b > 0] * L
+    if fixed_bias:
+        h[-1], J[-1], bias[-1] = h[-1][:, :-1], J[-1][..., :-1], False
+    h, delta, J, bias = ([arrays[l - 1] for l in layers] for arrays in (h, delta, J, bias))
+    return Signals(f, h, delta, J, layers, bias, L)
 
 
 # -------------------------------------------------------------------------------------------------------------- losses
@@ -211,8 +231,8 @@ def coupling(inputs: dict[str, Tensor], attrs: dict, s: Signals) -> Tensor | Non
         require(Sigma.shape == (L, L), f"Sigma has shape {tuple(Sigma.shape)}; the network has {L} layers")
         require(bool((Sigma == Sigma.T).all()), "Sigma is not symmetric")
         return Sigma
-    distance = abs(torch.arange(L)[:, None] - torch.arange(L))
-    return (distance <= {"BlockDiagonal": 0, "BlockTridiagonal": 1, "Exact": L}[attrs["fisher"]]).to(like)
+    l = torch.tensor(s.layers)
+    return (abs(l[:, None] - l) <= {"BlockDiagonal": 0, "BlockTridiagonal": 1, "Exact": s.L}[attrs["fisher"]]).to(like)
 
 
 def matrix(inputs: dict[str, Tensor], attrs: dict, s: Signals) -> Tensor:
@@ -222,7 +242,7 @@ def matrix(inputs: dict[str, Tensor], attrs: dict, s: Signals) -> Tensor:
     if fisher == "KFAC":
         return torch.block_diag(*[kfac_block(attrs, s, l) for l in range(len(s.h))])
     if fisher == "QuasiDiagonal":
-        return torch.block_diag(*[G for J_l in s.J for G in quasi_diagonal(J_l, s, rho)])
+        return torch.block_diag(*[G for l in range(len(s.J)) for G in quasi_diagonal(s, l, rho)])
     if fisher in ("Identity", "Entrywise"):
         return I + rho * I if fisher == "Identity" else I * F + rho * I
     units = torch.tensor([l for l, J_l in enumerate(s.J) for _ in range(J_l[0, 0].numel())])
@@ -240,21 +260,21 @@ def kfac_block(attrs: dict, s: Signals, l: int) -> Tensor:
     A, B = h.T @ h / N, delta.T @ delta / N
     I_A, I_B = torch.eye(k).to(A), torch.eye(M).to(B)
     bias_block = h[0, -1] ** 2 * B / N + rho * I_B
-    if l == len(s.h) - 1 and attrs.get("kfac_last", "identity") == "identity":
+    if s.layers[l] == s.L and attrs.get("kfac_last", "identity") == "identity":
         B = I_B / N
     G = torch.einsum("ik,jm->ijkm", B + rho * I_B, A + rho * I_A)
-    if s.bias and attrs.get("kfac_bias", "augmented") == "separate":
+    if s.bias[l] and attrs.get("kfac_bias", "augmented") == "separate":
         G[:, -1], G[..., -1] = 0, 0
         G[:, -1, :, -1] = bias_block
     return G.reshape(M * k, M * k)
 
 
-def quasi_diagonal(J: Tensor, s: Signals, rho: float) -> Tensor:
+def quasi_diagonal(s: Signals, l: int, rho: float) -> Tensor:
     """QD (M, k, k) of the units of a layer, THEORY 5: QD_ij = A_0i A_0j / A_00 with A = F_unit + rho I, 0 the bias."""
-    J = J.flatten(0, 1).movedim(1, 0)  # (M, NC, k)
+    J = s.J[l].flatten(0, 1).movedim(1, 0)  # (M, NC, k)
     A = J.mT @ J / s.N + rho * torch.eye(J.shape[2]).to(J)
     diagonal = torch.diag_embed(A.diagonal(dim1=1, dim2=2))
-    if not s.bias:
+    if not s.bias[l]:
         return diagonal
     column, A_00 = A[:, :, -1], A[:, -1, -1]
     QD = column[:, :, None] * column[:, None] / torch.where(A_00 > 0, A_00, 1)[:, None, None]
@@ -294,7 +314,7 @@ def layer(attrs: dict, s: Signals, l: int) -> Tensor:
     if fisher == "KFAC":
         return kfac(attrs, s, l, rho, q)
     J = s.J[l].flatten(0, 1)  # (NC, M, k)
-    if fisher == "QuasiDiagonal" and s.bias:
+    if fisher == "QuasiDiagonal" and s.bias[l]:
         R, X = factored(J.permute(1, 2, 0), s.N, rho)
         return power_of_root(R, 1, 0.0, q) @ X
     entries = J.flatten(1).T[:, :, None]
@@ -317,10 +337,10 @@ def coupled(Sigma: Tensor, s: Signals, rho: float) -> Tensor:
 def kfac(attrs: dict, s: Signals, l: int, rho: float, q: float) -> Tensor:
     """(B* + rho I)^{-1/q} delta^T (x) (A* + rho I)^{-1/q} h^T, K&O (20): a sample's J is delta (x) h."""
     N, h, delta = s.N, s.h[l], s.delta[l].flatten(0, 1)
-    last = l == len(s.h) - 1 and attrs.get("kfac_last", "identity") == "identity"
+    last = s.layers[l] == s.L and attrs.get("kfac_last", "identity") == "identity"
     left = (1 / N + rho) ** (-1 / q) * delta.T if last else power_of_root(delta, N, rho, q)
     left = left.reshape(-1, 1, *s.f.shape)
-    if not (s.bias and attrs.get("kfac_bias", "augmented") == "separate"):
+    if not (s.bias[l] and attrs.get("kfac_bias", "augmented") == "separate"):
         return (left * power_of_root(h, N, rho, q)[:, :, None]).flatten(2)
     bias = power_of_root(s.J[l][..., -1].flatten(0, 1), N * N, rho, q)
     return torch.cat([(left * power_of_root(h[:, :-1], N, rho, q)[:, :, None]).flatten(2), bias[:, None]], 1)
@@ -363,8 +383,8 @@ def forward(inputs, attrs):
 
 
 def all_signals(inputs, attrs):
-    s, first = signals(inputs, attrs), attrs.get("frozen", 0)
-    return {"f": s.f, **numbered("h", s.h, first), **numbered("delta", s.delta, first + 1)}
+    s = signals(inputs, attrs)
+    return {"f": s.f, **numbered("h", s.h, [l - 1 for l in s.layers]), **numbered("delta", s.delta, s.layers)}
 
 
 def jacobian(inputs, attrs):
@@ -374,8 +394,6 @@ def jacobian(inputs, attrs):
 def push(inputs, attrs):
     """J dW by forward mode."""
     W, dW = listed("W", inputs), listed("dW", inputs)
-    frozen = len(W) - len(dW)
-    dW = [torch.zeros_like(w) for w in W[:frozen]] + dW
     require([a.shape for a in W] == [a.shape for a in dW], "dW has not the shapes of W")
     tangents = {**inputs, **numbered("W", dW)}
     names = [f"W_{l}" for l in range(1, 1 + len(W))]
@@ -390,9 +408,9 @@ def pull(inputs, attrs):
     """J^T v by reverse mode."""
     s, v = signals(inputs, attrs), inputs["v"]
     require(v.shape == s.f.shape, f"v has shape {tuple(v.shape)}; expected (N, C) = {tuple(s.f.shape)}")
-    W, first = listed("W", inputs), attrs.get("frozen", 0)
+    W = listed("W", inputs)
     gradients = grad(lambda W: (forward({**inputs, **numbered("W", W)}, attrs)["f"] * v).sum())(W)
-    return numbered("dW", gradients[first:], first + 1)
+    return numbered("dW", gradients)
 
 
 def ntk(inputs, attrs):
@@ -406,20 +424,20 @@ def fisher_matrix(inputs, attrs):
 
 
 def direction(inputs, attrs):
-    s, first = signals(inputs, attrs), attrs.get("frozen", 0)
+    s = signals(inputs, attrs)
     white, e = whitened(attrs, s, inputs["y"])
     gram = [a.flatten(0, -2) @ a.flatten(0, -2).T for a in (*white.h, *white.delta)]
     A, B = gram[: len(s.h)], gram[len(s.h) :]
     J = [J.flatten(2).flatten(0, 1) for J in white.J]
     return {
-        **numbered("dW", step(inputs, attrs, s, inputs["y"]), first + 1),
+        **numbered("dW", step(inputs, attrs, s, inputs["y"]), s.layers),
         **all_signals(inputs, attrs),
         "e": residual_and_hessian(attrs, s.f, inputs["y"])[0],
         "e_white": e,
-        **numbered("delta_white", white.delta, first + 1),
-        **numbered("A", A, first),
-        **numbered("B", B, first + 1),
-        **numbered("Theta", [J_l @ J_l.T / s.N for J_l in J], first + 1),
+        **numbered("delta_white", white.delta, s.layers),
+        **numbered("A", A, [l - 1 for l in s.layers]),
+        **numbered("B", B, s.layers),
+        **numbered("Theta", [J_l @ J_l.T / s.N for J_l in J], s.layers),
     }
 
 
@@ -460,14 +478,16 @@ def prediction(inputs, attrs):
 
 def training(inputs, attrs):
     """W <- W - eta direction."""
-    W, y, frozen = listed("W", inputs), inputs["y"], attrs.get("frozen", 0)
+    W, y = listed("W", inputs), inputs["y"]
     require(attrs["eta"] > 0 and attrs["steps"] >= 0, "eta > 0 and steps >= 0 are expected")
     losses = []
     for _ in range(attrs["steps"]):
         s = signals(inputs, attrs, W=W)
         dW = step(inputs, attrs, s, y)
         losses.append(loss_value(attrs, s.f, y))
-        W = W[:frozen] + [w - attrs["eta"] * d for w, d in zip(W[frozen:], dW, strict=True)]
+        for l, d in zip(s.layers, dW, strict=True):
+            W[l - 1] = W[l - 1].clone()
+            W[l - 1][:, : d.shape[1]] -= attrs["eta"] * d
     f = signals(inputs, attrs, W=W).f
     residual_and_hessian(attrs, f, y)  # for its checks, if there is no step
     return {**numbered("W", W), "loss": torch.stack([*losses, loss_value(attrs, f, y)])}

@@ -3,6 +3,8 @@
 Of the rest of the package it takes what no definition gives in a few lines: Gaussian averages, and Huh (17) in time.
 """
 
+from itertools import count
+
 import numpy as np
 
 from ... import activations, modes
@@ -19,9 +21,9 @@ def run(op: str, inputs: Arrays, attrs: dict) -> Arrays:
     return {name: np.asarray(a, dtype) for name, a in OPERATIONS[op](inputs, attrs).items()}
 
 
-def numbered(prefix: str, arrays, first: int = 1) -> Arrays:
-    """{"W_1": .., "W_2": .., ..}."""
-    return {f"{prefix}_{l}": a for l, a in enumerate(arrays, first)}
+def numbered(prefix: str, arrays, first: int | list[int] = 1) -> Arrays:
+    """{"W_1": .., "W_2": .., ..} from the `first` number on, or with a list of numbers."""
+    return {f"{prefix}_{l}": a for l, a in zip(count(first) if isinstance(first, int) else first, arrays, strict=False)}
 
 
 def listed(prefix: str, arrays: Arrays) -> list[np.ndarray]:
@@ -53,8 +55,8 @@ def trained(inputs: Arrays, attrs: dict, x: str = "x") -> d.Signals:
 
 
 def signals(inputs, attrs):
-    s, frozen = trained(inputs, attrs), attrs.get("frozen", 0)
-    return {"f": s.f, **numbered("h", s.h, frozen), **numbered("delta", s.delta, frozen + 1)}
+    s = trained(inputs, attrs)
+    return {"f": s.f, **numbered("h", s.h, [l - 1 for l in s.layers]), **numbered("delta", s.delta, s.layers)}
 
 
 def fisher_matrix(inputs, attrs):
@@ -66,7 +68,7 @@ def fisher_matrix(inputs, attrs):
 
 def direction(inputs, attrs):
     s, e = d.whiten(trained(inputs, attrs), inputs["y"], **loss(attrs))
-    return numbered("dW", d.direction(s, e, fisher(inputs, attrs), **power(attrs)), attrs.get("frozen", 0) + 1)
+    return numbered("dW", d.direction(s, e, fisher(inputs, attrs), **power(attrs)), s.layers)
 
 
 def coefficient(inputs, attrs):
@@ -174,8 +176,8 @@ def kernels(inputs, attrs):
 def kernel_coefficient(inputs, attrs):
     x, problem = inputs["x"], (net(attrs), averages(attrs)[1], attrs["depth"])
     cross, train = (d.wide_kernels(*problem, x1, x) for x1 in (inputs["x_test"], x))
-    options = *power(attrs).values(), attrs["sigma_b"]
-    return {"Theta_bar": d.wide_coefficient(cross, train, fisher(inputs, attrs), *options)}
+    which = *d.trained(0, attrs["depth"], attrs["sigma_b"]), attrs["depth"]
+    return {"Theta_bar": d.wide_coefficient(cross, train, fisher(inputs, attrs), *power(attrs).values(), *which)}
 
 
 def order_parameters(inputs, attrs):
@@ -186,13 +188,15 @@ def order_parameters(inputs, attrs):
 
 
 def alpha(inputs, attrs):
-    widths, frozen = attrs["widths"], attrs.get("frozen", 0)
+    widths, L = attrs["widths"], len(attrs["widths"]) - 1
+    biases, layers = d.trained(attrs.get("frozen", 0), L, attrs["sigma_b"])
     if attrs["fisher"] != "Unitwise":
-        sizes = len(widths) - 1 - frozen, attrs["n"], attrs["activation"] == "linear"
+        own = sum(map(bool, biases)) if attrs.get("kfac_bias") == "separate" else 0
+        sizes = layers, L, attrs["n"], attrs["activation"] == "linear", own
         return {"alpha": d.isotropy_constant(fisher(inputs, attrs), *sizes)}
-    q = order_parameters({}, {**attrs, "M_0": widths[0], "norm": 1.0, "depth": len(widths) - 1})["q"]
+    q = order_parameters({}, {**attrs, "M_0": widths[0], "norm": 1.0, "depth": L})["q"]
     live = [averages(attrs)[0].gamma(float(q_l)) * M for q_l, M in zip(q, widths[1:-1], strict=False)]
-    return {"alpha": sum(live[frozen:]) / widths[-1] + 1}
+    return {"alpha": sum(live[l - 1] for l in layers if l < L) / widths[-1] + (L in layers)}
 
 
 def forster(inputs, attrs):

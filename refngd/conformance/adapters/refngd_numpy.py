@@ -6,7 +6,7 @@
 """
 
 import math
-from itertools import islice
+from itertools import count, islice
 
 import numpy as np
 
@@ -24,9 +24,9 @@ def run(op: str, inputs: Arrays, attrs: dict) -> Arrays:
     return Engine()(op, inputs, attrs)
 
 
-def numbered(prefix: str, arrays, first: int = 1) -> Arrays:
-    """{"W_1": .., "W_2": .., ..}."""
-    return {f"{prefix}_{l}": a for l, a in enumerate(arrays, first)}
+def numbered(prefix: str, arrays, first: int | list[int] = 1) -> Arrays:
+    """{"W_1": .., "W_2": .., ..} from the `first` number on, or with a list of numbers."""
+    return {f"{prefix}_{l}": a for l, a in zip(count(first) if isinstance(first, int) else first, arrays, strict=False)}
 
 
 def listed(prefix: str, arrays: Arrays) -> list[np.ndarray]:
@@ -83,8 +83,9 @@ class Engine:
         return {"f": net.forward(W, inputs["x"])}
 
     def signals(self, inputs, attrs):
-        s, first = self._trained(inputs, attrs), attrs.get("frozen", 0)
-        return {"f": s.f, **numbered("h", s.h, first), **numbered("delta", s.delta, first + 1)}
+        s = self._trained(inputs, attrs)
+        layers = s.trained.layers
+        return {"f": s.f, **numbered("h", s.h, [l - 1 for l in layers]), **numbered("delta", s.delta, layers)}
 
     def jacobian(self, inputs, attrs):
         return {"J": rn.jacobian(self._trained(inputs, attrs))}
@@ -110,19 +111,19 @@ class Engine:
         self.training(inputs, {**attrs, "eta": 1.0, "steps": 0})  # it checks y, as no other function does
         s, loss, fisher = self._trained(inputs, attrs), loss_of(attrs), self._fisher(attrs, inputs)
         white, e = loss.whiten(s, inputs["y"])
-        first = attrs.get("frozen", 0) + 1
+        layers = s.trained.layers
         outputs = {
-            **numbered("dW", fisher.direction(white, e, **power_of(attrs)), first),
+            **numbered("dW", fisher.direction(white, e, **power_of(attrs)), layers),
             **self.signals(inputs, attrs),
             "e": loss.residual(s.f, inputs["y"]),
         }
         if loss == rn.mse:  # for others refngd has another root R_n of H_n than the intermediates have
             kernels = rn.empirical_kernels(s, s)
             outputs |= {
-                **numbered("A", kernels.A, first - 1),
-                **numbered("B", kernels.B, first),
-                **numbered("Theta", kernels.Theta, first),
-                **numbered("lambda", _multipliers(fisher, kernels.Theta, e, attrs), first),
+                **numbered("A", kernels.A, [l - 1 for l in layers]),
+                **numbered("B", kernels.B, layers),
+                **numbered("Theta", kernels.Theta, layers),
+                **numbered("lambda", _multipliers(fisher, kernels.Theta, e, attrs), layers),
             }
         return outputs
 

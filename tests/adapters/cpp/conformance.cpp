@@ -99,6 +99,7 @@ class Attributes {
   double get(const string& name, double otherwise) const { return has(name) ? number(values[name]) : otherwise; }
   bool flag(const string& name) const { return values.value(name, false); }
   string word(const string& name, const string& otherwise) const { return values.value(name, otherwise); }
+  Json frozen() const { return values.value("frozen", Json(0)); }
 };
 
 // W_1, W_2, ..
@@ -109,9 +110,10 @@ Matrices listed(const string& prefix, const Inputs& inputs) {
   return found;
 }
 
-Outputs numbered(const string& prefix, const Matrices& matrices, int first = 1) {
+Outputs numbered(const string& prefix, const Matrices& matrices, const std::vector<int>& numbers = {}, int shift = 0) {
   Outputs outputs;
-  for (const Matrix& a : matrices) outputs[prefix + "_" + std::to_string(first++)] = a;
+  for (size_t l = 0; l < matrices.size(); l++)
+    outputs[prefix + "_" + std::to_string((numbers.empty() ? l + 1 : numbers[l]) + shift)] = matrices[l];
   return outputs;
 }
 
@@ -153,14 +155,34 @@ struct Signals {
   Matrix f;          // (N, C)
   Matrices h;        // h_{l-1} (N, k), of the trained layers
   Matrices delta;    // delta_l (NC, M_l), row n C + c
-  double bias;       // the last column of every h; 0: there is none
+  std::vector<double> bias;  // the last column of every h; 0: there is none
+  std::vector<int> layers;   // their numbers, of 1 .. L
+  int L;
   long N, C;
 };
 
-// u_l = h_{l-1} W_l^T, f = u_L, and delta_l = d f / d u_l, (S.65). The first `frozen` layers are not trained.
-Signals signals(const Net& net, const Matrices& W, const Matrix& x, int frozen = 0) {
-  require(!W.empty() && frozen >= 0 && frozen < int(W.size()), "frozen leaves no layer of W to be trained");
+// What is fixed of the layers 1 .. L: the first k, or those of a list; L + 1 stands for "output-bias".
+std::vector<bool> fixed(const Json& frozen, int L, bool bias) {
+  std::vector<bool> found(L + 2, false);
+  if (!frozen.is_array()) {
+    require(frozen >= 0 && frozen < L, "frozen leaves no layer of W to be trained");
+    for (int l = 1; l <= frozen; l++) found[l] = true;
+    return found;
+  }
+  for (const Json& item : frozen) {
+    const int l = item == "output-bias" ? (bias ? L + 1 : 0) : item.is_number_integer() ? item.get<int>() : 0;
+    require(l >= 1 && l <= L + (item == "output-bias") && !found[l], "frozen has " + item.dump() + ", which is no layer");
+    found[l] = true;
+  }
+  require(std::count(found.begin() + 1, found.end() - 1, false) > 0, "frozen leaves no layer of W to be trained");
+  require(!found[L] || !found[L + 1], "frozen has the output bias and the layer that it belongs to");
+  return found;
+}
+
+// u_l = h_{l-1} W_l^T, f = u_L, and delta_l = d f / d u_l, (S.65), of the layers that are trained.
+Signals signals(const Net& net, const Matrices& W, const Matrix& x, const Json& frozen = 0) {
   const int L = W.size();
+  const std::vector<bool> is_fixed = fixed(frozen, L, net.sigma_b > 0);
   Matrices h, u;
   Matrix phi = x;
   for (int l = 0; l < L; l++) {
@@ -182,7 +204,16 @@ Signals signals(const Net& net, const Matrices& W, const Matrix& x, int frozen =
     for (long r = 0; r < N * C; r++)
       for (long i = 0; i < M; i++) delta[l - 1](r, i) *= net.scale(M) * net.derivative(u[l - 1](r / C, i));
   }
-  return {u.back(), {h.begin() + frozen, h.end()}, {delta.begin() + frozen, delta.end()}, net.bias(), N, C};
+  Signals s{u.back(), {}, {}, {}, {}, L, N, C};
+  for (int l = 1; l <= L; l++) {
+    if (is_fixed[l]) continue;
+    const bool no_bias = l == L && is_fixed[L + 1];
+    s.h.push_back(h[l - 1].leftCols(h[l - 1].cols() - no_bias));
+    s.delta.push_back(delta[l - 1]);
+    s.bias.push_back(no_bias ? 0 : net.bias());
+    s.layers.push_back(l);
+  }
+  return s;
 }
 
 // J_l (NC, M k): row n C + c, column i k + j is delta_l[n,c,i] h_{l-1}[n,j], K&O (6).
@@ -374,7 +405,7 @@ struct Fisher {
   bool separate, gram;
   double rho, q;
 
-  Fisher(const Inputs& inputs, const Attributes& attrs, long L)
+  Fisher(const Inputs& inputs, const Attributes& attrs, const std::vector<int>& layers)
       : name(attrs.word("fisher", "")),
         separate(attrs.word("kfac_bias", "augmented") == "separate"),
         gram(attrs.word("kfac_last", "identity") == "gram"),
@@ -382,9 +413,11 @@ struct Fisher {
         q(attrs.get("q", 1)) {
     require(rho >= 0 && std::isfinite(rho), "rho is " + text(rho) + "; expected a finite number >= 0");
     require(q >= 1, "q is " + text(q) + "; expected q >= 1");
+    const long L = layers.size();
     Sigma = Matrix::Identity(L, L);
     if (name == "Exact") Sigma.setOnes();
-    for (long l = 0; name == "BlockTridiagonal" && l + 1 < L; l++) Sigma(l, l + 1) = Sigma(l + 1, l) = 1;
+    for (long l = 0; name == "BlockTridiagonal" && l + 1 < L; l++)  // neighbours in the network
+      Sigma(l, l + 1) = Sigma(l + 1, l) = layers[l] + 1 == layers[l + 1];
     if (name != "Layerwise") return;
     Sigma = inputs.at("Sigma");
     require(Sigma.rows() == L && Sigma.cols() == L, "Sigma is " + size_of(Sigma) + "; there are " +
@@ -459,13 +492,13 @@ Matrix coupled(const Signals& s, const Fisher& fisher) {
 // The rows (M k, NC) of K of a layer: (B* + rho I)^{-1/q} delta^T times (A* + rho I)^{-1/q} h^T, sample by sample.
 Matrix kfac(const Signals& s, const Fisher& fisher, size_t l) {
   const Matrix &h = s.h[l], &delta = s.delta[l];
-  const bool separate = s.bias > 0 && fisher.separate;
+  const bool separate = s.bias[l] > 0 && fisher.separate;
   const double rho = fisher.rho, q = fisher.q;
-  const bool identity = l + 1 == s.h.size() && !fisher.gram;  // B*_L = I / N
+  const bool identity = s.layers[l] == s.L && !fisher.gram;  // B*_L = I / N
   const Matrix left = identity ? Matrix(std::pow(1.0 / s.N + rho, -1 / q) * delta.transpose())
                                : power_of_root(delta, s.N, rho, q);                  // (M, NC)
   const Matrix right = power_of_root(h.leftCols(h.cols() - separate), s.N, rho, q);  // (k, N)
-  const Matrix bias = power_of_root(s.bias * delta, s.N * s.N, rho, q);              // (M, NC), the matrix (S.123)
+  const Matrix bias = power_of_root(s.bias[l] * delta, s.N * s.N, rho, q);              // (M, NC), the matrix (S.123)
   Matrix K(delta.cols() * h.cols(), s.N * s.C);
   for (long i = 0; i < delta.cols(); i++)
     for (long j = 0; j < h.cols(); j++)
@@ -509,7 +542,7 @@ Matrix preconditioned(const Signals& s, const Fisher& fisher) {
     else if (fisher.name == "BlockDiagonal") K.push_back(power_of_root(J, s.N, rho, q));
     else if (fisher.name == "Unitwise")
       for (long i = 0; i < J.cols(); i += k) K.push_back(power_of_root(J.middleCols(i, k), s.N, rho, q));
-    else if (fisher.name == "QuasiDiagonal" && s.bias > 0)
+    else if (fisher.name == "QuasiDiagonal" && s.bias[l] > 0)
       for (long i = 0; i < J.cols(); i += k) K.push_back(quasi_diagonal(J.middleCols(i, k), s.N, rho, q));
     else if (fisher.name == "Entrywise" || fisher.name == "QuasiDiagonal")
       for (long i = 0; i < J.cols(); i++) K.push_back(power_of_root(J.col(i), s.N, rho, q));
@@ -522,15 +555,15 @@ Matrix preconditioned(const Signals& s, const Fisher& fisher) {
 Matrix kfac_block(const Signals& s, const Fisher& fisher, size_t l) {
   Matrix A = s.h[l].transpose() * s.h[l] / s.N, B = s.delta[l].transpose() * s.delta[l] / s.N;
   const Matrix I_A = Matrix::Identity(A.rows(), A.rows()), I_B = Matrix::Identity(B.rows(), B.rows());
-  const Matrix bias_block = s.bias * s.bias * B / s.N + fisher.rho * I_B;
-  if (l + 1 == s.h.size() && !fisher.gram) B = I_B / s.N;
+  const Matrix bias_block = s.bias[l] * s.bias[l] * B / s.N + fisher.rho * I_B;
+  if (s.layers[l] == s.L && !fisher.gram) B = I_B / s.N;
   A += fisher.rho * I_A;
   B += fisher.rho * I_B;
   const long k = A.rows(), M = B.rows();
   Matrix G(M * k, M * k);
   for (long i = 0; i < M; i++)
     for (long m = 0; m < M; m++) G.block(i * k, m * k, k, k) = B(i, m) * A;
-  for (long i = 0; s.bias > 0 && fisher.separate && i < M; i++)
+  for (long i = 0; s.bias[l] > 0 && fisher.separate && i < M; i++)
     for (long m = 0; m < M; m++) {
       G.block(i * k, m * k, k, k).row(k - 1).setZero(), G.block(i * k, m * k, k, k).col(k - 1).setZero();
       G(i * k + k - 1, m * k + k - 1) = bias_block(i, m);
@@ -567,7 +600,7 @@ Matrix matrix(const Signals& s, const Fisher& fisher) {
       if (p == r || fisher.name == "Identity" || fisher.name == "Entrywise") G(p, r) = p == r ? A(p, p) : 0;
       else if (fisher.name == "Unitwise") G(p, r) = same_unit ? F(p, r) : 0;
       else if (fisher.name != "QuasiDiagonal") G(p, r) = fisher.Sigma(a.l, b.l) * F(p, r);
-      else if (s.bias > 0 && same_unit) {
+      else if (s.bias[a.l] > 0 && same_unit) {
         const double A_00 = A(a.bias, a.bias);
         G(p, r) = A(a.bias, p) * A(b.bias, r) / (A_00 > 0 ? A_00 : 1);
       } else G(p, r) = 0;
@@ -754,11 +787,10 @@ struct Problem {
     require(inputs.count(name), "the input " + name + " is missing");
     return inputs.at(name);
   }
-  int frozen() const { return attrs.get("frozen", 0); }
   Signals trained(const string& x = "x") const {
-    return signals(Net(attrs), listed("W", inputs), input(x), frozen());
+    return signals(Net(attrs), listed("W", inputs), input(x), attrs.frozen());
   }
-  Fisher fisher(const Signals& s) const { return Fisher(inputs, attrs, s.h.size()); }
+  Fisher fisher(const Signals& s) const { return Fisher(inputs, attrs, s.layers); }
   double eta() const {
     const double eta = attrs.get("eta", 1);
     require(eta > 0 && std::isfinite(eta), "eta is " + text(eta) + "; expected a finite number > 0");
@@ -797,15 +829,15 @@ Outputs together(std::initializer_list<Outputs> parts) {
   return all;
 }
 
-Outputs deltas(const string& name, const Signals& s, int frozen) {
+Outputs deltas(const string& name, const Signals& s) {
   Outputs outputs;
   for (size_t l = 0; l < s.delta.size(); l++)
-    outputs[name + "_" + std::to_string(l + frozen + 1)] = Array({s.N, s.C, s.delta[l].cols()}, s.delta[l]);
+    outputs[name + "_" + std::to_string(s.layers[l])] = Array({s.N, s.C, s.delta[l].cols()}, s.delta[l]);
   return outputs;
 }
 
-Outputs all_signals(const Signals& s, int frozen) {
-  return together({{{"f", s.f}}, numbered("h", s.h, frozen), deltas("delta", s, frozen)});
+Outputs all_signals(const Signals& s) {
+  return together({{{"f", s.f}}, numbered("h", s.h, s.layers, -1), deltas("delta", s)});
 }
 
 Outputs direction_of(const Problem& p) {  // with the intermediates, which are welcome
@@ -815,9 +847,9 @@ Outputs direction_of(const Problem& p) {  // with the intermediates, which are w
   Signals white = s;
   const Matrix e_white = whiten(white, y, loss);
   const Matrices dW = direction(white, e_white, p.fisher(s));
-  Outputs found = together({numbered("dW", dW, p.frozen() + 1), all_signals(s, p.frozen())});
+  Outputs found = together({numbered("dW", dW, s.layers), all_signals(s)});
   found["e"] = residual(loss, s.f, y);
-  return loss.mse ? found : together({found, deltas("delta_white", white, p.frozen()), {{"e_white", e_white}}});
+  return loss.mse ? found : together({found, deltas("delta_white", white), {{"e_white", e_white}}});
 }
 
 Outputs training(const Problem& p) {
@@ -828,12 +860,12 @@ Outputs training(const Problem& p) {
   const Matrix &x = p.input("x"), y = p.targets(p.trained().f, loss);
   Matrix losses(1, p.steps() + 1);
   for (int t = 0; t <= p.steps(); t++) {
-    Signals s = signals(net, W, x, p.frozen());
+    Signals s = signals(net, W, x, p.attrs.frozen());
     losses(0, t) = loss_value(loss, s.f, y);
     if (t == p.steps()) break;
     const Matrix e = whiten(s, y, loss);
     const Matrices dW = direction(s, e, p.fisher(s));
-    for (size_t l = 0; l < dW.size(); l++) W[l + p.frozen()] -= eta * dW[l];
+    for (size_t l = 0; l < dW.size(); l++) W[s.layers[l] - 1].leftCols(dW[l].cols()) -= eta * dW[l];
   }
   return together({numbered("W", W), {{"loss", Array({losses.size()}, losses)}}});
 }
@@ -888,7 +920,7 @@ Outputs push(const Problem& p) {
 Outputs pull(const Problem& p) {
   const Signals s = p.trained();
   const Vector v = flattened(p.targets(s.f, Loss(p.attrs), "v"));
-  return numbered("dW", unflattened(jacobian(s).transpose() * v, weights_like(s)), p.frozen() + 1);
+  return numbered("dW", unflattened(jacobian(s).transpose() * v, weights_like(s)), s.layers);
 }
 
 Outputs fisher_matrix(const Problem& p) {
@@ -962,7 +994,7 @@ Outputs deep_linear_step(const Problem& p) {
 
 const std::map<string, std::function<Outputs(const Problem&)>> operations = {
     {"forward", [](const Problem& p) { return Outputs{{"f", p.trained().f}}; }},
-    {"signals", [](const Problem& p) { return all_signals(p.trained(), p.frozen()); }},
+    {"signals", [](const Problem& p) { return all_signals(p.trained()); }},
     {"jacobian", [](const Problem& p) { return Outputs{{"J", jacobian(p.trained())}}; }},
     {"push", push},
     {"pull", pull},

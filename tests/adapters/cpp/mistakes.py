@@ -84,8 +84,8 @@ backward_unscaled
     - net.scale(M) * net.derivative(u[l - 1](r / C, i))
     + net.derivative(u[l - 1](r / C, i))
 frozen_ignored
-    - attrs.get("frozen", 0)
-    + 0
+    - values.value("frozen", Json(0))
+    + Json(0)
 h_tiled
     - s.h[l].row(r / s.C)
     + s.h[l].row(r % s.N)
@@ -244,9 +244,9 @@ kfac_bias_other
     - fisher.separate
     + !fisher.separate
 kfac_bias_without_b
-    - power_of_root(s.bias * delta, s.N * s.N, rho, q)
+    - power_of_root(s.bias[l] * delta, s.N * s.N, rho, q)
     + power_of_root(delta, s.N * s.N, rho, q)
-    - s.bias * s.bias * B / s.N
+    - s.bias[l] * s.bias[l] * B / s.N
     + B / s.N
 units_without_bias
     - power_of_root(J.middleCols(i, k), s.N, rho, q)
@@ -255,9 +255,9 @@ entries_of_means
     - power_of_root(J.col(i), s.N, rho, q)
     + entry_of_means(J.col(i), s.h[l].col(i % k), s.delta[l].col(i / k), s, fisher)
 quasi_is_diagonal
-    - fisher.name == "QuasiDiagonal" && s.bias > 0
+    - fisher.name == "QuasiDiagonal" && s.bias[l] > 0
     + false
-    - s.bias > 0 && same_unit
+    - s.bias[a.l] > 0 && same_unit
     + false
 matrix_undamped
     - A += fisher.rho * I_A;
@@ -275,8 +275,8 @@ step_is_mean_of_outputs
     - flattened(e) / s.N
     + flattened(e) / (s.N * s.C)
 ascent
-    - W[l + p.frozen()] -= eta * dW[l];
-    + W[l + p.frozen()] += eta * dW[l];
+    - leftCols(dW[l].cols()) -= eta * dW[l];
+    + leftCols(dW[l].cols()) += eta * dW[l];
     - total += eta * error;
     + total -= eta * error;
     - error -= eta * (own * error);
@@ -371,7 +371,7 @@ Matrix mean_root(const Matrix& p) {
 AFTER_FISHER = r"""
 Matrix unit_without_bias(const Matrix& J, const Signals& s, double rho, double q) {
   const long k = J.cols();
-  if (s.bias == 0) return power_of_root(J, s.N, rho, q);
+  if (s.bias[0] == 0) return power_of_root(J, s.N, rho, q);
   return below({power_of_root(J.leftCols(k - 1), s.N, rho, q), power_of_root(J.col(k - 1), s.N, rho, q)});
 }
 Matrix entry_of_means(const Vector& J, const Vector& h, const Vector& delta, const Signals& s, const Fisher& fisher) {

@@ -100,15 +100,27 @@ function listed(prefix, inputs) {
   return W;
 }
 
-// f (N, C), h_{l-1} (N, k_l) and delta_l (N, C, M_l) of the layers that are not frozen.
+// The numbers of the layers that are not frozen, the first k or those of a list, and whether the output bias is.
+function trained({ frozen = 0, sigma_b }, L) {
+  const fixed = Array.isArray(frozen) ? frozen : range(frozen).map((l) => l + 1);
+  const known = [...range(L).map((l) => l + 1), ...(sigma_b > 0 && !fixed.includes(L) ? ["output-bias"] : [])];
+  requireThat(
+    fixed.every((item, i) => known.includes(item) && fixed.indexOf(item) === i),
+    `frozen is ${frozen}; expected some of ${known}`,
+  );
+  const layers = range(L).map((l) => l + 1).filter((l) => !fixed.includes(l));
+  requireThat(layers.length > 0, `frozen is ${frozen}; expected less than all ${L} layers`);
+  return [layers, fixed.includes("output-bias")];
+}
+
+// f (N, C), and of the layers that are not frozen, h_{l-1} (N, k_l) and delta_l (N, C, M_l); whether they have a bias.
 function signals(inputs, attrs) {
   const W = listed("W", inputs);
   const [phi, slope] = activations[attrs.activation](attrs.shift ?? 0);
   const standard = attrs.parameterization === "standard";
   const bias = attrs.sigma_b > 0 ? [standard ? 1 : attrs.sigma_b] : [];
   const factor = (M) => (standard ? 1 : attrs.sigma_w / Math.sqrt(M));
-  const frozen = attrs.frozen ?? 0;
-  requireThat(frozen < W.length, `frozen is ${frozen}; expected less than ${W.length} layers`);
+  const [L, [layers, isFixed]] = [W.length, trained(attrs, W.length)];
 
   const h = [];
   const u = [];
@@ -123,14 +135,16 @@ function signals(inputs, attrs) {
 
   const f = u[W.length - 1];
   const delta = [f.map((row) => row.map((_, c) => row.map((_, i) => (i === c ? 1 : 0))))];
-  for (let l = W.length - 1; l > frozen; l--) {
+  for (let l = L - 1; l > 0; l--) {
     const through = (rows, n) =>
       matmul(rows, W[l]).map((row) =>
         u[l - 1][n].map((value, j) => row[j] * factor(u[l - 1][n].length) * slope(value)), // less the bias
       );
     delta.unshift(delta[0].map(through));
   }
-  return { f, h: h.slice(frozen), delta };
+  if (isFixed) h[L - 1] = h[L - 1].map((row) => row.slice(0, -1));
+  const biased = layers.map((l) => bias.length > 0 && !(isFixed && l === L));
+  return { f, h: layers.map((l) => h[l - 1]), delta: layers.map((l) => delta[l - 1]), layers, L, biased };
 }
 
 const flatDelta = (delta) => delta.flat(); // (NC, M), sample-major
@@ -164,11 +178,11 @@ const root = {
 };
 
 // (B* + rho)^{-1/q} delta^T E h (A* + rho)^{-1/q} / N of one layer, K&O (20); its rows are flattened.
-function kfacLayer(s, l, e, { rho, q, kfac_bias, kfac_last, sigma_b }) {
+function kfacLayer(s, l, e, { rho, q, kfac_bias, kfac_last }) {
   const [N, C, delta] = [s.f.length, s.f[0].length, flatDelta(s.delta[l])];
-  const identity = l === s.h.length - 1 && (kfac_last ?? "identity") === "identity"; // B*_L = I / N
+  const identity = s.layers[l] === s.L && (kfac_last ?? "identity") === "identity"; // B*_L = I / N
   const left = identity ? scaled(transpose(delta), Math.pow(1 / N + rho, -1 / q)) : powerOfRoot(delta, N, rho, q);
-  const separate = kfac_bias === "separate" && sigma_b > 0;
+  const separate = kfac_bias === "separate" && s.biased[l];
   const h = separate ? s.h[l].map((row) => row.slice(0, -1)) : s.h[l];
   const right = transpose(powerOfRoot(h, N, rho, q)); // (N, k)
   const weighted = repeated(right, C).map((row, n) => row.map((v) => (e[n] * v) / N)); // E right / N
@@ -192,25 +206,25 @@ function direction(inputs, attrs) {
     fisher === "KFAC"
       ? s.h.map((_, l) => kfacLayer(s, l, e, attrs))
       : root[fisher](s).map((R) => applied(powerOfRoot(R, N, rho, q), e, N));
-  const [theta, first] = [parts.flat(), (attrs.frozen ?? 0) + 1];
-  const outputs = numbered("h", s.h, first - 1);
+  const theta = parts.flat();
+  const outputs = numbered("h", s.h, s.layers.map((l) => l - 1));
   let start = 0;
   s.h.forEach((h, l) => {
     const [M, k] = [s.delta[l][0][0].length, h[0].length];
-    outputs[`dW_${l + first}`] = range(M).map((i) => theta.slice(start + i * k, start + (i + 1) * k));
+    outputs[`dW_${s.layers[l]}`] = range(M).map((i) => theta.slice(start + i * k, start + (i + 1) * k));
     start += M * k;
   });
-  return { ...outputs, f: s.f, ...numbered("delta", s.delta, first) };
+  return { ...outputs, f: s.f, ...numbered("delta", s.delta, s.layers) };
 }
 
-const numbered = (prefix, values, first) =>
-  Object.fromEntries(values.map((value, l) => [`${prefix}_${l + first}`, value]));
+const numbered = (prefix, values, numbers) =>
+  Object.fromEntries(values.map((value, l) => [`${prefix}_${numbers[l]}`, value]));
 
 const operations = {
   forward: (inputs, attrs) => ({ f: signals(inputs, attrs).f }),
   signals: (inputs, attrs) => {
-    const { f, h, delta } = signals(inputs, attrs);
-    return { f, ...numbered("h", h, 0), ...numbered("delta", delta, 1) };
+    const { f, h, delta, layers } = signals(inputs, attrs);
+    return { f, ...numbered("h", h, layers.map((l) => l - 1)), ...numbered("delta", delta, layers) };
   },
   jacobian: (inputs, attrs) => ({ J: jacobian(signals(inputs, attrs)) }),
   direction,
