@@ -716,10 +716,10 @@ alpha_counts_frozen: alpha counts frozen layers
     - for l in layers if l < L)
     + for l in range(1, L))
 alpha_without_C: 1/C is missing in alpha
-    - / widths[-1] + 1
-    + + 1
+    - / widths[-1] + (L in layers)
+    + + (L in layers)
 alpha_without_last: the last layer is missing in alpha
-    - / widths[-1] + 1
+    - / widths[-1] + (L in layers)
     + / widths[-1]
 alpha_all_live: all units count as live in alpha
     - averages(attrs)[0].gamma(float(q_l)) * M for
