@@ -55,11 +55,11 @@ def checked_whole(name: str, value: Any, least: int, others: str = "") -> int:
 def checked_frozen(frozen: int | Collection, L: int, bias: bool) -> set[int | str]:
     """What is kept fixed, numbers of layers 1 .. L and "output-bias", if a layer is left to be trained.
 
-    frozen: k, for the first k layers, or a collection of such numbers and "output-bias".
+    frozen: k, for the first k layers, or a list, tuple, set or range of such numbers and "output-bias".
     bias: whether the output layer has a bias.
     """
-    if isinstance(frozen, str) or not isinstance(frozen, Collection):
-        others = f', or a collection of layers from 1 to L and "{OUTPUT_BIAS}", such as (1, 3)'
+    if not isinstance(frozen, (list, tuple, set, frozenset, range)):
+        others = f', or a list of layers from 1 to L and "{OUTPUT_BIAS}", such as [1, 3]'
         if checked_whole("frozen", frozen, 0, others) >= L:
             raise ValueError(f"frozen is {frozen}; expected an integer < L = {L}, since one layer at least is trained")
         return set(range(1, int(frozen) + 1))

@@ -120,8 +120,8 @@ class Signals:
         `Fisher` only their blocks. A fixed output bias takes the last column from h_{L-1}. Raises ValueError where
         `frozen` leaves no layer, or is none of what follows.
 
-        frozen: k, for the first k layers W_1, .., W_k; or a collection of numbers of layers, from 1 to L, and of
-            "output-bias", such as (1, 3) or (2, "output-bias").
+        frozen: k, for the first k layers W_1, .., W_k; or a list, tuple, set or range of numbers of layers, from 1 to
+            L, and of "output-bias", such as (1, 3) or (2, "output-bias").
         """
         trained = self.trained.above(frozen)
         s = self.take([self.trained.layers.index(l) for l in trained.layers])

@@ -67,7 +67,7 @@ def train(
     rho: the damping; 0 is the pseudo-inverse.
     q: the power: G^{-1/q}.
     loss: the loss.
-    frozen: what is kept fixed, the first k layers or a collection of layers and "output-bias" (see `Signals.above`);
+    frozen: what is kept fixed, the first k layers or a list of layers and "output-bias" (see `Signals.above`);
         Step.W has all L.
     batch: the samples in an update, whose Fisher matrix and gradient are means over them; None for all N. Every
         ceil(N / batch) updates take the samples in a new random order; the last of these batches is smaller if `batch`

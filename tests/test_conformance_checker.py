@@ -384,9 +384,8 @@ def empirical_fisher(op, inputs, attrs):
     g, N = g.sum(1), len(s.f)
     step = np.linalg.solve(g.T @ g / N + attrs["rho"] * np.eye(s.P), g.sum(0) / N)
     sizes = np.cumsum([M * k for M, k in s.shapes])[:-1]
-    first = attrs.get("frozen", 0) + 1
-    parts = zip(np.split(step, sizes), s.shapes, strict=True)
-    return {f"dW_{l}": part.reshape(shape) for l, (part, shape) in enumerate(parts, first)}
+    parts = zip(s.trained.layers, np.split(step, sizes), s.shapes, strict=True)
+    return {f"dW_{l}": part.reshape(shape) for l, part, shape in parts}
 
 
 def damped_product(op, inputs, attrs):

@@ -179,7 +179,7 @@ def values_of(case):
         "damped": attrs.get("rho", 0) > 0,
         "bias": attrs["sigma_b"] > 0,
         "many": C > 1,
-        "frozen": attrs.get("frozen", 0) > 0,
+        "frozen": bool(attrs.get("frozen")),
         "loss": attrs.get("loss", "mse"),
         "parameterization": attrs["parameterization"],
     }

@@ -93,6 +93,14 @@ def whole(least, most=math.inf, others=()):
     return values
 
 
+def layers(good):
+    """What is frozen of two layers, with bias: a number of first layers or a list."""
+    for v, plain in whole(0, 1)(good):
+        yield v, 0 if isinstance(v, (list, tuple, set, frozenset, range)) and not len(v) else plain
+    refused = [[3], [0], [1, 1], [1, 2], (True,), ("1",), [2, "output-bias"], [None], [[1]], np.array([1]), {1: 1}]
+    yield from [([1], 1), ((1,), 1), ({1}, 1), (range(1, 2), 1), *((v, REFUSED) for v in refused)]
+
+
 def huge(values):
     """Sizes that no memory holds, too."""
     return lambda good: [*values(good), (10**12, REFUSED), (10**30, REFUSED)]
@@ -432,7 +440,7 @@ TRAIN = (
 TRAIN |= dict(
     steps=(whole(0, 3), 2),
     loss=(instance, rn.mse),
-    frozen=(whole(0, 1), 0),
+    frozen=(layers, 0),
     batch=(whole(1, 4, [None]), 2),
     rng=(rng, 0),
 )
@@ -484,10 +492,10 @@ ENTRIES = {
             f=(but(array(), has_nan), S.f),
             h=(refused(*SCALARS, S.h[:1], S.h[0], [S.h[0], S.h[1][:3]], [S.h[0], *dressed(S.h[1])[:1]]), S.h),
             delta=(refused(*SCALARS, S.delta[:1], S.delta[0], S.h, [d[:, 0] for d in S.delta]), S.delta),
-            bias=(finite_number, 0.5),
+            trained=(refused(*SCALARS[1:3], S, S.above(1).trained), S.trained),
         ),
     ),
-    "rn.Signals.above": (S.above, dict(frozen=(whole(0, 1), 1))),
+    "rn.Signals.above": (S.above, dict(frozen=(layers, 1))),
     "rn.jacobian": (rn.jacobian, dict(s=(signals, S))),
     "rn.push": (rn.push, dict(s=(both, S), dW=(matrices, W))),
     "rn.pull": (rn.pull, dict(s=(signals, S), v=(array(), Y))),

@@ -206,8 +206,8 @@ def test_at_infinite_width(frozen):
         if fisher.__class__ is rn.Layerwise or getattr(fisher, "damping", "") == "product":
             continue
         defined = fisher._definition(train.trained)
-        expected = definitions.wide_coefficient(*pairs, defined, 0.4, 1, biases, layers, L)
-        assert_close(fisher.kernel_coefficient(cross, train, 0.4), expected, 1e3)
+        expected = definitions.wide_coefficient(*pairs, defined, 1.5, 1, biases, layers, L)
+        assert_close(fisher.kernel_coefficient(cross, train, 1.5), expected, 1e3)
 
 
 @pytest.mark.parametrize("frozen", [(2,), (1, 3), (3,), (2, BIAS), (BIAS,)], ids=str)
@@ -220,8 +220,8 @@ def test_kernels_of_the_selection_are_the_selection_of_the_kernels(frozen):
         assert_close(a, b, 10)
     train = rn.empirical_kernels(p.s, p.s).above(frozen)
     for name in ("Exact", "BlockTridiagonal", "KFAC", "KFAC-separate", "KFAC-gram", "KFAC-product"):
-        actual = FISHERS[name].kernel_coefficient(selected, train, 0.5)
-        assert_close(actual, FISHERS[name].coefficient(p.test.above(frozen), p.s.above(frozen), 0.5), 1e3)
+        actual = FISHERS[name].kernel_coefficient(selected, train, 1.5)
+        assert_close(actual, FISHERS[name].coefficient(p.test.above(frozen), p.s.above(frozen), 1.5), 1e3)
 
 
 @pytest.mark.parametrize("frozen", [2, (2,), (1, 3), (3,), (2, BIAS), (BIAS,)], ids=str)
@@ -261,7 +261,6 @@ def test_a_number_is_the_first_layers_and_selecting_twice_keeps_both():
     assert p.s.above(2).trained == p.s.above((2, 1)).trained == p.s.above({1}).above({2}).trained
     assert p.s.above(()).trained == p.s.above(0).trained == p.s.trained
     assert p.s.above(range(1, 3)).trained.layers == (3,)
-    assert p.s.above(np.array([1, 3])).trained.layers == (2,)
     with pytest.raises(ValueError, match=r"frozen has the layers \(1, 3\), all that are trained"):
         p.s.above((2,)).above((1, 3))
 
@@ -282,8 +281,8 @@ def test_signals_of_other_layers_do_not_fit_though_their_shapes_do():
 
 
 MESSAGES = [
-    ("output-bias", "frozen is 'output-bias'; expected an integer >= 0, or a collection of layers from 1 to L and "),
-    (None, "frozen is None; expected an integer >= 0, or a collection"),
+    ("output-bias", "frozen is 'output-bias'; expected an integer >= 0, or a list of layers from 1 to L and "),
+    (None, "frozen is None; expected an integer >= 0, or a list"),
     (True, "frozen is True; expected an integer >= 0"),
     (3, "frozen is 3; expected an integer < L = 3, since one layer at least is trained"),
     ((0,), 'frozen has 0; expected integers from 1 to L = 3, and "output-bias"'),

@@ -48,7 +48,7 @@ class KFAC(Fisher):
         bias             last="identity"                  last="gram"
         none             N (L-1) + M_0           (S.111)  N (L-2) + M_0 + 1
         "augmented"      N (L-1) + M_0 + 1                N (L-2) + M_0 + 2
-        "separate"       N (2L-2) + M_0          (S.123)  N (2L-3) + M_0 + 1     + 1 1^T of the output bias
+        "separate"       N (2L-2) + M_0          (S.123)  N (2L-3) + M_0 + 1     + 1 1^T of a trained output bias
 
     "augmented" would have to transform the extended [sigma_w x / sqrt(M_0) ; sigma_b]; its last column then varies,
     which no `Network` has. The method `alpha` has to see the inputs in these cases, `alpha(net, N, x=X)`. The other

@@ -962,7 +962,7 @@ Outputs kernels(const Problem& p) {
   const Wide k = wide_kernels(net, p.attrs.get("depth", 1), x_test, x);
   Matrix Theta = Matrix::Zero(x_test.rows(), x.rows());
   for (size_t l = 0; l < k.A.size(); l++) Theta += k.B[l].cwiseProduct(k.A[l]) / x.rows();
-  return together({numbered("A", k.A, 0), numbered("B", k.B), {{"Theta", Theta}}});
+  return together({numbered("A", k.A, {}, -1), numbered("B", k.B), {{"Theta", Theta}}});
 }
 
 Outputs deep_linear(const Problem& p) {
