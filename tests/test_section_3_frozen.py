@@ -25,6 +25,7 @@ from support import (
 
 import refngd as rn
 from refngd import definitions
+from refngd.preprocess import unit_norm
 
 BIAS = "output-bias"
 OF_THREE = [(2,), (3,), (1, 2), (1, 3), (2, 3), [2, BIAS], (BIAS,), (1, 2, BIAS)]
@@ -308,6 +309,25 @@ def test_messages(frozen, message):
     ):
         with pytest.raises(ValueError, match=message):
             call()
+
+
+@pytest.mark.parametrize("fisher", [rn.Exact(), rn.BlockDiagonal(), rn.KFAC(), rn.Unitwise()], ids=repr)
+def test_no_alpha_for_samples_that_the_network_cannot_tell_apart(fisher):
+    """h(-x) = -h(x) and delta(-x) = delta(x) for odd phi without bias; a sample twice is so for every network."""
+    x = unit_norm(generator(5).standard_normal((3, 8)))
+    for sigma_b, activation, other, has_alpha in (
+        (0.0, rn.tanh, -x[:1], False),
+        (0.0, rn.erf, -x[:1], False),
+        (0.5, rn.tanh, -x[:1], True),
+        (0.5, rn.tanh, x[:1], False),
+        (0.0, rn.relu, x[:1], False),
+        (0.0, rn.tanh, x[:1] @ np.diag([-1.0, *[1.0] * 7]), True),
+    ):
+        net, samples = rn.Network((8, 60, 60, 1), activation, 2**0.5, sigma_b), on(np.concatenate([x, other]))
+        assert (fisher.alpha(net, 4, x=samples) is not None) == has_alpha
+        s = net.signals(on(net.init(0)), samples)
+        regular = [np.linalg.matrix_rank(host(T), tol=1e-9) == 4 for T in rn.empirical_kernels(s, s).Theta]
+        assert all(regular) == has_alpha
 
 
 def test_a_network_without_bias_has_no_output_bias():

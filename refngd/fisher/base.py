@@ -22,7 +22,7 @@ from collections.abc import Collection
 import numpy as np
 
 from .. import definitions
-from ..activations import linear, relu
+from ..activations import erf, linear, relu, tanh
 from ..arrays import Array, array_module, require_memory, to_device
 from ..checks import (
     checked_array,
@@ -135,6 +135,8 @@ class Fisher(ABC):
         self.require(trained)
         if x is not None:
             checked_array("x", x, (n, net.widths[0]))
+            if _has_twins(net, x):
+                return None
         return self._alpha(net, n, trained, x)
 
     def require(self, trained: Trained, q: float = 1) -> None:  # noqa: B027
@@ -217,6 +219,14 @@ def has_full_ranks(net: Network, trained: Trained, n: int) -> bool:
     """Whether every layer does by itself, with n independent inputs h."""
     inputs = (net.widths[l - 1] + bool(b) for l, b in zip(trained.layers, trained.bias, strict=True))
     return all(k >= n and has_full_rank(net, trained.take([i]), n) for i, k in enumerate(inputs))
+
+
+def _has_twins(net: Network, x: Array) -> bool:
+    """Whether two samples have equal signals up to their sign: x twice, or without bias x and -x under an odd phi."""
+    rows = to_device(x, "cpu") + 0.0  # -0 is 0
+    is_odd = not net.sigma_b and net.activation in (linear, tanh, erf)
+    rows = np.concatenate([rows, 0.0 - rows]) if is_odd else rows
+    return len(np.unique(rows, axis=0)) < len(rows)
 
 
 def _rays(net: Network, l: int) -> float:
