@@ -73,6 +73,8 @@ def main(argv: list[str] | None = None) -> None:
         checked_count("--jobs", args.jobs, 1)
         if "" in (args.data, args.cluster):  # as from a shell variable that is not set
             raise ValueError(f"--{'data' if args.data == '' else 'cluster'} is empty; expected a value, or no option")
+        if (args.data or "").endswith(":"):  # a variable again, and "mnist" without a folder would be fetched
+            raise ValueError(f"--data is {args.data!r}; expected a folder after the colon")
         runs = {}
         for name in names:
             with one_line(parser, f"bench.figures: {name}"):

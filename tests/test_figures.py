@@ -109,6 +109,12 @@ def test_data_are_refused_where_a_figure_has_its_own(run):
     assert "--data is 'digits'; expected none: fake at the scale 'paper' has data of its own" in said.err
 
 
+def test_an_empty_folder_of_data_is_refused_before_anything_is_fetched(run):
+    status, said = run(fake(), "fake", "--data", "mnist:")
+    assert (status, computed) == (2, [])
+    assert "--data is 'mnist:'; expected a folder after the colon" in said.err
+
+
 @pytest.mark.parametrize("option", ["--data", "--cluster"])
 def test_an_empty_option_is_not_taken_for_none(run, option):
     status, said = run(fake(), "fake", option, "")
