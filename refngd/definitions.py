@@ -19,7 +19,7 @@ Lists count from 0: W[l], h[l] and delta[l] are W_{l+1}, its inputs h_l, and its
 import math
 from collections.abc import Callable
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -501,30 +501,53 @@ def linearized_training(test, train, y, fisher, eta, steps, rho=0.0, q=1, loss="
 # ----------------------------------------------------------------------------------------------- infinite width, (S.66)
 
 
-def wide_kernels(net: Net, dual: Callable, L: int, test: Array, train: Array, frozen=0) -> tuple[list, list]:
+def wide_kernels(net: Net, phi: Any, L: int, test: Array, train: Array, frozen=0) -> tuple[list, list]:
     """A_0, .., A_{L-1} and B_1, .., B_L (N', N), (S.171), (S.172), of what is trained: the same for every output.
 
-    dual(r, a, b) = E[phi(u) phi(v)], E[phi'(u) phi'(v)] (N', N) for u and v of standard deviations a (N',), b (N,) and
-    correlations r (N', N). Between equal samples r is 1, and not 1 less rounding, of which phi' takes the root.
+    phi: the Gaussian averages of the activation, an object as in `duals`.
     """
     w, b, M_0 = net.sigma_w**2, net.sigma_b**2, train.shape[1]
-    A = [w * test @ train.T / M_0 + b]
-    variances = [[w * (x * x).sum(1) / M_0 + b for x in (test, train)]]  # of u_1
-    slopes, same = [], (test[:, None] == train).all(2)
+    A, slopes, gaps = [w * test @ train.T / M_0 + b], [], input_gaps(test, train)
+    squares = [(x * x).sum(1) / M_0 for x in (test, train)]  # E[phi^2] of either set
     for _ in range(L - 1):
-        q1, q = variances[-1]
-        r = np.where(same, 1, A[-1] / np.sqrt(q1[:, None] * q))
-        r = np.where(abs(r) > 1 - 4 * np.finfo(r.dtype).eps, np.sign(r), r)
-        products, slope = dual(r, np.sqrt(q1), np.sqrt(q))
+        variances = [w * m + b for m in squares]  # of u_l
+        r, c = correlations(squares, variances, gaps, w, b)
+        a1, a = (phi.features(np.sqrt(q)) for q in variances)
+        products, slope = phi.dual(r, a1, a, c)
         slopes.append(w * slope)
         A.append(w * products + b)
-        own = [dual(np.ones((1, 1)), v, v)[0][0, 0] for u in (q1, q) for v in np.sqrt(u)[:, None]]
-        variances.append([w * np.array(own[: len(q1)]) + b, w * np.array(own[len(q1) :]) + b])
+        squares = [np.array([phi.mean_square(float(v)) for v in q], r.dtype) for q in variances]
+        i, j = np.indices(r.shape).reshape(2, -1)
+        found = phi.gap(r.ravel(), c.ravel(), a1[i], a[j])
+        cosine = np.clip(products / np.sqrt(np.outer(*squares)), -1, 1)
+        gaps = (1 - cosine, 1 - cosine**2) if found is None else [v.reshape(r.shape) for v in found]
     B = [np.ones_like(A[0])] * L
     for l in range(L - 1, 0, -1):
         B[l - 1] = slopes[l - 1] * B[l]
     biases, layers = trained(frozen, L, net.sigma_b)
     return [A[l - 1] - (b - bias**2) for l, bias in zip(layers, biases, strict=True)], [B[l - 1] for l in layers]
+
+
+def input_gaps(test: Array, train: Array) -> tuple[Array, Array]:
+    """1 - rho and 1 - rho^2 (N', N) of the cosines rho between inputs, from the chords between their directions.
+
+    Of angles below 1e-8 the cosine, which is 1 to rounding, knows nothing; phi' takes the root of 1 - rho.
+    """
+    units = [x / np.where(x.any(1), np.linalg.norm(x, axis=1), 1)[:, None] for x in (test, train)]
+    near, far = (((units[0][:, None] + sign * units[1]) ** 2).sum(2) for sign in (-1, 1))
+    return near / 2, near * far / 4
+
+
+def correlations(squares, variances, gaps, w, b) -> tuple[Array, Array]:
+    """r and (1 - r^2)^{1/2} (N', N) between u_l and u_l', from 1 - rho and 1 - rho^2 between phi_{l-1} and phi_{l-1}'.
+
+    In u_l' u_l = w (E[phi'^2] E[phi^2])^{1/2} rho + b, over (q' q)^{1/2}, nothing cancels if 1 - r^2 is made of these.
+    """
+    (own1, bias1), (own, bias) = (np.sqrt([w * m / q, b / q]) for m, q in zip(squares, variances, strict=True))
+    both, shared = np.outer(own1, own), np.outer(bias1, bias)
+    r = both * (1 - gaps[0]) + shared
+    unequal = np.outer(own1, bias) - np.outer(bias1, own)
+    return np.clip(r, -1, 1), np.sqrt(both**2 * gaps[1] + unequal**2 + 2 * both * shared * gaps[0])
 
 
 def wide_ntk(A: list[Array], B: list[Array]) -> list[Array]:
@@ -735,8 +758,13 @@ def mode_norm(j: Array) -> Array:
 
 def damped_mode_velocity(s: Array, s_star: Array, eps: float, eta: float = 1.0) -> Array:
     """-eta (eps + 1) s_Delta j / (eps + ||j||^2), Huh (S.I.16)."""
-    j = others(s)
-    return -eta * (eps + 1) * (np.prod(s, axis=0) - s_star) * j / (eps + mode_norm(j) ** 2)
+    j, norm = others(s), mode_norm(others(s))
+    return -eta * (np.prod(s, axis=0) - s_star) * (j / norm) * ((eps + 1) / (eps / norm + norm))
+
+
+def mode_map_velocity(s_bar: Array, s_star: Array, p: float, eta_bar: float = 1.0) -> Array:
+    """s_bar' of balanced layers, Huh (17)."""
+    return eta_bar * (s_star - s_bar) * abs(s_bar) ** p
 
 
 def mode_invariants(s: Array, q: float = 1, block: bool = False) -> Array:

@@ -230,8 +230,12 @@ def _advance(T, a, y0, m0):
     high = np.minimum(np.maximum(z0, 0) + 4 * T, FAR)
     z = _root(excess, lambda z: expit(z) ** a, low, high)
     y, m = np.where(saddle < -FAR, [np.exp(saddle), np.ones_like(z)], [expit(z), expit(-z)])
-    correction = (_elapsed(a, y0, m0, y, m) - T) * m * y**-a  # of ln y, which is |z| or |ln y| eps off
-    return y * (1 - np.where((y < 0.5) & (abs(correction) < CORRECTION), correction, 0))
+    return np.where(y < 0.5, _corrected(y, (T - _elapsed(a, y0, m0, y, m)) * m * y**-a), y)
+
+
+def _corrected(y, change):
+    """y by this change of ln y, which is |ln y| eps off."""
+    return y * (1 + np.where(abs(change) < CORRECTION, change, 0))
 
 
 def _root(excess, slope, low, high):
@@ -254,7 +258,8 @@ def _sinking(T, a, u0):
     start = np.log(np.where(u0 > 0, u0, 1))
     end = -math.log(LEAST)
     z = _root(lambda z: _sunk(a, u0, np.exp(-z)) - T, lambda z: np.exp(-a * z) / (1 + np.exp(-z)), -start, end)
-    return np.where(z < end - 1e-9, np.exp(-z), 0)  # or below all numbers
+    u = np.where(z < end - 1e-9, np.exp(-z), 0)  # or below all numbers
+    return _corrected(u, (_sunk(a, u0, u) - T) * (1 + u) * u**-a)
 
 
 def _time_below(s_star, s0, p):

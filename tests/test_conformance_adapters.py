@@ -28,8 +28,8 @@ CASES, _ = vectors.read()
 NOT_IN_TORCH = {
     "alpha", "batch_training", "cross_entropy_flow", "dynamics", "empirical_kernels", "euler_drift", "flow", "forster",
     "gamma", "isotropy", "kernel_coefficient", "kernels", "linearized", "linearized_training", "mode_escape",
-    "mode_exponents", "mode_solution", "mode_speed", "mode_time", "null_update", "order_parameters", "standardise",
-    "statistics",
+    "mode_exponents", "mode_map_velocity", "mode_solution", "mode_speed", "mode_time", "mode_unbalanced", "null_update",
+    "order_parameters", "standardise", "statistics", "unit_norm",
 }  # fmt: skip
 IN_NODE = {"forward", "signals", "jacobian", "direction"}
 NODE_FISHERS = {"Exact", "BlockDiagonal", "KFAC", "Unitwise", "Entrywise"}

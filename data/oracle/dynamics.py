@@ -135,7 +135,7 @@ def cross_entropy_flow(inputs, attrs, full):
 
 def standardise(inputs, attrs, full):
     """x less the mean of all entries of x_train, over their standard deviation."""
-    values = [v for row in inputs["x_train"] for v in row]
+    values = [v for row in inputs.get("x_train", inputs["x"]) for v in row]
     mean = mp.fsum(values) / len(values)
     deviation = mp.sqrt(mp.fsum((v - mean) ** 2 for v in values) / len(values))
     return {"x": [[(v - mean) / deviation for v in row] for row in inputs["x"]]}, {}
@@ -197,6 +197,10 @@ def range_of_power(inputs, attrs):
 
 def normalised(Y):
     return [[v / la.norm(row) for v in row] for row in Y]
+
+
+def unit_norm(inputs, attrs, full):
+    return {"x": normalised(inputs["x"])}, {}
 
 
 def forster(inputs, attrs, full):

@@ -208,7 +208,7 @@ def summed(matrices):
 
 def kernels(inputs, attrs, full):
     x = inputs["x"]
-    A, B = limits(attrs, inputs["x_test"], x)
+    A, B = limits(attrs, inputs.get("x_test", x), x, same="x_test" not in inputs)
     return {**named("A", A, 0), **named("B", B, 1), "Theta": summed(products(A, B, len(x)))}, {}
 
 

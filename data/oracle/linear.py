@@ -200,17 +200,30 @@ def statistics(inputs, attrs, full):
 def flow(inputs, attrs, full):
     """w at the last of the times under w' = -eta u, and the loss at each, by extrapolation of the midpoint rule."""
     w = weights_of(inputs, "w_")
-    start, eta = flat(w), mp.mpf(attrs["eta"])
+    theta, eta, values, at = flat(w), mp.mpf(attrs.get("eta", 1)), [], mp.mpf(0)
+    times = inputs["times"]
+    end = half_life(attrs, eta) if "converged" in attrs else mp.inf
+    stops = end < times[-1]
+    times = [t for t in times if t < end] + [end] * stops
 
     def velocity(theta):
         return [-eta * v for v in update(layers(theta, shapes(w)), inputs, attrs)]
 
-    values, at, theta = [], mp.mpf(0), start
-    for t in inputs["times"]:
+    for t in times:
         theta, at = integrated(velocity, theta, t - at), t
         values.append(loss(layers(theta, shapes(w)), inputs))
     after = layers(theta, shapes(w))
-    return {**named("w", after, 1), "loss": values, **named("c", conserved(after), 1)}, {}
+    if stops and abs(values[-1] / loss(w, inputs) - mp.mpf(attrs["converged"]) ** 2) > mp.mpf(10) ** (-mp.dps // 3):
+        raise ArithmeticError("E does not fall as e^{-eta t}")
+    end = {"t": at} if "converged" in attrs else {}
+    return {**named("w", after, 1), "loss": values, **named("c", conserved(after), 1), **end}, {}
+
+
+def half_life(attrs, eta):
+    """When ||E|| has fallen to the share `converged`, by (9): E' = -eta E under NGD, where J has full rank."""
+    if attrs.get("block") or attrs.get("rho") or attrs.get("q", 1) != 1:
+        raise ArithmeticError("of NGD alone it is known when it has converged")
+    return -mp.log(mp.mpf(attrs["converged"])) / eta
 
 
 def integrated(velocity, theta, t):

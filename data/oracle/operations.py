@@ -117,6 +117,9 @@ OPERATIONS = {
     "euler_drift": linear.euler_drift,
     "mode_speed": modes.mode_speed,
     "mode_escape": modes.mode_escape,
+    "mode_map_velocity": modes.mode_map_velocity,
+    "mode_unbalanced": modes.mode_unbalanced,
+    "unit_norm": dynamics.unit_norm,
 }
 SYMMETRIC = ("K", "Sigma", "Sigma_x", "Theta_bar")
 APPROXIMATE = ("direction", "coefficient", "prediction", "training", "batch_training", "linearized_training")

@@ -562,9 +562,8 @@ wide_without_sigma_b: sigma_b^2 is missing in A
     + w, b, M_0 = net.sigma_w**2, 0.0, train.shape[1]
 wide_hidden_without_sigma_b: sigma_b^2 is missing in A_l for l > 0
     - A.append(w * products + b)
-    + A.append(w * products)
-    - variances.append([w * np.array(own[: len(q1)]) + b, w * np.array(own[len(q1) :]) + b])
-    + variances.append([w * np.array(own[: len(q1)]), w * np.array(own[len(q1) :])])
+    + b = 0.0
+    + A.append(w * products + b)
 wide_with_N_test: 1/N' in place of 1/N in the kernels of infinite width
     - [B_l * A_l / A_l.shape[1] for
     + [B_l * A_l / A_l.shape[0] for
@@ -665,13 +664,18 @@ wide_without_M_0: 1/M_0 is missing in A_0
     - / M_0 + b
     + + b
 wide_equal_variances: all samples are taken to have the variance of one
-    - products, slope = dual(r, np.sqrt(q1), np.sqrt(q))
-    + products, slope = dual(r, np.sqrt(0 * q1 + q[0]), np.sqrt(0 * q + q[0]))
+    - variances = [w * m + b for m in squares]
+    + variances = [0 * m + w * squares[1][0] + b for m in squares]
 wide_r_is_rounded: r is 1 less rounding between equal samples
-    - r = np.where(same, 1, A[-1] / np.sqrt(q1[:, None] * q))
-    + r = np.clip(A[-1] / np.sqrt(q1[:, None] * q), -1, 1 - np.finfo(q.dtype).eps)
-    - r = np.where(abs(r) > 1 - 4 * np.finfo(r.dtype).eps, np.sign(r), r)
-    + pass
+    - return near / 2, near * far / 4
+    + return near / 2 + np.finfo(near.dtype).eps, near * far / 4 + 2 * np.finfo(near.dtype).eps
+wide_angle_of_cosine: the angle between samples is taken from its cosine alone
+    - r, c = correlations(squares, variances, gaps, w, b)
+    + r, c = correlations(squares, variances, gaps, w, b)
+    + c = np.where(c > 1e-9, np.sqrt(abs(1 - r * r)), c)
+wide_norms_aside: samples of different norms are taken for parallel if their directions are equal
+    - both**2 * gaps[1] + unequal**2 +
+    + both**2 * gaps[1] +
 wide_B_is_1: B_l = 1 in every layer
     - B[l - 1] = slopes[l - 1] * B[l]
     + B[l - 1] = slopes[l - 1] * B[-1]
@@ -722,7 +726,7 @@ alpha_without_last: the last layer is missing in alpha
     - / widths[-1] + (L in layers)
     + / widths[-1]
 alpha_all_live: all units count as live in alpha
-    - averages(attrs)[0].gamma(float(q_l)) * M for
+    - averages(attrs).gamma(float(q_l)) * M for
     + M for
 
 # singular modes
@@ -730,6 +734,9 @@ alpha_all_live: all units count as live in alpha
 mode_ascent: the sign of s'
     - return -eta * (
     + return eta * (
+mode_below_zero: |s_bar| in place of s_bar in s_bar - s_star
+    - return eta_bar * (s_star - s_bar)
+    + return eta_bar * (s_star - abs(s_bar))
 mode_eta_ignored: eta is not applied
     - return -eta * (
     + return -1 * (
@@ -755,11 +762,11 @@ mode_without_target: s_bar in place of s_bar - s_star
     - (np.prod(s, axis=0) - s_star) * (j / size)
     + np.prod(s, axis=0) * (j / size)
 mode_eps_plus_one: eps + 1 is missing
-    - (eps + 1) * (np.prod
-    + (np.prod
+    - ((eps + 1) / (eps
+    + (1 / (eps
 mode_eps_times_norm: eps is multiplied by ||j||
-    - (eps + mode_norm(j) ** 2)
-    + (eps * mode_norm(j) + mode_norm(j) ** 2)
+    - (eps / norm + norm)
+    + (eps + norm)
 mode_invariants_full: block rules conserve what full rules do
     - power = 2 * (1 - 1 / q) if block else 2
     + power = 2
@@ -772,8 +779,8 @@ mode_d_and_q: d and q are exchanged in eta_bar
 mode_p_halved: p is half of what it is
     - return 2 * (1 - 1 / d) * (1 - 1 / q),
     + return (1 - 1 / d) * (1 - 1 / q),
-    - attrs["p"], attrs["eta_bar"])
-    + attrs["p"] / 2, attrs["eta_bar"])
+    - attrs["p"], attrs.get("eta_bar", 1.0)
+    + attrs["p"] / 2, attrs.get("eta_bar", 1.0)
 mode_depth_plus_one: p counts a layer more
     - return 2 * (1 - 1 / d) *
     + return 2 * (1 - 1 / (d + 1)) *
@@ -781,21 +788,21 @@ mode_depth_is_d: d_eff = d
     - 1 / inverse if inverse else math.inf
     + d
 mode_logistic: p = 1, whatever p
-    - attrs["p"], attrs["eta_bar"])
-    + 1.0, attrs["eta_bar"])
+    - attrs["p"], attrs.get("eta_bar", 1.0)
+    + 1.0, attrs.get("eta_bar", 1.0)
 eta_bar_ignored: eta_bar is not applied
-    - attrs["p"], attrs["eta_bar"])
-    + attrs["p"], 1.0)
+    - attrs["p"], attrs.get("eta_bar", 1.0)
+    + attrs["p"], 1.0
 mode_time_is_T: t is T, without the factor s_star^p
-    - modes.solution(inputs["t"],
-    + modes.solution(inputs["t"] / inputs["s_star"] ** attrs["p"],
+    - solve(inputs["t"],
+    + solve(inputs["t"] / inputs["s_star"] ** attrs["p"],
     - return {"t": modes.time_to(
     + return {"t": inputs["s_star"] ** attrs["p"] * modes.time_to(
     - return {"t": modes.escape_time(
     + return {"t": inputs["s_star"] ** attrs["p"] * modes.escape_time(
 mode_from_target: s0 is taken relative to s_star
-    - inputs["s0"], attrs["p"], attrs["eta_bar"])
-    + inputs["s_star"] * inputs["s0"], attrs["p"], attrs["eta_bar"])
+    - inputs["s0"], attrs["p"],
+    + inputs["s_star"] * inputs["s0"], attrs["p"],
 mode_fraction_is_value: the fraction of s_star is taken for s_bar
     - modes.time_to(inputs["fraction"],
     + modes.time_to(inputs["fraction"] / inputs["s_star"],
@@ -844,14 +851,23 @@ flow_is_step: 1 - alpha eta t in place of e^{-alpha eta t}
     - p = np.exp(-x) * p0 - np.expm1(-x) * y
     + p = (1 - x) * p0 + x * y
 standardise_columns: every input has its own mean and deviation
-    - (inputs["x"] - inputs["x_train"].mean()) / inputs["x_train"].std()
-    + (inputs["x"] - inputs["x_train"].mean(0)) / inputs["x_train"].std(0)
+    - (inputs["x"] - train.mean()) / train.std()
+    + (inputs["x"] - train.mean(0)) / train.std(0)
 standardise_unbiased: the deviation divides by n - 1
-    - inputs["x_train"].std()
-    + inputs["x_train"].std(ddof=1)
+    - train.std()
+    + train.std(ddof=1)
 standardise_own: x is standardised by itself
-    - (inputs["x"] - inputs["x_train"].mean()) / inputs["x_train"].std()
+    - (inputs["x"] - train.mean()) / train.std()
     + (inputs["x"] - inputs["x"].mean()) / inputs["x"].std()
+unit_norm_columns: columns are scaled to norm 1, not rows
+    - x / np.linalg.norm(x, axis=1, keepdims=True)
+    + x / np.linalg.norm(x, axis=0, keepdims=True)
+unit_norm_of_largest: the largest entry of a row becomes 1, not its norm
+    - x / np.linalg.norm(x, axis=1, keepdims=True)
+    + x
+unit_norm_overflows: squares of large or small entries leave the range
+    - / abs(inputs["x"]).max(1, keepdims=True)
+    + / 1
 statistics_without_P: 1/P is missing in Sigma_x
     - w_star, x.T @ x / len(x), (
     + w_star, x.T @ x, (
@@ -871,7 +887,7 @@ drift_of_first_order: h in place of h^2
     - return [h * h * c for
     + return [h * c for
 flow_eta_ignored: eta is not applied
-    - return -attrs["eta"] * d.flatten(
+    - return -eta * d.flatten(
     + return -d.flatten(
 """
 

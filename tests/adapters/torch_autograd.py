@@ -614,7 +614,8 @@ def mode_velocity(inputs, attrs):
     degree, norm = len(s) - 1, torch.where(norm > 0, norm, 1)
     if "eps" in attrs:
         require(attrs["eps"] >= 0, "eps is negative")
-        speed = (attrs["eps"] + 1) * size**degree / (attrs["eps"] + (norm * size**degree) ** 2)
+        length = norm * size**degree  # of j
+        speed = (attrs["eps"] + 1) / norm / (attrs["eps"] / length + length)
     else:
         speed = norm ** (-2 / q) * size ** (degree * (1 - 2 / q))
     return {"velocity": -eta * (s.prod(0) - s_star) * j * speed, "invariants": invariants(s, q, block)}

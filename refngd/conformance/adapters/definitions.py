@@ -158,23 +158,28 @@ def cross_entropy_flow(inputs, attrs):
 
 
 def standardise(inputs, attrs):
-    return {"x": (inputs["x"] - inputs["x_train"].mean()) / inputs["x_train"].std()}
+    train = inputs.get("x_train", inputs["x"])
+    return {"x": (inputs["x"] - train.mean()) / train.std()}
+
+
+def unit_norm(inputs, attrs):
+    x = inputs["x"] / abs(inputs["x"]).max(1, keepdims=True)  # squares of which neither overflow nor underflow
+    return {"x": x / np.linalg.norm(x, axis=1, keepdims=True)}
 
 
 def averages(attrs):
-    """E[phi phi] and E[phi' phi'] in closed form: those of the package."""
+    """E[phi phi] and the like in closed form: those of the package."""
     name = attrs["activation"]
-    activation = activations.shifted_relu(attrs["shift"]) if name == "shifted_relu" else activations.named(name)
-    return activation, lambda r, a, b: activation.dual(r, activation.features(a), activation.features(b))
+    return activations.shifted_relu(attrs["shift"]) if name == "shifted_relu" else activations.named(name)
 
 
 def kernels(inputs, attrs):
-    A, B = d.wide_kernels(net(attrs), averages(attrs)[1], attrs["depth"], inputs["x_test"], inputs["x"])
+    A, B = d.wide_kernels(net(attrs), averages(attrs), attrs["depth"], inputs.get("x_test", inputs["x"]), inputs["x"])
     return {**numbered("A", A, 0), **numbered("B", B), "Theta": sum(d.wide_ntk(A, B))}
 
 
 def kernel_coefficient(inputs, attrs):
-    x, problem = inputs["x"], (net(attrs), averages(attrs)[1], attrs["depth"])
+    x, problem = inputs["x"], (net(attrs), averages(attrs), attrs["depth"])
     cross, train = (d.wide_kernels(*problem, x1, x) for x1 in (inputs["x_test"], x))
     which = *d.trained(0, attrs["depth"], attrs["sigma_b"]), attrs["depth"]
     return {"Theta_bar": d.wide_coefficient(cross, train, fisher(inputs, attrs), *power(attrs).values(), *which)}
@@ -183,7 +188,7 @@ def kernel_coefficient(inputs, attrs):
 def order_parameters(inputs, attrs):
     x = np.zeros((1, attrs["M_0"]))
     x[0, 0] = attrs["norm"]
-    A, _ = d.wide_kernels(net(attrs), averages(attrs)[1], attrs["depth"], x, x)
+    A, _ = d.wide_kernels(net(attrs), averages(attrs), attrs["depth"], x, x)
     return {"q": [A_l[0, 0] for A_l in A]}
 
 
@@ -195,7 +200,7 @@ def alpha(inputs, attrs):
         sizes = layers, L, attrs["n"], attrs["activation"] == "linear", own
         return {"alpha": d.isotropy_constant(fisher(inputs, attrs), *sizes)}
     q = order_parameters({}, {**attrs, "M_0": widths[0], "norm": 1.0, "depth": L})["q"]
-    live = [averages(attrs)[0].gamma(float(q_l)) * M for q_l, M in zip(q, widths[1:-1], strict=False)]
+    live = [averages(attrs).gamma(float(q_l)) * M for q_l, M in zip(q, widths[1:-1], strict=False)]
     return {"alpha": sum(live[l - 1] for l in layers if l < L) / widths[-1] + (L in layers)}
 
 
@@ -251,20 +256,36 @@ def deep_linear_step(inputs, attrs):
     return {**numbered("w", w), "loss": losses, **numbered("c", d.conserved(w))}
 
 
-def flow(inputs, attrs):
+def integrated(velocity, theta, times, event=None):
+    """theta (times, P) under theta' = velocity(theta), to where the event is 0 if it is; and the times."""
     from scipy.integrate import solve_ivp
 
+    if times[-1] == 0:
+        return theta[None], times
+    options = {"method": "DOP853", "t_eval": times, "rtol": 1e-13, "atol": 1e-15, "events": event}
+    solution = solve_ivp(lambda _, theta: velocity(theta), (0.0, times[-1]), theta, **options)
+    if solution.status < 1:
+        return solution.y.T, solution.t
+    return np.array([*solution.y.T, solution.y_events[0][0]]), [*solution.t, solution.t_events[0][0]]
+
+
+def flow(inputs, attrs):
     w, (w_star, S), times = listed("w", inputs), statistics(inputs), inputs["times"]
-    shapes = [w_i.shape for w_i in w]
+    shapes, eta, goal = [w_i.shape for w_i in w], attrs.get("eta", 1.0), attrs.get("converged", 0.0)
+    start = d.linear_loss(w, w_star, S)
 
-    def velocity(_, theta):
-        return -attrs["eta"] * d.flatten(d.update(d.unflatten(theta, shapes), w_star, S, **rule(attrs)))
+    def velocity(theta):
+        return -eta * d.flatten(d.update(d.unflatten(theta, shapes), w_star, S, **rule(attrs)))
 
-    options = {"method": "DOP853", "t_eval": times, "rtol": 1e-13, "atol": 1e-15}
-    states = solve_ivp(velocity, (0.0, times[-1]), d.flatten(w), **options).y.T
-    after = d.unflatten(states[-1], shapes)
-    losses = [d.linear_loss(d.unflatten(theta, shapes), w_star, S) for theta in states]
-    return {**numbered("w", after), "loss": losses, **numbered("c", d.conserved(after))}
+    def excess(_, theta):
+        return d.linear_loss(d.unflatten(theta, shapes), w_star, S) - goal**2 * start
+
+    excess.terminal = True
+    thetas, times = integrated(velocity, d.flatten(w), times, excess if goal else None)
+    states = [d.unflatten(theta, shapes) for theta in thetas]
+    losses = [d.linear_loss(state, w_star, S) for state in states]
+    outputs = {**numbered("w", states[-1]), "loss": losses, **numbered("c", d.conserved(states[-1]))}
+    return outputs | ({"t": times[-1]} if goal else {})
 
 
 def sample_statistics(inputs, attrs):
@@ -277,9 +298,9 @@ def euler_drift(inputs, attrs):
     return {**numbered("u", u), **numbered("drift", d.euler_drift(u, attrs["h"]))}
 
 
-def mode_moves(inputs, attrs):
+def mode_moves(s, s_star, attrs):
     """s' (d, ..)."""
-    s, s_star, eta = inputs["s"], inputs["s_star"], attrs.get("eta", 1.0)
+    eta = attrs.get("eta", 1.0)
     if "eps" in attrs:
         return d.damped_mode_velocity(s, s_star, attrs["eps"], eta)
     return d.mode_velocity(s, s_star, attrs.get("q", 1), attrs.get("block", False), eta)
@@ -287,30 +308,54 @@ def mode_moves(inputs, attrs):
 
 def mode_velocity(inputs, attrs):
     invariants = d.mode_invariants(inputs["s"], attrs.get("q", 1), attrs.get("block", False))
-    return {"velocity": mode_moves(inputs, attrs), "invariants": invariants}
+    return {"velocity": mode_moves(inputs["s"], inputs["s_star"], attrs), "invariants": invariants}
 
 
 def mode_speed(inputs, attrs):
-    velocity = mode_moves(inputs, attrs)
+    velocity = mode_moves(inputs["s"], inputs["s_star"], attrs)
     speed = np.where(abs(velocity).max(0) > 0, d.mode_norm(velocity), 0)
     return {"speed": speed, "product": (d.others(inputs["s"]) * velocity).sum(0)}
 
 
+def mode_unbalanced(inputs, attrs):
+    """Mode by mode, since each has its time."""
+    s, attrs = inputs["s"], {"q": np.inf, **attrs}
+    stars, times = (np.broadcast_to(inputs[name], s.shape[1:]) for name in ("s_star", "t"))
+    after = [
+        integrated(lambda start, star=star: mode_moves(start, star, attrs), start, np.array([t]))[0][-1]
+        for start, star, t in zip(s.T, stars, times, strict=True)
+    ]
+    return {"s": np.stack(after, axis=1)}
+
+
+def mode_map_velocity(inputs, attrs):
+    return {"velocity": d.mode_map_velocity(inputs["s_bar"], inputs["s_star"], attrs["p"], attrs.get("eta_bar", 1.0))}
+
+
 def mode_exponents(inputs, attrs):
-    values = d.mode_exponents(attrs["d"], attrs["q"], attrs["eta"])
+    values = d.mode_exponents(attrs["d"], attrs["q"], attrs.get("eta", 1.0))
     return dict(zip(("p", "d_eff", "eta_bar"), values, strict=True))
 
 
+def mode_problem(inputs, attrs):
+    return inputs["s_star"], inputs["s0"], attrs["p"], attrs.get("eta_bar", 1.0)
+
+
 def mode_solution(inputs, attrs):
-    return {"s_bar": modes.solution(inputs["t"], inputs["s_star"], inputs["s0"], attrs["p"], attrs["eta_bar"])}
+    """By the closed form where there is one, and it does not cancel."""
+    s_star, s0, p, _ = problem = mode_problem(inputs, attrs)
+    moderate = (abs(s0) > 1e-3) & (abs(s0) < 1e3)
+    closed = p in (0, 0.5, 1, 2) and (moderate & ((s0 < s_star) | (s_star == 0))).all()
+    solve = modes.closed_form if closed else modes.solution
+    return {"s_bar": solve(inputs["t"], *problem)}
 
 
 def mode_time(inputs, attrs):
-    return {"t": modes.time_to(inputs["fraction"], inputs["s_star"], inputs["s0"], attrs["p"], attrs["eta_bar"])}
+    return {"t": modes.time_to(inputs["fraction"], *mode_problem(inputs, attrs))}
 
 
 def mode_escape(inputs, attrs):
-    return {"t": modes.escape_time(inputs["s_star"], inputs["s0"], attrs["p"], attrs["eta_bar"])}
+    return {"t": modes.escape_time(*mode_problem(inputs, attrs))}
 
 
 OPERATIONS = {
@@ -334,8 +379,9 @@ OPERATIONS = {
     "kernels": kernels,
     "kernel_coefficient": kernel_coefficient,
     "order_parameters": order_parameters,
-    "gamma": lambda inputs, attrs: {"gamma": averages(attrs)[0].gamma(attrs["q"])},
+    "gamma": lambda inputs, attrs: {"gamma": averages(attrs).gamma(attrs["q"])},
     "forster": forster,
+    "unit_norm": unit_norm,
     "mode_velocity": mode_velocity,
     "mode_solution": mode_solution,
     "mode_time": mode_time,
@@ -354,4 +400,6 @@ OPERATIONS = {
     "euler_drift": euler_drift,
     "mode_speed": mode_speed,
     "mode_escape": mode_escape,
+    "mode_map_velocity": mode_map_velocity,
+    "mode_unbalanced": mode_unbalanced,
 }

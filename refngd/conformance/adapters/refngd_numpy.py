@@ -47,6 +47,11 @@ def power_of(attrs: dict) -> dict:
     return {"rho": attrs.get("rho", 0.0), "q": attrs.get("q", 1)}
 
 
+def given(attrs: dict, *names: str) -> dict:
+    """These attributes, less those that are absent: the defaults of refngd stand for them."""
+    return {name: attrs[name] for name in names if name in attrs}
+
+
 class Engine:
     """One method an operation, called with its inputs and attributes."""
 
@@ -211,7 +216,8 @@ class Engine:
         return self._net(attrs, [inputs["x"].shape[1]] + [1] * attrs["depth"])
 
     def kernels(self, inputs, attrs):
-        net, x_test, x = self._wide(inputs, attrs), inputs["x_test"], inputs["x"]
+        net, x = self._wide(inputs, attrs), inputs["x"]
+        x_test = inputs.get("x_test", x)
         kernels = rn.analytic_kernels(net, x_test, x)
         theta = {"Theta": rn.analytic_ntk(net, x_test, x)}
         return {**numbered("A", kernels.A, 0), **numbered("B", kernels.B), **theta}
@@ -232,8 +238,11 @@ class Engine:
         Y = preprocess.unit_norm(inputs["x"] @ preprocess.forster(inputs["x"]))
         return {"gram": Y @ Y.T}
 
+    def unit_norm(self, inputs, attrs):
+        return {"x": preprocess.unit_norm(inputs["x"])}
+
     def standardise(self, inputs, attrs):
-        return {"x": preprocess.standardise(inputs["x"], inputs["x_train"])}
+        return {"x": preprocess.standardise(inputs["x"], inputs.get("x_train"))}
 
     # --------------------------------------------------------------------------------- deep linear networks
 
@@ -276,11 +285,12 @@ class Engine:
 
     def flow(self, inputs, attrs):
         inputs = {name: a.astype(float) for name, a in inputs.items()}  # in which it integrates
-        w, data = listed("w", inputs), statistics(inputs)
-        states = flow(w, data, rule_of(attrs), inputs["times"].tolist(), attrs["eta"], tolerance=1e-13)
+        w, data, times = listed("w", inputs), statistics(inputs), inputs["times"].tolist()
+        states = flow(w, data, rule_of(attrs), times, **given(attrs, "eta", "converged"), tolerance=1e-13)
         after = states[-1].w
         losses = [state.loss for state in states]
-        return {**numbered("w", after), "loss": losses, **numbered("c", deep_linear.conserved(after))}
+        outputs = {**numbered("w", after), "loss": losses, **numbered("c", deep_linear.conserved(after))}
+        return outputs | ({"t": states[-1].t} if "converged" in attrs else {})
 
     def statistics(self, inputs, attrs):
         data = deep_linear.Statistics.of(inputs["x"], inputs["y"])
@@ -296,33 +306,34 @@ class Engine:
     # ----------------------------------------------------------------------------------------------- modes
 
     def mode_velocity(self, inputs, attrs):
-        s, s_star, rule, eta = (
-            inputs["s"],
-            inputs["s_star"],
-            (attrs.get("q", 1), attrs.get("block", False)),
-            attrs.get("eta", 1.0),
-        )
+        s, s_star = inputs["s"], inputs["s_star"]
         if "eps" in attrs:
-            velocity = modes.regularised(s, s_star, attrs["eps"], eta)
+            velocity = modes.regularised(s, s_star, **given(attrs, "eps", "eta"))
         else:
-            velocity = modes.velocity(s, s_star, *rule, eta)
-        return {"velocity": velocity, "invariants": modes.invariants(s, *rule)}
+            velocity = modes.velocity(s, s_star, **given(attrs, "q", "block", "eta"))
+        return {"velocity": velocity, "invariants": modes.invariants(s, **given(attrs, "q", "block"))}
 
     def mode_speed(self, inputs, attrs):
-        s, s_star, q, eta = inputs["s"], inputs["s_star"], attrs["q"], attrs["eta"]
-        product = (modes.jacobian(s) * modes.velocity(s, s_star, q, eta=eta)).sum(0)
-        return {"speed": modes.speed(s, s_star, q, eta), "product": product}
+        s, s_star, options = inputs["s"], inputs["s_star"], given(attrs, "q", "eta")
+        product = (modes.jacobian(s) * modes.velocity(s, s_star, **options)).sum(0)
+        return {"speed": modes.speed(s, s_star, **options), "product": product}
+
+    def mode_map_velocity(self, inputs, attrs):
+        return {"velocity": modes.map_velocity(inputs["s_bar"], inputs["s_star"], **given(attrs, "p", "eta_bar"))}
+
+    def mode_unbalanced(self, inputs, attrs):
+        return {"s": modes.unbalanced(inputs["t"], inputs["s"], inputs["s_star"], **given(attrs, "q", "eta"))}
 
     def mode_escape(self, inputs, attrs):
-        return {"t": modes.escape_time(inputs["s_star"], inputs["s0"], attrs["p"], attrs["eta_bar"])}
+        return {"t": modes.escape_time(inputs["s_star"], inputs["s0"], **given(attrs, "p", "eta_bar"))}
 
     def mode_solution(self, inputs, attrs):
-        problem = inputs["s_star"], inputs["s0"], attrs["p"], attrs.get("eta_bar", 1.0)
-        return {"s_bar": modes.solution(inputs["t"], *problem)}
+        problem = inputs["t"], inputs["s_star"], inputs["s0"]
+        return {"s_bar": modes.solution(*problem, **given(attrs, "p", "eta_bar"))}
 
     def mode_time(self, inputs, attrs):
-        problem = inputs["s_star"], inputs["s0"], attrs["p"], attrs.get("eta_bar", 1.0)
-        return {"t": modes.time_to(inputs["fraction"], *problem)}
+        problem = inputs["fraction"], inputs["s_star"], inputs["s0"]
+        return {"t": modes.time_to(*problem, **given(attrs, "p", "eta_bar"))}
 
     def mode_exponents(self, inputs, attrs):
         d, q = attrs["d"], attrs["q"]
@@ -351,13 +362,7 @@ def statistics(inputs: Arrays) -> deep_linear.Statistics:
 
 
 def rule_of(attrs: dict) -> deep_linear.Rule:
-    return deep_linear.Rule(
-        attrs.get("q", 1),
-        attrs.get("block", False),
-        attrs.get("rho", 0.0),
-        attrs.get("clip", math.inf),
-        attrs.get("regularised", False),
-    )
+    return deep_linear.Rule(**given(attrs, "q", "block", "rho", "clip", "regularised"))
 
 
 def _multipliers(fisher: rn.Fisher, Theta: list[np.ndarray], e: np.ndarray, attrs: dict) -> list[np.ndarray]:

@@ -649,7 +649,9 @@ Wide wide_kernels(const Net& net, int L, const Matrix& test, const Matrix& train
     Matrix next(A[0].rows(), A[0].cols()), slope = next;
     for (long i = 0; i < next.rows(); i++)
       for (long j = 0; j < next.cols(); j++) {
-        const double r = test.row(i) == train.row(j) ? 1 : A.back()(i, j) / std::sqrt(q1[i] * q[j]);
+        const bool same = test.row(i) == train.row(j);
+        const double r = same ? 1 : A.back()(i, j) / std::sqrt(q1[i] * q[j]);
+        if (!same && 1 - std::abs(r) < 1e-4 && r > 1e-14 - 1) throw Unsupported("angles too small for their cosines");
         const auto [product, derivative] = averages(net.activation, r, std::sqrt(q1[i]), std::sqrt(q[j]));
         next(i, j) = w * product + b;
         slope(i, j) = w * derivative;
@@ -955,7 +957,7 @@ Outputs inverse_power_of(const Problem& p) {
 
 Outputs kernels(const Problem& p) {
   const Net net(p.attrs);
-  const Matrix &x_test = p.input("x_test"), &x = p.input("x");
+  const Matrix &x = p.input("x"), &x_test = p.inputs.count("x_test") ? p.input("x_test") : x;
   require(!net.standard(), "parameterization is standard, which has no limit of infinite width");
   for (const auto& [name, a] : p.inputs)
     require(net.sigma_b > 0 || (a.rowwise().squaredNorm().array() > 0).all(), name + " has a sample of zeros");
