@@ -663,9 +663,11 @@ wide_sigma_w: sigma_w in place of sigma_w^2 in A_l
 wide_without_M_0: 1/M_0 is missing in A_0
     - / M_0 + b
     + + b
+    - (x * x).sum(1) / M_0 for
+    + (x * x).sum(1) for
 wide_equal_variances: all samples are taken to have the variance of one
-    - variances = [w * m + b for m in squares]
-    + variances = [0 * m + w * squares[1][0] + b for m in squares]
+    - phi.features(np.sqrt(q)) for q in
+    + phi.features(np.sqrt(0 * q + variances[1][0])) for q in
 wide_r_is_rounded: r is 1 less rounding between equal samples
     - return near / 2, near * far / 4
     + return near / 2 + np.finfo(near.dtype).eps, near * far / 4 + 2 * np.finfo(near.dtype).eps

@@ -217,19 +217,16 @@ def kernels(book):
             inputs = {"x": X, "x_test": rows}
             book.add(kind, title, "K&O (S.173), THEORY 6", pins, inputs, attrs)
     rows = [X[0], moved(X[0], 2.0**-10), X[1], [-v for v in X[1]], moved(X[1], 2.0**-8, -1.0), [1.5 * v for v in X[1]]]
-    for activation, bias in (("relu", True),):
-        title = f"{activation}: the training set itself, with samples that are nearly parallel, or opposite"
-        pins = ["symmetric", "correlation 1 on the diagonal, and -1"]
-        book.add("boundary", title, "K&O (S.70)", pins, {"x": rows}, wide(activation, bias))
+    title = "relu: the training set itself, with samples that are nearly parallel, or opposite"
+    pins = ["symmetric", "correlation 1 on the diagonal, and -1"]
+    book.add("boundary", title, "K&O (S.70)", pins, {"x": rows}, wide("relu", True))
     rows = [[1.0, 2.0, -0.5, 0.0], [2.0, -0.5, 0.0, 1.0], [-0.5, 0.0, 1.0, -2.0]]
     title, pins = "relu: samples of one norm", ["all variances of a layer are the same"]
     book.add("discriminating", title, "K&O (S.70)", pins, {"x": rows, "x_test": rows[::-1] + X[:1]}, wide("relu", True))
-    for activation, bias, more in (("relu", True, {}), ("erf", True, {})):
-        rows = [[2.0**30 * v for v in X[0]], [2.0**-30 * v for v in X[1]], X[2]]
-        pins = ["the bias weighs as little, or as much, as a sample is large, or small"]
-        title = f"{activation}: samples of all sizes"
-        inputs = {"x": rows, "x_test": [moved(rows[0], 2.0**20), [0.0] * 4 if bias else rows[1]]}
-        book.add("stress", title, "K&O (S.169)", pins, inputs, wide(activation, bias, **more))
+    rows = [[2.0**30 * v for v in X[0]], [2.0**-30 * v for v in X[1]], X[2]]
+    pins = ["the bias weighs as little, or as much, as a sample is large, or small"]
+    inputs = {"x": rows, "x_test": [moved(rows[0], 2.0**20), [0.0] * 4]}
+    book.add("stress", "relu: samples of all sizes", "K&O (S.169)", pins, inputs, wide("relu", True))
 
 
 # --------------------------------------------------------------------------------------------------------------- inputs
