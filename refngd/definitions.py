@@ -525,7 +525,8 @@ def wide_kernels(net: Net, phi: Any, L: int, test: Array, train: Array, frozen=0
     for l in range(L - 1, 0, -1):
         B[l - 1] = slopes[l - 1] * B[l]
     biases, layers = trained(frozen, L, net.sigma_b)
-    return [A[l - 1] - (b - bias**2) for l, bias in zip(layers, biases, strict=True)], [B[l - 1] for l in layers]
+    A = [A[l - 1] - (net.sigma_b**2 - bias**2) for l, bias in zip(layers, biases, strict=True)]
+    return A, [B[l - 1] for l in layers]
 
 
 def input_gaps(test: Array, train: Array) -> tuple[Array, Array]:
