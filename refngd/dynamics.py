@@ -145,8 +145,7 @@ class Dynamics:
         """
         n, f0 = len(self.w), checked_array("f0", f0, ("N'", self.f0.shape[1]), self.f0)
         checked_array("cross", cross, (len(f0) * n // len(self.f0), n), f0)
-        with np.errstate(all="ignore"):  # reported by `finite`
-            return finite(f0 + (cross @ self.accumulated(t).reshape(n, -1)).reshape(f0.shape))
+        return _moved(f0, cross, self.accumulated(t))
 
     def covariance(self, cross: Array, K: Array, t: float) -> Array:
         """The covariance (N', N') of f_t(x'), the same for every output, over random f_0 ~ N(0, K): THEORY 7.
@@ -227,11 +226,16 @@ class CrossEntropyFlow:
         n = len(self.f0) if getattr(cross, "shape", ())[1:] == self.f0.shape[:1] else self.f0.size
         checked_array("f0", f0, ("N'", self.f0.shape[1]), self.f0)
         checked_array("cross", cross, (len(f0) * n // len(self.f0), n), f0)
-        with np.errstate(all="ignore"):  # reported by `finite`
-            return finite(f0 + (cross @ self.accumulated(t).reshape(n, -1)).reshape(f0.shape))
+        return _moved(f0, cross, self.accumulated(t))
 
     def _time(self, t: float) -> float:
         return self.alpha * self.eta * checked_number("t", t, "a finite number >= 0", lambda v: 0 <= v < math.inf)
+
+
+def _moved(f0: Array, cross: Array, R: Array) -> Array:
+    """f_0(x') + Theta_bar(x', x) R (N', C)."""
+    with np.errstate(all="ignore"):  # reported by `finite`
+        return finite(f0 + (cross @ R.reshape(cross.shape[1], -1)).reshape(f0.shape))
 
 
 def linearized(s: Signals, W0: list[Array], W: list[Array]) -> Array:
@@ -268,6 +272,7 @@ def _root(K: Array) -> tuple[Array, Array]:
     """V (n, n) and s (n,) of a covariance K = V s^2 V^T. Raises ValueError for a negative eigenvalue."""
     w, V = eigen(K)
     smallest, largest = float(w[0]), float(w[-1])
-    if smallest < -cutoff(len(K), K.dtype) * largest or largest < 0:
+    zero = cutoff(len(K), K.dtype) * largest
+    if smallest < -zero or largest < 0:
         raise ValueError(f"K has a negative eigenvalue, {smallest:.3g}; expected a covariance")
-    return V, array_module(K).where(w > 0, w, 0) ** 0.5
+    return V, array_module(K).where(w > zero, w, 0) ** 0.5  # the root of what rounding leaves of a zero is large

@@ -26,10 +26,11 @@ pytestmark = pytest.mark.filterwarnings("ignore:rho = .* lies among the negative
 FOLDER = Path(__file__).parent / "adapters"
 CASES, _ = vectors.read()
 NOT_IN_TORCH = {
-    "alpha", "batch_training", "cross_entropy_flow", "dynamics", "empirical_kernels", "euler_drift", "flow", "forster",
-    "gamma", "isotropy", "kernel_coefficient", "kernels", "linearized", "linearized_training", "mode_escape",
-    "mode_exponents", "mode_map_velocity", "mode_solution", "mode_speed", "mode_time", "mode_unbalanced", "null_update",
-    "order_parameters", "standardise", "statistics", "unit_norm",
+    "alpha", "batch_training", "centred", "cross_entropy_flow", "dynamics", "empirical_kernels", "euler_drift",
+    "flatten", "flow", "forster", "gamma", "gaussian_outputs", "init", "isotropy", "kernel_coefficient", "kernels",
+    "linearized", "linearized_training", "mode_escape", "mode_exponents", "mode_map_velocity", "mode_solution",
+    "mode_speed", "mode_time", "mode_unbalanced", "null_update", "order_parameters", "predictive",
+    "semi_orthogonal", "standardise", "statistics", "unit_norm",
 }  # fmt: skip
 IN_NODE = {"forward", "signals", "jacobian", "direction"}
 NODE_FISHERS = {"Exact", "BlockDiagonal", "KFAC", "Unitwise", "Entrywise"}

@@ -737,6 +737,17 @@ def test_an_adapter_returns_or_raises_a_reason_and_a_crash_does_not_pass(monkeyp
         )
 
 
+def test_an_adapter_that_leaves_the_process_fails_its_case_and_its_forks_may(monkeypatch, tmp_path):
+    body = "if os.fork() == 0:\n        os._exit(0)\n    os.wait()\n    os._exit(3)"
+    leaving = f"import os\n\ndef run(op, inputs, attrs):\n    {body}\n"
+    (tmp_path / "leaving.py").write_text(leaving)
+    monkeypatch.syspath_prepend(tmp_path)
+    verdict = check(CASES[0], Adapter("leaving"))
+    assert verdict.status == FAILED
+    assert "os._exit(3) was called" in verdict.message
+    assert os._exit.__module__ != Adapter.__module__
+
+
 def test_every_must_fail_case_says_which_input_is_refused():
     assert [case.id for case in CASES if case.error and not compare.refused(case)] == []
 
@@ -747,8 +758,12 @@ def test_every_must_fail_case_says_which_input_is_refused():
         ([], "expected one of --implementation MODULE and --results DIR"),
         (["--implementation", "planted:missing"], "planted has no function missing"),
         (["--implementation", "planted:not_callable"], "planted has no function not_callable"),
-        (["--implementation", "broken"], "cannot import broken: ZeroDivisionError"),
+        (["--implementation", "broken"], "cannot import broken: ZeroDivisionError('division by zero'), "),
+        (["--implementation", "broken"], "broken.py, line 3"),
+        (["--implementation", "unfinished"], "unfinished.py, line 2"),
         (["--implementation", "ends"], "cannot import ends: SystemExit(0)"),
+        (["--implementation", "leaves"], "cannot import leaves: SystemExit('os._exit(3) was called'), "),
+        (["--implementation", "leaves"], "leaves.py, line 1"),
         (["--implementation", "skips"], "cannot import skips: no"),
         (["--implementation", "nowhere"], "cannot import nowhere: ModuleNotFoundError"),
         (["--implementation", "planted", "--results", "results"], "expected one of --implementation"),
@@ -768,7 +783,9 @@ def test_every_must_fail_case_says_which_input_is_refused():
 )
 def test_errors_of_usage_are_one_line_and_status_2(tmp_path, monkeypatch, capfd, arguments, message):
     (tmp_path / "planted.py").write_text(PLANTED)
-    (tmp_path / "broken.py").write_text("1 / 0")
+    (tmp_path / "broken.py").write_text("def f():\n\n    return 1 / 0\n\nf()\n")
+    (tmp_path / "unfinished.py").write_text("x = 1\ny = (\n")
+    (tmp_path / "leaves.py").write_text("import os; os._exit(3)")
     (tmp_path / "ends.py").write_text("import sys; sys.exit(0)")
     (tmp_path / "skips.py").write_text("import pytest; pytest.skip('no', allow_module_level=True)")
     (tmp_path / "known").write_text("forward-001 because\nforward-999 why\n")

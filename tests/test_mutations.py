@@ -12,6 +12,7 @@ def f(x: "float" = 2.0, axis=-1):
     """Another, 2 * 3."""
     if x < 0:
         raise ValueError(f"x is {x - 1}")
+    n = checked_number("x", x * 2, lambda x: x > 1)
     y = x.T @ x + abs(x)
     y += max(x, y)
     return y[1:x]
@@ -42,7 +43,12 @@ def test_the_mutants_of_a_function():
 
 def test_checks_are_apart_and_texts_are_left_alone():
     conditions = {("f", "x < 0  ->  " + new) for new in ("x <= 0", "x >= 0", "not x < 0")}
-    assert changes(is_check=True) == conditions | {
+    call = 'checked_number("x", x * 2, lambda x: x > 1)'.replace('"', "'")
+    swapped = ("checked_number(x * 2, 'x', lambda x: x > 1)", "checked_number('x', lambda x: x > 1, x * 2)")
+    values = {f"x * 2  ->  {new}" for new in ("x / 2", "x + 2", "x", "2")} | {f"2  ->  {n}" for n in (0, 1, 3, 4)}
+    bounds = {"x > 1  ->  x >= 1", "x > 1  ->  x <= 1", "1  ->  0", "1  ->  2"}
+    checked = {("f", text) for text in {f"{call}  ->  {new}" for new in swapped} | values | bounds}
+    assert changes(is_check=True) == conditions | checked | {
         ("f", "0  ->  -1"),
         ("f", "0  ->  1"),
         ("A.check", "not self  ->  self"),

@@ -119,7 +119,7 @@ def isotropy(inputs, attrs, full):
 def cross_entropy_flow(inputs, attrs, full):
     """p_t = y + (p_0 - y) e^{-alpha eta t}, and the outputs that move the log p_t of the training set there."""
     f, y, C = inputs["f"], inputs["y"], len(inputs["f"][0])
-    eta, alpha, t = (mp.mpf(attrs[name]) for name in ("eta", "alpha", "t"))
+    eta, alpha, t = (mp.mpf(attrs.get(name, 1)) for name in ("eta", "alpha", "t"))
     p0, decay = [softmax(row) for row in f], mp.exp(-alpha * eta * t)
     p = [[b + (a - b) * decay for a, b in zip(*rows, strict=True)] for rows in zip(p0, y, strict=True)]
     R = []

@@ -2,7 +2,7 @@
 
 from mpmath import mp
 
-from . import dynamics, fisher, kernels, linear, modes, network
+from . import draws, dynamics, fisher, kernels, linear, modes, network
 from . import linalg as la
 from .fisher import Approximation, named, trained, weights_of
 from .network import Net
@@ -52,6 +52,25 @@ def empirical_kernels(inputs, attrs, full):
     A = [la.matmul(h, la.transpose(k)) for h, k in zip(test.h, train.h, strict=True)]
     rows = zip(*([fisher.rows_of(d) for d in s.delta] for s in (test, train)), strict=True)
     return {**named("A", A, 0), **named("B", [la.matmul(b, la.transpose(d)) for b, d in rows], 1)}, {}
+
+
+def flatten(inputs, attrs, full):
+    """theta of W_1 .. W_L, and V_1 .. V_L of the input theta."""
+    W = weights_of(inputs)
+    V = network.layers(inputs["theta"], [(len(w), len(w[0])) for w in W])
+    return {"theta": network.flat(W), **named("V", V, 1)}, {}
+
+
+def centred(inputs, attrs, full):
+    """The signals less their mean over the outputs."""
+    s = trained(inputs, attrs)[2]
+    f = [less_mean(row) for row in s.f]
+    delta = [[la.transpose([less_mean(row) for row in la.transpose(d_n)]) for d_n in d] for d in s.delta]
+    return {"f": f, **named("h", s.h, 0), **named("delta", delta, 1)}, {}
+
+
+def less_mean(row):
+    return [v - mp.fsum(row) / len(row) for v in row]
 
 
 def linearized(inputs, attrs, full):
@@ -120,6 +139,12 @@ OPERATIONS = {
     "mode_map_velocity": modes.mode_map_velocity,
     "mode_unbalanced": modes.mode_unbalanced,
     "unit_norm": dynamics.unit_norm,
+    "init": draws.init,
+    "semi_orthogonal": draws.semi_orthogonal,
+    "gaussian_outputs": draws.gaussian_outputs,
+    "predictive": draws.predictive,
+    "centred": centred,
+    "flatten": flatten,
 }
 SYMMETRIC = ("K", "Sigma", "Sigma_x", "Theta_bar")
 APPROXIMATE = ("direction", "coefficient", "prediction", "training", "batch_training", "linearized_training")

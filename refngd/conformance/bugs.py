@@ -53,6 +53,9 @@ bias_first: the bias stands in the first column of W
     + h.append(np.concatenate([column, scale * phi], axis=1))
     - W[l][:, :M]
     + W[l][:, -M:]
+bias_first_in_h: the bias is the first entry of h, though the last column of W
+    - h.append(np.concatenate([scale * phi, column], axis=1))
+    + h.append(np.concatenate([column, scale * phi], axis=1))
 standard_as_ntk: a standard network gets the factors of the ntk parameterization
     - if net.parameterization == "standard":
     + if False:
@@ -114,7 +117,21 @@ frozen_ignored: frozen layers are trained
     - if l not in fixed]
     + ]
 
+init_without_width: standard weights have the deviation sigma_w, not sigma_w / sqrt(M)
+    - w[:, :M] *= sigma_w / np.sqrt(M)
+    + w[:, :M] *= sigma_w
+init_ntk_scaled: weights of the ntk parameterization have the deviations of standard ones
+    - if attrs.get("parameterization", "ntk") == "standard":
+    + if True:
+signs_of_lapack: Q is that of LAPACK, whose R has entries below 0 on its diagonal
+    - Q = gain * Q * np.sign(np.diag(R))
+    + Q = gain * Q
+
 # J, and products with it
+
+theta_by_columns: a list of matrices is flattened column by column
+    - return np.concatenate([dw.ravel() for dw in dW])
+    + return np.concatenate([dw.T.ravel() for dw in dW])
 
 outputs_first: rows are c N + n, not n C + c
     - return [J_l.reshape(-1, *J_l.shape[2:]) for J_l in J]

@@ -9,7 +9,9 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Iterable
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +29,8 @@ class Adapter:
         self.name, self.run = name, _imported(name)
 
     def __call__(self, case: Case, dtype: type) -> Outputs:
-        outputs = self.run(*case.arguments(dtype))
+        with _staying():
+            outputs = self.run(*case.arguments(dtype))
         if isinstance(outputs, dict) and isinstance(outputs.get("error"), str):
             raise Refused(outputs["error"])
         return outputs
@@ -118,12 +121,40 @@ def _imported(name: str) -> Callable:
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
-        module = importlib.import_module(module_name)
+        with _staying():
+            module = importlib.import_module(module_name)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # sys.exit and pytest's own among it: they would end the check, as if all were well
-        raise ValueError(f"--implementation {name}: cannot import {module_name}: {error!r}") from error
+        message = f"--implementation {name}: cannot import {module_name}: {error!r}{_place(error)}"
+        raise ValueError(message) from error
     run = getattr(module, attribute or "run", None)
     if not callable(run):
         raise ValueError(f"--implementation {name}: {module_name} has no function {attribute or 'run'}")
     return run
+
+
+def _place(error: BaseException) -> str:
+    """The line that raised it, less those of the import itself, or that is no Python."""
+    if isinstance(error, SyntaxError):
+        return f", {error.filename}, line {error.lineno}"
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.name not in ("_imported", "leave")]
+    frames = [f for f in frames if "importlib" not in f.filename]
+    return f", {frames[-1].filename}, line {frames[-1].lineno}" if frames else ""
+
+
+@contextmanager
+def _staying() -> Iterator[None]:
+    """While os._exit, which would end the check without a word, raises; not so in processes that are forked."""
+    original, process = os._exit, os.getpid()
+
+    def leave(status: int) -> None:
+        if os.getpid() != process:
+            original(status)
+        raise SystemExit(f"os._exit({status}) was called")
+
+    os._exit = leave
+    try:
+        yield
+    finally:
+        os._exit = original

@@ -59,6 +59,39 @@ def signals(inputs, attrs):
     return {"f": s.f, **numbered("h", s.h, [l - 1 for l in s.layers]), **numbered("delta", s.delta, s.layers)}
 
 
+def flatten(inputs, attrs):
+    W = listed("W", inputs)
+    return {"theta": d.flatten(W), **numbered("V", d.unflatten(inputs["theta"], [w.shape for w in W]))}
+
+
+def centred(inputs, attrs):
+    s = trained(inputs, attrs)
+    f, *delta = (a - a.mean(1, keepdims=True) for a in (s.f, *s.delta))
+    return {"f": f, **numbered("h", s.h, 0), **numbered("delta", delta)}
+
+
+def init(inputs, attrs):
+    """K&O (2)."""
+    W = listed("Z", inputs)
+    if attrs.get("parameterization", "ntk") == "standard":
+        sigma_w, sigma_b = attrs.get("sigma_w", 2**0.5), attrs.get("sigma_b", 0.0)
+        for w in W:
+            M = w.shape[1] - (sigma_b > 0)
+            w[:, :M] *= sigma_w / np.sqrt(M)
+            w[:, M:] *= sigma_b
+    return numbered("W", W)
+
+
+def semi_orthogonal(inputs, attrs):
+    """Huh S.I.3."""
+    W, bias, gain = [], int(attrs.get("sigma_b", 0) > 0), attrs.get("gain", 1.0)
+    for M, Z in zip(attrs["widths"][1:], listed("Z", inputs), strict=True):
+        Q, R = np.linalg.qr(Z)
+        Q = gain * Q * np.sign(np.diag(R))
+        W.append(np.concatenate([Q if len(Q) == M else Q.T, np.zeros((M, bias), Z.dtype)], axis=1))
+    return numbered("W", W)
+
+
 def fisher_matrix(inputs, attrs):
     s = trained(inputs, attrs)
     if "y" in inputs:
@@ -140,6 +173,15 @@ def dynamics(inputs, attrs):
     return {"f_train": f + moved[0], "f_test": inputs["f_test"] + moved[1]}
 
 
+def predictive(inputs, attrs):
+    problem = *(inputs[name] for name in ("Theta_bar", "cross", "K", "y")), attrs["eta"], attrs["t"]
+    return dict(zip(("mean", "covariance"), d.predictive(*problem), strict=True))
+
+
+def gaussian_outputs(inputs, attrs):
+    return {"f": d.covariance_root(inputs["K"]) @ inputs["Z"]}
+
+
 def isotropy(inputs, attrs):
     w = np.linalg.eigvalsh(inputs["Theta_bar"])
     alpha = w.mean()
@@ -148,7 +190,8 @@ def isotropy(inputs, attrs):
 
 
 def cross_entropy_flow(inputs, attrs):
-    f, y, alpha, x = inputs["f"], inputs["y"], attrs["alpha"], attrs["alpha"] * attrs["eta"] * attrs["t"]
+    f, y, alpha = inputs["f"], inputs["y"], attrs.get("alpha", 1.0)
+    x = alpha * attrs["eta"] * attrs["t"]
     p0 = d.softmax(f)[0]
     p = np.exp(-x) * p0 - np.expm1(-x) * y
     change = np.where(y > 0, np.log1p(np.expm1(x) / p0), 0)  # of the target's logit, the others staying
@@ -402,4 +445,10 @@ OPERATIONS = {
     "mode_escape": mode_escape,
     "mode_map_velocity": mode_map_velocity,
     "mode_unbalanced": mode_unbalanced,
+    "predictive": predictive,
+    "gaussian_outputs": gaussian_outputs,
+    "centred": centred,
+    "flatten": flatten,
+    "init": init,
+    "semi_orthogonal": semi_orthogonal,
 }

@@ -40,11 +40,16 @@ def activation_of(attrs: dict) -> Activation:
 
 
 def loss_of(attrs: dict) -> rn.Loss:
-    return rn.mse if attrs.get("loss", "mse") == "mse" else rn.CrossEntropy(attrs.get("loss_rho", 0.0))
+    if attrs.get("loss", "mse") == "mse":
+        return rn.mse
+    return rn.CrossEntropy(attrs["loss_rho"]) if "loss_rho" in attrs else rn.CrossEntropy()
 
 
 def power_of(attrs: dict) -> dict:
-    return {"rho": attrs.get("rho", 0.0), "q": attrs.get("q", 1)}
+    return given(attrs, "rho", "q")
+
+
+SETTINGS = "sigma_w", "sigma_b", "parameterization"
 
 
 def given(attrs: dict, *names: str) -> dict:
@@ -91,6 +96,24 @@ class Engine:
         s = self._trained(inputs, attrs)
         layers = s.trained.layers
         return {"f": s.f, **numbered("h", s.h, [l - 1 for l in layers]), **numbered("delta", s.delta, layers)}
+
+    def flatten(self, inputs, attrs):
+        W = listed("W", inputs)
+        net = self._net(attrs, [W[0].shape[1] - (attrs["sigma_b"] > 0), *map(len, W)])
+        return {"theta": rn.flatten(W), **numbered("V", rn.unflatten(net, inputs["theta"]))}
+
+    def centred(self, inputs, attrs):
+        s = rn.losses.centred(self._trained(inputs, attrs))
+        return {"f": s.f, **numbered("h", s.h, 0), **numbered("delta", s.delta)}
+
+    def init(self, inputs, attrs):
+        Z = listed("Z", inputs)
+        net = rn.Network((Z[0].shape[1] - (attrs.get("sigma_b", 0) > 0), *map(len, Z)), **given(attrs, *SETTINGS))
+        return numbered("W", net.init(_Draws(Z)))
+
+    def semi_orthogonal(self, inputs, attrs):
+        net = rn.Network(tuple(attrs["widths"]), **given(attrs, *SETTINGS))
+        return numbered("W", net.semi_orthogonal(_Draws(listed("Z", inputs)), **given(attrs, "gain")))
 
     def jacobian(self, inputs, attrs):
         return {"J": rn.jacobian(self._trained(inputs, attrs))}
@@ -165,6 +188,15 @@ class Engine:
         f_train = dynamics.predict(inputs["Theta_bar"], inputs["f"], attrs["t"])
         return {"f_train": f_train, "f_test": dynamics.predict(inputs["cross"], inputs["f_test"], attrs["t"])}
 
+    def predictive(self, inputs, attrs):
+        y, t = inputs["y"], attrs["t"]
+        dynamics = rn.Dynamics(inputs["Theta_bar"], 0 * y, y, attrs["eta"])
+        mean = dynamics.predict(inputs["cross"], np.zeros((len(inputs["cross"]), y.shape[1]), y.dtype), t)
+        return {"mean": mean, "covariance": dynamics.covariance(inputs["cross"], inputs["K"], t)}
+
+    def gaussian_outputs(self, inputs, attrs):
+        return {"f": rn.gaussian_outputs(inputs["K"], inputs["Z"].shape[1], _Draws([inputs["Z"]]))}
+
     def isotropy(self, inputs, attrs):
         return {**vars(rn.isotropy(inputs["Theta_bar"])), "rate": rn.optimal_rate(inputs["Theta_bar"])}
 
@@ -174,7 +206,8 @@ class Engine:
     def linearized_training(self, inputs, attrs):
         sets = [self._trained(inputs, attrs, x) for x in ("x", "x_test")]
         start = sets, inputs["y"], self._fisher(attrs, inputs), attrs["eta"]
-        states = rn.linearized_training(*start, **power_of(attrs), loss=loss_of(attrs))
+        options = given(attrs, "rho", "q") | ({"loss": loss_of(attrs)} if "loss" in attrs else {})
+        states = rn.linearized_training(*start, **options)
         return dict(zip(("f_train", "f_test"), next(islice(states, attrs["steps"], None)), strict=True))
 
     def training(self, inputs, attrs):
@@ -186,25 +219,25 @@ class Engine:
 
     def _train(self, inputs: Arrays, attrs: dict, **batches) -> Arrays:
         net, W = self._weighted(inputs, attrs)
-        options = dict(**power_of(attrs), loss=loss_of(attrs), frozen=attrs.get("frozen", 0))
+        options = given(attrs, "rho", "q", "frozen") | ({"loss": loss_of(attrs)} if "loss" in attrs else {})
         start = net, W, inputs["x"], inputs["y"], self._fisher(attrs, inputs)
         steps = list(rn.train(*start, attrs["eta"], attrs["steps"], **options, **batches))
         return {**numbered("W", steps[-1].W), "loss": [step.loss for step in steps]}
 
     def cross_entropy_flow(self, inputs, attrs):
         t = attrs["t"]
-        flow = rn.CrossEntropyFlow(inputs["f"], inputs["y"], attrs["eta"], attrs["alpha"])
+        flow = rn.CrossEntropyFlow(inputs["f"], inputs["y"], **given(attrs, "eta", "alpha"))
         f_test = flow.predict(inputs["cross"], inputs["f_test"], t)
         return {"p": flow.probabilities(t), "R": flow.accumulated(t), "f_test": f_test}
 
     def cross_entropy(self, inputs, attrs):
-        loss, f, y = rn.CrossEntropy(attrs.get("loss_rho", 0.0)), inputs["f"], inputs["y"]
+        loss, f, y = loss_of({**attrs, "loss": "cross-entropy"}), inputs["f"], inputs["y"]
         loss.check(y)
         return {
             "value": loss.value(f, y),
             "residual": loss.residual(f, y),
             "hessian": rn.losses.output_hessian(f),
-            "velocity": loss.velocity(f, y, attrs.get("alpha", 1.0)),
+            "velocity": loss.velocity(f, y, **given(attrs, "alpha")),
         }
 
     def inverse_power(self, inputs, attrs):
@@ -355,6 +388,20 @@ class _Orders(np.random.Generator):
         return next(self.orders)
 
 
+class _Draws(np.random.Generator):
+    """Normal numbers that are given, where others are drawn."""
+
+    def __init__(self, Z: list[np.ndarray]) -> None:
+        super().__init__(np.random.PCG64())
+        self.Z = iter(Z)
+
+    def standard_normal(self, shape: tuple[int, ...]) -> np.ndarray:
+        Z = next(self.Z)
+        if Z.shape != tuple(shape):
+            raise ValueError(f"Z has shape {Z.shape}; expected {shape}")
+        return Z.astype(float)
+
+
 def statistics(inputs: Arrays) -> deep_linear.Statistics:
     if "Sigma_x" not in inputs:
         return deep_linear.Statistics(inputs["w_star"])
@@ -367,7 +414,7 @@ def rule_of(attrs: dict) -> deep_linear.Rule:
 
 def _multipliers(fisher: rn.Fisher, Theta: list[np.ndarray], e: np.ndarray, attrs: dict) -> list[np.ndarray]:
     """lambda_l (N, C) where blocks are layers or all of them, from the kernels alone."""
-    rho, q = power_of(attrs).values()
+    rho, q = attrs.get("rho", 0.0), attrs.get("q", 1)
     if not isinstance(fisher, rn.Exact) or isinstance(fisher, rn.BlockTridiagonal) or math.isinf(q):
         return []
     merged = [sum(Theta)] * len(Theta) if type(fisher) is rn.Exact else Theta
