@@ -149,8 +149,8 @@ def time_to(
     x0, above, below = s0 / s_star, s0 > s_star, (s0 < 0) & (p > 0)
     start, end = np.where(below, 0, s0), np.where(below, np.maximum(x, 0), x)
     T = _elapsed(*_below_one(s_star, start, p), np.where(above, 1 / end, end), abs(1 - end) / np.maximum(end, 1))
-    sunk = _time_below(s_star, s0, p) - _time_below(s_star, np.minimum(x, 0) * s_star, p)
-    T = np.where(below, np.where(x < 0, _sunk(1 - p, -x0, -x), sunk + np.where(x > 0, T, 0)), T)
+    through = _time_below(s_star, s0, p) + np.where(x > 0, T, 0)  # by way of 0
+    T = np.where(below, np.where(x < 0, _sunk(1 - p, -x0, -x), through), T)
     T = np.where(p == 0, np.log1p((x - x0) / (1 - x)), T)
     reached = np.where(above, (x > 1) & (x < x0), (x > x0) & (x < 1))
     return _time(np.where(x == x0, 0, np.where(reached, T, math.inf)), s_star, p, eta_bar)
