@@ -315,7 +315,7 @@ def flatten(book):
 
 def signals(book):
     inputs, attrs = problem(None, (2, 3, 1), 2, 498, y=False, bias=False)
-    inputs |= {"W_1": [[127.5, 106.0], [-106.5, -127.25], [112.0, -93.5]], "x": [[1.5, 1.25], [1.25, 1.5]]}
+    inputs |= {"W_1": [[127.5, 106.0], [-106.5, -127.25], [112.0, 93.5]], "x": [[1.5, 1.25], [1.25, 1.5]]}
     pins = ["phi' of tanh where e^{2 |u|} squared overflows", "not in the range of float32"]
     book.add("stress", "tanh at u of some hundreds", "THEORY 1", pins, inputs, attrs)
 
