@@ -11,7 +11,6 @@ from .problems import draw
 from .second import DISTINCT, positive, problem
 
 START = {
-    "signals": 13,
     "dynamics": 8,
     "isotropy": 3,
     "cross_entropy": 10,
@@ -313,13 +312,6 @@ def flatten(book):
     book.refuse("theta too short", "THEORY 1", "layers that overlap", wrong, attrs, "theta has 88 entries; expected 89")
 
 
-def signals(book):
-    inputs, attrs = problem(None, (2, 3, 1), 2, 498, y=False, bias=False)
-    inputs |= {"W_1": [[127.5, 106.0], [-106.5, -127.25], [112.0, 93.5]], "x": [[1.5, 1.25], [1.25, 1.5]]}
-    pins = ["phi' of tanh where e^{2 |u|} squared overflows", "not in the range of float32"]
-    book.add("stress", "tanh at u of some hundreds", "THEORY 1", pins, inputs, attrs)
-
-
 def centred(book):
     for widths, bias, stream in (((5, 6, 3), True, 495), ((5, 6, 5, 2), False, 496)):
         inputs, attrs = problem(None, widths, 4, stream, y=False, bias=bias)
@@ -340,9 +332,7 @@ NEW = (
     (centred, "f, h_{l-1} and delta_l of the outputs less their mean over the classes, which softmax does not see."),
 )
 EXTENDED = {f.__name__: f for f in (dynamics, isotropy, cross_entropy, cross_entropy_flow, linearized)}
-EXTENDED |= {
-    f.__name__: f for f in (signals, linearized_training, training, batch_training, *(make for make, _ in NEW))
-}
+EXTENDED |= {f.__name__: f for f in (linearized_training, training, batch_training, *(make for make, _ in NEW))}
 ABOUT = {make.__name__: about for make, about in NEW}
 
 
