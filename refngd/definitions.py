@@ -586,10 +586,23 @@ def wide_kfac(cross, train, fisher: Fisher, rho, q, biases: list[float], layers:
         if bias and fisher.bias == "separate":
             A1, A = A1 - bias**2, A - bias**2
             total = total + bias**2 * B1 @ inverse_power(bias**2 * B / N**2, rho, q) / N
-        if l == L and fisher.last == "identity":
+        fixed = l == L and fisher.last == "identity"
+        if fixed:
             left = B1 * (1 / N + rho) ** (-1 / q)
-        total = total + left * (A1 @ inverse_power(A / N, rho, q)) / N
+        term = left * (A1 @ inverse_power(A / N, rho, q)) / N
+        if fisher.damping == "product":
+            term = wide_kfac_of_product(A1, B1, A, B, fixed, rho, q)
+        total = total + term
     return total
+
+
+def wide_kfac_of_product(A1: Array, B1: Array, A: Array, B: Array, fixed: bool, rho: float, q: float) -> Array:
+    """The same of a layer with rho on B* (x) A*: rows of delta (x) h of all pairs of samples, of which (n, n) count."""
+    N = len(A)
+    if fixed:
+        return B1 * (A1 @ inverse_power(A / N**2, rho, q)) / N
+    power = inverse_power(np.kron(B, A) / N**2, rho, q)[:, :: N + 1]  # of the pairs (n, n)
+    return np.einsum("an,am,nmb->ab", B1, A1, power.reshape(N, N, N)) / N
 
 
 def isotropy_constant(fisher: Fisher, layers: list[int], L: int, N: int, is_linear=False, biases: int = 0) -> float:

@@ -58,21 +58,16 @@ def power_of_root(
     """
     c = abs(R).max() / math.sqrt(n)
     c = array_module(R).where(c > math.sqrt(rho), c, math.sqrt(rho) or 1.0)  # squares neither over- nor underflow
-    R, size, is_damped = R / (c * math.sqrt(n)), c ** (1 - 2 / q) * math.sqrt(n), rho > 0
-    rho = rho / c / c if is_damped else 0.0
-    if len(R) > R.shape[1]:
-        Q, T = array_module(R).linalg.qr(R)  # U of R is Q U, a product that `right` can make smaller
-        U, t, V_t = root_svd(T, rcond)
-        return size * ((V_t * gain(t, rho, q)) @ (U.T @ right(Q.T)))
-    B = right(array_module(R).eye(len(R), dtype=R.dtype))
-    if q == 1 and rcond is None:
-        T = 1.0 if is_damped else inverse_size(abs(R).max(1))[:, None]  # (T R)^+ T = R^+ for an R of full row rank
-        TR = T * R
-        X = refined_inverse(TR @ TR.T, T * B, rho, lambda X: TR @ (TR.T @ X))
+    R, size, rho = R / (c * math.sqrt(n)), c ** (1 - 2 / q) * math.sqrt(n), rho / c / c if rho else 0.0
+    tall, xp = len(R) > R.shape[1], array_module(R)
+    Q, R = xp.linalg.qr(R) if tall else (xp.eye(len(R), dtype=R.dtype), R)
+    B = right(Q.T)  # with Q, and not with a root of R, a product that `right` can make smaller
+    if not tall and q == 1 and rcond is None:
+        X = refined_inverse(R @ R.T, B, rho, lambda X: R @ (R.T @ X))
         if X is not None:
-            return size * (TR.T @ X)
-    U, t = factors(R @ R.T, B, rho, rcond, [R])
-    return size * (R.T @ apply_power(U, t, B, rho, q))
+            return size * (R.T @ X)
+    U, t, V_t = root_svd(R, rcond)
+    return size * ((V_t * gain(t, rho, q)) @ (U.T @ B))
 
 
 def root_svd(R: Array, rcond: float | None = None) -> tuple[Array, Array, Array]:
@@ -145,14 +140,11 @@ def power_of_gram(K: Array, rho: float, q: float, rcond: float | None = None) ->
 
     rcond: that of a root of K, so that eigenvalues of at most rcond^2 times the largest count as zero.
     """
-    c = max(largest(K), rho) or 1.0
-    K, rho = K / c, rho / c
-    if q == 1 and rcond is None:
-        inverse_K, condition = inverse(damped(K, rho))
-        if float(condition) * float(np.finfo(K.dtype).eps) ** 0.5 < 1:
-            return inverse_K / c
+    X = refined_inverse(K, array_module(K).eye(len(K), dtype=K.dtype), rho, None) if q == 1 and rcond is None else None
+    if X is not None:
+        return X
     U, t = eigen_root(K, rcond)
-    return c ** (-1 / q) * ((U * gain(t, rho, q)) @ U.T)
+    return (U * gain(t, rho, q)) @ U.T
 
 
 def refined_inverse(K: Array, B: Array, rho: float, product: LinearMap | None) -> Array | None:

@@ -264,6 +264,7 @@ LOSSES = {  # where refngd may not be accurate: the error in u, and why
     "deep_linear_update-029": "70, kappa 1: a block rule knows Sigma_x^{1/2} and not that it drops out",
     "direction-121": "2400, kappa 79: K-FAC loses cond(delta_2) = 880",
     "coefficient-046": "50, kappa 1.3: coefficients are not refined, and kappa_gram is 1300",
+    "coefficient-103": "130, kappa 1.9: the same of coupled layers, of which kappa_gram is 11",
     "prediction-026": "K-FAC with q = 1.5, undamped: its coefficients are not refined either",
     "direction-123": "3e5, kappa 15: for q != 1 there is no refinement, and kappa_gram is 6.6e6",
 }

@@ -17,6 +17,7 @@ LOSSES = {  # errors of up to 3 times the 30 u kappa that are accurate, and why;
     "coefficient-053": "kappa, 1.3, is that of the inputs; roundings in h and delta move singular vectors more",
     "coefficient-056": "the same, of a unit",
     "kernel_coefficient-011": "A less the bias: there is nothing but kernels",
+    "kernel_coefficient-041": "the same of a product of two kernels",
 }
 
 

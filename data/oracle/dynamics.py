@@ -187,12 +187,12 @@ def cross_entropy(inputs, attrs, full):
 
 
 def inverse_power(inputs, attrs, full):
-    K, rho, q = inputs["K"], mp.mpf(attrs["rho"]), mp.mpf(attrs["q"])
+    K, rho, q = inputs["K"], mp.mpf(attrs.get("rho", 0)), mp.mpf(attrs.get("q", 1))
     return {"power": la.power(la.damped(K, rho), -1 / q)}, {}
 
 
 def range_of_power(inputs, attrs):
-    return la.condition(la.damped(inputs["K"], mp.mpf(attrs["rho"])))
+    return la.condition(la.damped(inputs["K"], mp.mpf(attrs.get("rho", 0))))
 
 
 def normalised(Y):
@@ -238,13 +238,14 @@ def alpha(inputs, attrs, full):
     """The isotropy constant, read off Theta_bar of one network with n samples; the wide limit for units (S.128)."""
     widths, n = attrs["widths"], attrs["n"]
     if attrs["fisher"] == "Unitwise":
-        q = order_parameters(attrs, mp.mpf(1) / widths[0], len(widths) - 1)
+        norm = mp.fsum(v * v for v in inputs["x"][0]) if "x" in inputs else mp.mpf(1)
+        q = order_parameters(attrs, norm / widths[0], len(widths) - 1)
         L, fixed = len(widths) - 1, attrs.get("frozen", 0)
         fixed = range(1, fixed + 1) if isinstance(fixed, int) else fixed
         hidden = [(M, v) for l, (M, v) in enumerate(zip(widths[1:-1], q, strict=False), 1) if l not in fixed]
         return {"alpha": mp.fsum(live_share(attrs, v) * M for M, v in hidden) / widths[-1] + (L not in fixed)}, {}
     W, x = generic(widths, n, Net.of(attrs).sigma_b > 0)
-    s = network.signals(Net.of(attrs), W, x).without(attrs.get("frozen", 0))
+    s = network.signals(Net.of(attrs), W, inputs.get("x", x)).without(attrs.get("frozen", 0))
     Theta_bar = fisher.coefficient(Approximation.of({**attrs, "rho": 0, "q": 1}, inputs), s, s)
     value = mp.fsum(Theta_bar[i][i] for i in range(len(Theta_bar))) / len(Theta_bar)
     gap = max(abs(v) for row in la.add(Theta_bar, la.identity(len(Theta_bar)), -value) for v in row)

@@ -21,6 +21,7 @@ class Approximation:
     Sigma: object = None
     kfac_bias: str = "augmented"
     kfac_last: str = "identity"
+    kfac_damping: str = "factors"
 
     @classmethod
     def of(cls, attrs, inputs):
@@ -31,6 +32,7 @@ class Approximation:
             inputs.get("Sigma"),
             attrs.get("kfac_bias", "augmented"),
             attrs.get("kfac_last", "identity"),
+            attrs.get("kfac_damping", "factors"),
         )
 
     def coupling(self, layers):
@@ -158,7 +160,7 @@ def kfac_factors(a, s, H):
 
 
 def kfac_matrix(a, s, H):
-    """(B* + rho) (x) (A* + rho), K&O (20): the damping is on each factor."""
+    """(B* + rho) (x) (A* + rho), K&O (20): the damping is on each factor, or else on the product."""
     P = len(s.index)
     G = [[mp.mpf(0)] * P for _ in range(P)]
     factors = dict(zip(s.layers, kfac_factors(a, s, H), strict=True))
@@ -167,7 +169,9 @@ def kfac_matrix(a, s, H):
         for r, (m, k, o) in enumerate(s.index):
             if l != m:
                 continue
-            if max(j, o) < len(A):
+            if max(j, o) < len(A) and a.kfac_damping == "product":
+                G[p][r] = B[i][k] * A[j][o] + a.rho * (p == r)
+            elif max(j, o) < len(A):
                 G[p][r] = (B[i][k] + a.rho * (i == k)) * (A[j][o] + a.rho * (j == o))
             elif j == o:
                 G[p][r] = bias_block[i][k] + a.rho * (i == k)
@@ -277,6 +281,8 @@ def worst_gram(a, s, delta, H):
     if a.name == "QuasiDiagonal":
         return worst_unit(a, s, H)
     A, B, Theta = gram_matrices(s, delta)
+    if a.name == "KFAC" and a.kfac_damping == "product":
+        return la.condition(matrix(a, s, H))
     if a.name == "KFAC":
         last = [] if a.kfac_last == "gram" else [l for l, number in enumerate(s.layers) if number == s.L]
         grams = [la.scale(A_l, mp.mpf(1) / N) for A_l in A]

@@ -11,7 +11,7 @@ from functools import lru_cache
 from mpmath import mp
 
 from . import linalg as la
-from .fisher import Approximation, multipliers, named
+from .fisher import Approximation, multipliers, named, regular
 from .network import Net
 
 
@@ -223,8 +223,22 @@ def kernel_coefficient(inputs, attrs, full):
         return {"Theta_bar": kfac_coefficient(a, A, B, A1, B1, Net.of(attrs).bias)}, {}
     if a.name == "Identity" or mp.isinf(a.q):
         return {"Theta_bar": la.scale(summed(cross), (1 + a.rho) ** (-1 / a.q))}, {}
-    lam = multipliers(a, range(1, len(A) + 1), products(A, B, N), la.identity(N))
+    Theta, layers = products(A, B, N), range(1, len(A) + 1)
+    if a.rho == 0 and a.coupling(layers) is not None and not all(map(regular, Theta)):
+        return {"Theta_bar": coupled_coefficient(a, layers, Theta, cross)}, {}
+    lam = multipliers(a, layers, Theta, la.identity(N))
     return {"Theta_bar": summed([la.matmul(T, v) for T, v in zip(cross, lam, strict=True)])}, {}
+
+
+def coupled_coefficient(a, layers, Theta, cross):
+    """With roots T_l = Theta_l^{1/2} in place of J_l / N^{1/2}: by the pseudo-inverse of G = [Sigma_lm T_l T_m]."""
+    N, Sigma = len(Theta[0]), a.coupling(layers)
+    roots = [la.root(K) for K in Theta]
+    blocks = [[la.scale(la.matmul(S, T), Sigma[l][m]) for m, T in enumerate(roots)] for l, S in enumerate(roots)]
+    G = [[v for block in row for v in block[i]] for row in blocks for i in range(N)]
+    d = la.matmul(la.power(G, -1 / a.q), [row for T in roots for row in T])
+    parts = [la.matmul(la.power(T, -1), d[l * N : (l + 1) * N]) for l, T in enumerate(roots)]
+    return summed([la.matmul(T, lam) for T, lam in zip(cross, parts, strict=True)])
 
 
 def worst_gram(inputs, attrs):
@@ -237,6 +251,11 @@ def worst_gram(inputs, attrs):
     if a.name == "Exact":
         Theta = [summed(Theta)]
     grams = [la.scale(K, mp.mpf(1) / len(x)) for K in A + B[:-1]] if a.name == "KFAC" else Theta
+    if a.name == "KFAC" and a.kfac_damping == "product":
+        grams = [
+            la.kron(B_l, A_l)
+            for A_l, B_l in zip(grams, [*grams[len(A) :], la.identity(1, mp.mpf(1) / len(x))], strict=False)
+        ]
     return max(la.condition(la.damped(K, a.rho)) for K in grams)
 
 
@@ -252,14 +271,53 @@ def kfac_coefficient(a, A, B, A1, B1, bias):
             A_l, A1_l = ([[v - bias**2 for v in row] for row in K] for K in (A_l, A1_l))
             terms.append(la.scale(factor(la.scale(B1_l, bias**2), la.scale(B_l, bias**2 / N), N), mp.mpf(1) / N))
         fixed = l == len(A) and a.kfac_last == "identity"
+        if a.kfac_damping == "product":
+            terms.append(kfac_of_product(a, A_l, la.identity(1) if fixed else B_l, A1_l, B1_l))
+            continue
         left = la.scale(B1_l, (mp.mpf(1) / N + a.rho) ** (-1 / a.q)) if fixed else factor(B1_l, B_l, N)
         terms.append(products([factor(A1_l, A_l, N)], [left], N)[0])
     return summed(terms)
 
 
+def kfac_of_product(a, A, B, A1, B1):
+    """With roots D of B and H of A, G = (D (x) H)^T (D (x) H) / N^2 + rho, and D_n (x) H_n is a row of D (x) H.
+
+    Where B* is I / N, D is 1 for every sample: B is (1, 1).
+    """
+    N, fixed = len(A), len(B) < len(A)
+    K = la.scale(la.kron(B, A), mp.mpf(1) / N**2)
+    rows = [[b * v for b in ([mp.mpf(1)] if fixed else b_n) for v in a_n] for a_n, b_n in zip(A1, B1, strict=True)]
+    own = [[mp.mpf(i == n if fixed else i == n * N + n) for n in range(N)] for i in range(len(K))]
+    return la.scale(la.matmul(rows, la.apply_power(K, a.rho, a.q, own)), mp.mpf(1) / N)
+
+
 def order(inputs, attrs, full):
     mean_square = mp.mpf(attrs["norm"]) ** 2 / attrs["M_0"]
     return {"q": order_parameters(attrs, mean_square, attrs["depth"])}, {}
+
+
+def averages(inputs, attrs, full):
+    """E[phi phi], E[phi' phi'] for u, v of standard deviations a, b at an angle theta, and at theta = 0 of u alone."""
+    net, a, b = Net.of(attrs), inputs["a"], inputs["b"]
+    cosines = inputs["r"] if "r" in inputs else [[mp.cos(t) for t in row] for row in inputs["theta"]]
+    pairs = [
+        [dual(net, s, t, s * t * r) for t, r in zip(b, row, strict=True)] for s, row in zip(a, cosines, strict=True)
+    ]
+    squares = [average(net, lambda u: net.phi(u) ** 2, s) for s in a]
+    slopes = [
+        live_share(attrs, s * s) if kinked(net) else average(net, lambda u: derivative(net, u) ** 2, s) for s in a
+    ]
+    A, Xi = ([[pair[k] for pair in row] for row in pairs] for k in (0, 1))
+    return {"A": A, "Xi": Xi, "mean_square": squares, "mean_square_derivative": slopes}, {}
+
+
+def angles(inputs, attrs, full):
+    """1 - rho and 1 - rho^2, rho = E[phi(u) phi(v)] / sqrt(E[phi(u)^2] E[phi(v)^2]), of pairs as in `averages`."""
+    net, gaps = Net.of(attrs), []
+    for a, b, theta in zip(inputs["a"], inputs["b"], inputs["theta"], strict=True):
+        sizes = [average(net, lambda u: net.phi(u) ** 2, s) for s in (a, b)]
+        gaps.append(1 - dual(net, a, b, a * b * mp.cos(theta))[0] / mp.sqrt(sizes[0] * sizes[1]))
+    return {"gap": gaps, "square": [gap * (2 - gap) for gap in gaps]}, {}
 
 
 def gamma(inputs, attrs, full):

@@ -112,6 +112,8 @@ OPERATIONS = {
     "kernel_coefficient": kernels.kernel_coefficient,
     "order_parameters": kernels.order,
     "gamma": kernels.gamma,
+    "averages": kernels.averages,
+    "angles": kernels.angles,
     "cross_entropy": dynamics.cross_entropy,
     "inverse_power": dynamics.inverse_power,
     "forster": dynamics.forster,

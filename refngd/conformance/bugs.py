@@ -710,6 +710,15 @@ gamma_of_dead: the share of dead units, not of live ones
 gamma_is_1: all units count as live
     - gamma(attrs["q"])
     + gamma(attrs["q"]) * 0 + 1
+averages_of_variances: a and b are taken for variances
+    - a, b = inputs["a"], inputs["b"]
+    + a, b = np.sqrt(inputs["a"]), np.sqrt(inputs["b"])
+angles_of_cosine: rho in place of 1 - rho
+    - return {"gap": gap, "square": square}
+    + return {"gap": 1 - gap, "square": square}
+angles_cancel: 1 - rho is the difference of two numbers near 1
+    - return {"gap": gap, "square": square}
+    + return {"gap": 1 - (1 - gap), "square": square}
 forster_whitens: the inputs are whitened, once
     - for _ in range(200):
     + for _ in range(1):
@@ -745,7 +754,7 @@ alpha_without_last: the last layer is missing in alpha
     - / widths[-1] + (L in layers)
     + / widths[-1]
 alpha_all_live: all units count as live in alpha
-    - averages(attrs).gamma(float(q_l)) * M for
+    - gaussian(attrs).gamma(float(q_l)) * M for
     + M for
 
 # singular modes

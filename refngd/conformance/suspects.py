@@ -389,7 +389,7 @@ def _other_settings(attrs: dict, N: int) -> Iterator[tuple[str, str, float]]:
     """Bugs that act as another attribute would wherever it is used, the attribute and its value."""
     rho, q = attrs.get("rho", 0.0), attrs.get("q", 1)
     if rho > 0:
-        yield from (("rho_ignored", "rho", 0.0), ("rho_twice", "rho", 2 * rho), ("rho_squared", "rho", rho**2))
+        yield from (("rho_ignored", "rho", 0.0), ("rho_twice", "rho", 2 * rho), ("rho_squared", "rho", rho * rho))
         yield from (("rho_root", "rho", rho**0.5), ("rho_times_N", "rho", rho * N), ("rho_before_N", "rho", rho / N))
     if q not in (1, math.inf):
         yield from (("q_ignored", "q", 1), ("q_inverse", "q", 1 / q), ("q_squared", "q", q * q))

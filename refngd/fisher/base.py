@@ -66,13 +66,13 @@ class Fisher(ABC):
         checked_signals("s", s)
         rho, _ = checked_damping(rho, 1)
         self.require(s.trained)
-        nbytes = 4 * s.P**2 * s.f.dtype.itemsize
-        require_memory(array_module(s.f), nbytes, f"G ({s.P} x {s.P}) and its work space", "call direction(s, e)")
+        xp, what = array_module(s.f), f"G ({s.P} x {s.P}) and its work space"
+        require_memory(xp, 4 * s.P**2 * s.f.dtype.itemsize, what, "call direction(s, e)")
         f, h, delta = (to_device(a, "cpu") for a in (s.f, s.h, s.delta))
         literal = definitions.Signals(f, h, delta, *s.trained.literal)
         with np.errstate(all="ignore"):  # reported below
             G = definitions.matrix(literal, self._definition(s.trained), rho)
-        return array_module(s.f).asarray(finite(G))
+        return xp.asarray(finite(G))
 
     def direction(self, s: Signals, e: Array, rho: float = 0.0, q: float = 1) -> list[Array]:
         """G^{-1/q} J^T e / N as a list like W, in factored form.
@@ -185,8 +185,9 @@ class Identity(Fisher):
 
 def fisher_information(s: Signals) -> Array:
     """F = J^T J / N (P, P), K&O (8). Raises MemoryError if it cannot fit."""
-    nbytes = 2 * checked_signals("s", s).P ** 2 * s.f.dtype.itemsize
-    require_memory(array_module(s.f), nbytes, f"F ({s.P} x {s.P})", "call Exact().direction(s, e)")
+    checked_signals("s", s)
+    what, instead = f"F ({s.P} x {s.P})", "call Exact().direction(s, e)"
+    require_memory(array_module(s.f), 2 * s.P**2 * s.f.dtype.itemsize, what, instead)
     J = jacobian(s)
     with np.errstate(all="ignore"):  # reported by `finite`
         F = J.T @ J

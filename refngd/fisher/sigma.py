@@ -239,14 +239,6 @@ class _Jacobian:
             return None
         return refined_inverse(self.Theta, self.E, rho, self.product if self.refine else None)
 
-    def regular_solution(self) -> Array | None:
-        """Theta^{-1} E (NC, k), or None where Theta is singular."""
-        lam = self.inverse(0.0)
-        if lam is None and not self.is_small and self.rcond is None:
-            factors = self.factors(0.0)
-            lam = apply_power(*factors, self.E, 0.0, 1) if self.is_regular else None
-        return lam
-
     def factors(self, rho: float) -> tuple[Array, Array]:
         """U (NC, k) and t (k,) of J / sqrt(N) = U t V^T, t = 0 where it counts as zero."""
         if self.is_small:
@@ -294,8 +286,8 @@ class _Kernel:
     def power(self, rho: float, q: float) -> Array:
         return power_of_gram(self.Theta, rho, q, self.rcond)
 
-    def regular_solution(self) -> Array | None:
-        return None if self.rcond is not None else refined_inverse(self.Theta, self.E, 0.0, None)
+    def inverse(self, rho: float) -> Array | None:
+        return None if self.rcond is not None else refined_inverse(self.Theta, self.E, rho, None)
 
     def factors(self, rho: float) -> tuple[Array, Array]:
         return eigen_root(self.Theta, self.rcond)
@@ -336,7 +328,7 @@ def _solve(Sigma: np.ndarray, blocks: list, rho: float, q: float) -> list[Array]
         return [block.power(rho, q) if Sigma[0, 0] else block.finish(block.E * (1 / rho if rho else 0.0))]
     same = all(bool((block.alive == blocks[0].alive).all()) for block in blocks)
     if rho == 0 and same and np.linalg.matrix_rank(Sigma) == len(Sigma):
-        solutions = [block.regular_solution() for block in blocks]
+        solutions = [block.inverse(rho) for block in blocks]
         if all(v is not None for v in solutions):
             w = np.linalg.solve(Sigma, np.ones(len(Sigma))).tolist()
             return [w_l * v for w_l, v in zip(w, solutions, strict=True)]

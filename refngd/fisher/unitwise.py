@@ -10,9 +10,8 @@ it from the spread of r, c_n = r_n / sqrt(K_nn r_n^2 + rho):
 
     direction_{l,i}  = h_{l-1}^T c y / N,   (c K c + diag(d)) y = c g,   d_n = rho / (K_nn r_n^2 + rho)
 
-and inverted, many units at a time; where that loses digits it is refined through h. Where that fails, and for other q,
-the singular values of R are taken; h, if it has more columns than rows, is replaced by its triangle, of which all
-products are the same.
+and solved, many units at a time. Where that loses digits, and for other q, the singular values of R are taken; h, if it
+has more columns than rows, is replaced by its triangle, of which all products are the same.
 """
 
 import math
@@ -32,7 +31,6 @@ from ..spectral import (
     is_damped,
     largest,
     norm,
-    refined,
     root_svd,
     safe,
     solve,
@@ -136,9 +134,9 @@ class _Layer:
     def _of_kernel(self, r2: Array, live: Array, g: Array, m: int) -> Array | None:
         """mu = c y (u, N, k) from the scaled systems of the m samples that come first, all live ones among them.
 
-        None where the condition number of one takes more than half of the digits.
+        None where one of them loses digits that R has, or with refine = False half of all.
         """
-        xp, (u, N, k) = array_module(g), g.shape
+        xp, (u, N, _) = array_module(g), g.shape
         place, rows = xp.argsort(~live, axis=1)[:, :m], xp.arange(u)[:, None]  # (u, m), (u, 1)
         r2, live, g = r2[rows, place], live[rows, place], g[rows, place]  # (u, m), (u, m), (u, m, k)
         scale = self.K.diagonal()[place] * r2 + self.rho
@@ -150,21 +148,11 @@ class _Layer:
         if self.is_clear and m <= SOLVED:
             return _placed(c * solve(system, c * g), rows, place, N)
         inverse_K, condition = inverse(system)
-        worst = float(condition.max())
-        if not worst * float(np.finfo(g.dtype).eps) ** 0.5 < 1:
-            return None
-
-        def mu(y: Array) -> Array:
-            return _placed(c * y, rows, place, N)
-
-        def product(y: Array) -> Array:  # (c K c + diag(d)) y through the root of K
-            z = mu(y).transpose(0, 2, 1).reshape(u * k, N) @ self.root @ self.root.T
-            return c * z.reshape(u, k, N).transpose(0, 2, 1)[rows, place] + d * y
-
+        limit = safe(m) if self.refine else float(np.finfo(g.dtype).eps) ** -0.5
         y = inverse_K @ (c * g)
-        if self.refine and worst > safe(m):
-            y = refined(lambda z: inverse_K @ z, c * g, product)
-        return None if y is None or cancels(y, c * g, d, condition).any() else mu(y)
+        if not condition.max() <= limit or cancels(y, c * g, d, condition).any():
+            return None
+        return _placed(c * y, rows, place, N)
 
 
 def _placed(z: Array, rows: Array, place: Array, N: int) -> Array:

@@ -26,6 +26,8 @@ def run(op: str, inputs: dict[str, np.ndarray], attrs: dict) -> dict[str, np.nda
     """The outputs of an operation."""
     if op not in OPERATIONS:
         raise NotImplementedError(op)
+    if attrs.get("kfac_damping", "factors") != "factors":
+        raise NotImplementedError("the damping of the product")
     for name, a in inputs.items():
         require(np.isfinite(a).all(), f"{name} has non-finite entries")
     for name in ("rho", "loss_rho"):

@@ -33,6 +33,8 @@ def run(op: str, inputs: dict[str, np.ndarray], attrs: dict) -> dict[str, np.nda
     """The outputs of an operation; for `direction` some of the intermediates as well."""
     if op not in OPERATIONS:
         raise NotImplementedError(f"{op}: nothing to differentiate")
+    if attrs.get("kfac_damping", "factors") != "factors":
+        raise NotImplementedError("the damping of the product")
     tensors = {name: torch.as_tensor(a) for name, a in inputs.items()}
     check(tensors, attrs)
     return {name: value.detach().numpy() for name, value in OPERATIONS[op](tensors, attrs).items()}

@@ -1,14 +1,14 @@
 """The cases, by operation. Ids are permanent: cases are appended to the book of their operation."""
 
-from . import deep, directions, edges, passes, second, steps, theory
+from . import deep, directions, edges, passes, second, steps, theory, third
 from .problems import Book
 
 PARTS = (passes, directions, theory, deep)
-ABOUT = {name: text for part in (*PARTS, second, edges, steps) for name, text in part.ABOUT.items()}
+ABOUT = {name: text for part in (*PARTS, second, edges, steps, third) for name, text in part.ABOUT.items()}
 
 
 def cases(operation):
     """All cases of an operation, in the order of their ids."""
     books = {make.__name__: make for part in PARTS for make in part.BOOKS}
     book = books[operation]() if operation in books else Book(operation)
-    return steps.extend(edges.extend(second.extend(book))).cases
+    return third.extend(steps.extend(edges.extend(second.extend(book)))).cases

@@ -38,12 +38,12 @@ def net(attrs: dict) -> d.Net:
 
 
 def fisher(inputs: Arrays, attrs: dict) -> d.Fisher:
-    options = attrs.get("kfac_bias", "augmented"), attrs.get("kfac_last", "identity")
-    return d.Fisher(attrs["fisher"], inputs.get("Sigma"), *options)
+    options = {key: attrs[f"kfac_{key}"] for key in ("bias", "last", "damping") if f"kfac_{key}" in attrs}
+    return d.Fisher(attrs["fisher"], inputs.get("Sigma"), **options)
 
 
 def power(attrs: dict) -> dict:
-    return {"rho": attrs.get("rho", 0.0), "q": attrs.get("q", 1)}
+    return {name: attrs[name] for name in ("rho", "q") if name in attrs}
 
 
 def loss(attrs: dict) -> dict:
@@ -210,28 +210,49 @@ def unit_norm(inputs, attrs):
     return {"x": x / np.linalg.norm(x, axis=1, keepdims=True)}
 
 
-def averages(attrs):
+def gaussian(attrs):
     """E[phi phi] and the like in closed form: those of the package."""
     name = attrs["activation"]
     return activations.shifted_relu(attrs["shift"]) if name == "shifted_relu" else activations.named(name)
 
 
 def kernels(inputs, attrs):
-    A, B = d.wide_kernels(net(attrs), averages(attrs), attrs["depth"], inputs.get("x_test", inputs["x"]), inputs["x"])
+    A, B = d.wide_kernels(net(attrs), gaussian(attrs), attrs["depth"], inputs.get("x_test", inputs["x"]), inputs["x"])
     return {**numbered("A", A, 0), **numbered("B", B), "Theta": sum(d.wide_ntk(A, B))}
 
 
 def kernel_coefficient(inputs, attrs):
-    x, problem = inputs["x"], (net(attrs), averages(attrs), attrs["depth"])
+    x, problem = inputs["x"], (net(attrs), gaussian(attrs), attrs["depth"])
     cross, train = (d.wide_kernels(*problem, x1, x) for x1 in (inputs["x_test"], x))
     which = *d.trained(0, attrs["depth"], attrs["sigma_b"]), attrs["depth"]
-    return {"Theta_bar": d.wide_coefficient(cross, train, fisher(inputs, attrs), *power(attrs).values(), *which)}
+    options = attrs.get("rho", 0.0), attrs.get("q", 1)
+    return {"Theta_bar": d.wide_coefficient(cross, train, fisher(inputs, attrs), *options, *which)}
+
+
+def averages(inputs, attrs):
+    phi = gaussian(attrs)
+    a, b = inputs["a"], inputs["b"]
+
+    def dual(r, a, b):
+        return phi.dual(r, phi.features(a), phi.features(b))
+
+    A, Xi = dual(inputs["r"] if "r" in inputs else np.cos(inputs["theta"]), a, b)
+    own = [dual(np.ones((1, 1)), s, s) for s in a[:, None]]
+    squares = [[pair[k][0, 0] for pair in own] for k in (0, 1)]
+    return {"A": A, "Xi": Xi, "mean_square": squares[0], "mean_square_derivative": squares[1]}
+
+
+def angles(inputs, attrs):
+    phi = gaussian(attrs)
+    sides = [phi.features(inputs[name]) for name in ("a", "b")]
+    gap, square = phi.gap(np.cos(inputs["theta"]), np.sin(inputs["theta"]), *sides)
+    return {"gap": gap, "square": square}
 
 
 def order_parameters(inputs, attrs):
     x = np.zeros((1, attrs["M_0"]))
     x[0, 0] = attrs["norm"]
-    A, _ = d.wide_kernels(net(attrs), averages(attrs), attrs["depth"], x, x)
+    A, _ = d.wide_kernels(net(attrs), gaussian(attrs), attrs["depth"], x, x)
     return {"q": [A_l[0, 0] for A_l in A]}
 
 
@@ -241,9 +262,11 @@ def alpha(inputs, attrs):
     if attrs["fisher"] != "Unitwise":
         own = sum(map(bool, biases)) if attrs.get("kfac_bias") == "separate" else 0
         sizes = layers, L, attrs["n"], attrs["activation"] == "linear", own
-        return {"alpha": d.isotropy_constant(fisher(inputs, attrs), *sizes)}
-    q = order_parameters({}, {**attrs, "M_0": widths[0], "norm": 1.0, "depth": L})["q"]
-    live = [averages(attrs).gamma(float(q_l)) * M for q_l, M in zip(q, widths[1:-1], strict=False)]
+        lost = attrs["n"] - np.linalg.matrix_rank(inputs["x"]) if "x" in inputs else 0  # of K-FAC's first layer
+        return {"alpha": d.isotropy_constant(fisher(inputs, attrs), *sizes) - lost}
+    norm = np.linalg.norm(inputs["x"][0]) if "x" in inputs else 1.0
+    q = order_parameters({}, {**attrs, "M_0": widths[0], "norm": norm, "depth": L})["q"]
+    live = [gaussian(attrs).gamma(float(q_l)) * M for q_l, M in zip(q, widths[1:-1], strict=False)]
     return {"alpha": sum(live[l - 1] for l in layers if l < L) / widths[-1] + (L in layers)}
 
 
@@ -413,6 +436,8 @@ OPERATIONS = {
     "coefficient": coefficient,
     "training": training,
     "prediction": prediction,
+    "averages": averages,
+    "angles": angles,
     "cross_entropy": cross_entropy,
     "inverse_power": lambda inputs, attrs: {"power": d.inverse_power(inputs["K"], **power(attrs))},
     "deep_linear": deep_linear,
@@ -422,7 +447,7 @@ OPERATIONS = {
     "kernels": kernels,
     "kernel_coefficient": kernel_coefficient,
     "order_parameters": order_parameters,
-    "gamma": lambda inputs, attrs: {"gamma": averages(attrs).gamma(attrs["q"])},
+    "gamma": lambda inputs, attrs: {"gamma": gaussian(attrs).gamma(attrs["q"])},
     "forster": forster,
     "unit_norm": unit_norm,
     "mode_velocity": mode_velocity,

@@ -77,7 +77,8 @@ class Engine:
     def _fisher(self, attrs: dict, inputs: Arrays) -> rn.Fisher:
         name = attrs["fisher"]
         if name == "KFAC":
-            return rn.KFAC(attrs.get("kfac_bias", "augmented"), attrs.get("kfac_last", "identity"))
+            options = {key: attrs[f"kfac_{key}"] for key in ("bias", "last", "damping") if f"kfac_{key}" in attrs}
+            return rn.KFAC(**options)
         return rn.Layerwise(inputs["Sigma"]) if name == "Layerwise" else getattr(rn, name)()
 
     def _weighted(self, inputs: Arrays, attrs: dict) -> tuple[rn.Network, list[np.ndarray]]:
@@ -133,7 +134,9 @@ class Engine:
         s = self._trained(inputs, attrs)
         if "y" in inputs:
             s, _ = loss_of(attrs).whiten(s, inputs["y"])
-        return {"G": self._fisher(attrs, inputs).matrix(s, attrs.get("rho", 0.0))}
+        if attrs["fisher"] == "Exact" and "rho" not in attrs:
+            return {"G": rn.fisher_information(s)}
+        return {"G": self._fisher(attrs, inputs).matrix(s, *([attrs["rho"]] if "rho" in attrs else []))}
 
     def direction(self, inputs, attrs):
         self.training(inputs, {**attrs, "eta": 1.0, "steps": 0})  # it checks y, as no other function does
@@ -171,7 +174,8 @@ class Engine:
 
     def alpha(self, inputs, attrs):
         net = self._net(attrs, attrs["widths"])
-        alpha = self._fisher(attrs, inputs).alpha(net, attrs["n"], attrs.get("frozen", 0))
+        options = {name: given[name] for given, name in ((attrs, "frozen"), (inputs, "x")) if name in given}
+        alpha = self._fisher(attrs, inputs).alpha(net, attrs["n"], **options)
         if alpha is None:
             raise ValueError("there is no alpha with these widths: Theta_bar is not alpha I")
         return {"alpha": alpha}
@@ -266,6 +270,23 @@ class Engine:
 
     def gamma(self, inputs, attrs):
         return {"gamma": activation_of(attrs).gamma(attrs["q"])}
+
+    def averages(self, inputs, attrs):
+        phi, a = activation_of(attrs), inputs["a"]
+        sides = phi.features(a), phi.features(inputs["b"])
+        if "r" in inputs:
+            A, Xi = phi.dual(inputs["r"], *sides)
+        else:
+            A, Xi = phi.dual(np.cos(inputs["theta"]), *sides, np.sin(inputs["theta"]))
+        squares, slopes = (
+            list(map(f, (a.astype(float) ** 2).tolist())) for f in (phi.mean_square, phi.mean_square_derivative)
+        )
+        return {"A": A, "Xi": Xi, "mean_square": squares, "mean_square_derivative": slopes}
+
+    def angles(self, inputs, attrs):
+        phi, theta = activation_of(attrs), inputs["theta"]
+        gap, square = phi.gap(np.cos(theta), np.sin(theta), phi.features(inputs["a"]), phi.features(inputs["b"]))
+        return {"gap": gap, "square": square}
 
     def forster(self, inputs, attrs):
         Y = preprocess.unit_norm(inputs["x"] @ preprocess.forster(inputs["x"]))

@@ -411,6 +411,7 @@ struct Fisher {
         gram(attrs.word("kfac_last", "identity") == "gram"),
         rho(attrs.get("rho", 0)),
         q(attrs.get("q", 1)) {
+    if (attrs.word("kfac_damping", "factors") != "factors") throw Unsupported("the damping of the product");
     require(rho >= 0 && std::isfinite(rho), "rho is " + text(rho) + "; expected a finite number >= 0");
     require(q >= 1, "q is " + text(q) + "; expected q >= 1");
     const long L = layers.size();
@@ -477,7 +478,6 @@ Matrix coupled(const Signals& s, const Fisher& fisher) {
   Vector D(U.rows());
   for (long i = 0; i < D.size(); i++) D[i] = sign[i / NC];
   const bool in_range = (reached.array() - 1).abs().maxCoeff() < 1e-5;
-  require(in_range || fisher.rho > 0, "Sigma is singular, and 1 is not in its range");
   Matrix X = V.transpose() * JT;
   if (in_range) {  // J^T = R^T z
     X.setZero();

@@ -54,7 +54,9 @@ function orthogonalise(vectors, along) {
 function powerOfRoot(R, N, rho, q) {
   const [n, k] = [R.length, R[0].length];
   if (q === Infinity) return transpose(R);
-  const vectors = n < k ? R.map((row) => [...row]) : transpose(R); // the shorter list is orthogonalised
+  const size = Math.max(...R.flat().map(Math.abs));
+  const c = size > 0 ? 2 ** Math.floor(Math.log2(size)) : 1; // so that squares of squares stay in range
+  const vectors = scaled(n < k ? R : transpose(R), 1 / c); // the shorter list is orthogonalised
   const along = range(vectors.length).map((i) => range(vectors.length).map((j) => (i === j ? 1 : 0)));
   orthogonalise(vectors, along);
   const s = vectors.map((v) => Math.sqrt(dot(v, v)));
@@ -62,7 +64,7 @@ function powerOfRoot(R, N, rho, q) {
   const result = range(k).map(() => new Array(n).fill(0));
   s.forEach((value, m) => {
     if (value <= cutoff) return;
-    const gain = Math.pow((value * value) / N + rho, -1 / q); // R = sum of u v^T with ||u|| ||v|| = value
+    const gain = c * Math.pow((c * value * (c * value)) / N + rho, -1 / q); // R / c = sum of u v^T with ||u|| ||v|| = value
     const [u, v] = n < k ? [along[m], vectors[m]] : [vectors[m], along[m]];
     v.forEach((v_i, i) => u.forEach((u_j, j) => (result[i][j] += gain * v_i * u_j)));
   });
@@ -178,7 +180,7 @@ const root = {
 };
 
 // (B* + rho)^{-1/q} delta^T E h (A* + rho)^{-1/q} / N of one layer, K&O (20); its rows are flattened.
-function kfacLayer(s, l, e, { rho, q, kfac_bias, kfac_last }) {
+function kfacLayer(s, l, e, { rho = 0, q = 1, kfac_bias, kfac_last }) {
   const [N, C, delta] = [s.f.length, s.f[0].length, flatDelta(s.delta[l])];
   const identity = s.layers[l] === s.L && (kfac_last ?? "identity") === "identity"; // B*_L = I / N
   const left = identity ? scaled(transpose(delta), Math.pow(1 / N + rho, -1 / q)) : powerOfRoot(delta, N, rho, q);
@@ -194,8 +196,9 @@ function kfacLayer(s, l, e, { rho, q, kfac_bias, kfac_last }) {
 }
 
 function direction(inputs, attrs) {
-  const { fisher, loss = "mse", rho, q } = attrs;
+  const { fisher, loss = "mse", rho = 0, q = 1, kfac_damping = "factors" } = attrs;
   if (loss !== "mse" || !(fisher === "KFAC" || fisher in root)) throw new Unsupported(`${fisher}, ${loss}`);
+  if (kfac_damping !== "factors") throw new Unsupported("the damping of the product");
   requireThat(rho >= 0 && rho < Infinity, `rho is ${rho}; expected a finite number >= 0`);
   requireThat(q >= 1, `q is ${q}; expected q >= 1`);
   const s = signals(inputs, attrs);
