@@ -126,27 +126,33 @@ def _curves_verdicts(settings: dict, results: dict[str, dict]) -> Iterator[tuple
         max(max(off[rule]) for rule in root) < 0.1,
     )
     late = _over(results, ("SGD", "sqrt-NGD", "NGD"), lambda r, rule: min(late_rates(settings, r, rule)))
+    off = {rule: [abs(1 - share) for share in shares] for rule, shares in late.items()}
     yield (
         f"SGD does NOT match (17) late, though the paper says so: modes mix, and the slowest signal mode has "
-        f"{span(late['SGD'])} of its rate from .9 to .99 of s_star (needed: below 0.5; "
-        f"{spans(late, ('sqrt-NGD', 'NGD'))})",
-        max(late["SGD"]) < 0.5,
+        f"{span(late['SGD'])} of its rate from .9 to .99 of s_star ({spans(late, ('sqrt-NGD', 'NGD'))}; needed: off 1 "
+        "by a hundred times as much as under these two)",
+        min(off["SGD"]) > 100 * max(off["sqrt-NGD"] + off["NGD"]),
     )
 
 
 def curves_draw(settings: dict, results: dict[str, dict], path: Path) -> None:
+    """Above s_bar / s_star, below what is left of it, whose slope is the late rate."""
     first = next(iter(results.values()))
-    figure, axes = subplots(1, len(RULES), figsize=(2.6 * len(RULES), 3), sharey=True)
-    for axis, rule in zip(axes.flat, RULES, strict=True):
+    figure, axes = subplots(2, len(RULES), figsize=(2.6 * len(RULES), 5), sharex="col", sharey="row")
+    for (axis, rest), rule in zip(axes.T, RULES, strict=True):
+        thin = slice(None, None, 3 if rule == "SGD" else 8)
         for a in range(len(settings["singular_values"])):
             t, x, theory = curve(settings, first, rule, a)
-            axis.plot(t, theory, "-", color=f"C{a}", linewidth=1)
-            axis.plot(t[::8], x[::8], "o", color=f"C{a}", markersize=3, fillstyle="none")
+            for panel, change in ((axis, lambda v: v), (rest, lambda v: 1 - v)):
+                panel.plot(t, change(theory), "-", color=f"C{a}", linewidth=1)
+                panel.plot(t[thin], change(x[thin]), "o", color=f"C{a}", markersize=3, fillstyle="none")
             if rule in CLIPPED:
                 t, x, _ = curve(settings, first, f"{rule}, clipped", a)
                 axis.plot(t, x, ":", color=f"C{a}", linewidth=1)
-        axis.set(title=NAMES.get(rule, rule), xlabel=r"$\eta t$", xscale="log" if rule == "SGD" else "linear")
-    axes.flat[0].set_ylabel(r"$\bar\sigma / \bar\sigma_*$")
+        axis.set_title(NAMES.get(rule, rule))
+        rest.set(xlabel=r"$\eta t$", xscale="log" if rule == "SGD" else "linear", yscale="log", ylim=(1e-3, 1))
+    axes[0, 0].set_ylabel(r"$\bar\sigma / \bar\sigma_*$")
+    axes[1, 0].set_ylabel(r"$1 - \bar\sigma / \bar\sigma_*$")
     figure.savefig(path)
 
 
@@ -225,6 +231,8 @@ def paths_draw(settings: dict, results: dict[str, dict], path: Path) -> None:
         axes.flat[0].plot([], [], "o-", color=f"C{k}", label=NAMES.get(rule, rule))
     axes.flat[0].set(xscale="log", xlabel="scale of the initial weights", ylabel="distance from SGD's path / norm")
     axes.flat[0].set_ylim(0, None)
+    axes.flat[0].set_xticks(settings["scales"], [f"{s:g}" for s in settings["scales"]])
+    axes.flat[0].minorticks_off()
     axes.flat[0].legend()
     figure.savefig(path)
 

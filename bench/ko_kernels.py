@@ -583,6 +583,8 @@ def kos2_draw(settings: dict, results: dict[str, dict], path: Path) -> None:
         crossing.plot(settings["narrow"], spreads, "o", color=f"C{k}", fillstyle="none")
         crossing.plot(settings["narrow"], spreads.mean(1), color=f"C{k}", label=label)
     crossing.set(xscale="log", yscale="log", xlabel="width M")
+    crossing.set_xticks(settings["narrow"], [str(M) for M in settings["narrow"]])
+    crossing.xaxis.minorticks_off()
     crossing.set_title(r"(S.156), interquartile range of $\bar\Theta(x', x) / \alpha$", fontsize=9)
     crossing.legend(fontsize=8)
     figure.savefig(path)
