@@ -303,23 +303,23 @@ def _dependent_verdicts(title: str, N: int, methods: dict[str, dict]) -> Iterato
 
 
 def ko2_draw(settings: dict, results: dict[str, dict], path: Path) -> None:
-    panels = settings["panels"]
-    figure, axes = subplots(1, len(panels), figsize=(4.2 * len(panels), 3.6))
+    panels, labels = settings["panels"], {}
+    figure, axes = subplots(1, len(panels), figsize=(4 * len(panels) + 1.8, 3.6))
     for axis, panel in zip(axes.flat, panels, strict=True):
         runs = _pooled(settings, panel, results)
         for k, name in enumerate([*PREDICTORS, FORSTER, PUBLISHED_KFAC]):
-            of = [(N, r["methods"][name]) for N, r in runs if name in r["methods"]]
+            of = [(N * 1.03 ** (k - 2), r["methods"][name]) for N, r in runs if name in r["methods"]]  # side by side
             if of:
                 N, values = [N for N, _ in of], [np.array(m["accuracy"]) for _, m in of]
-                axis.errorbar(
-                    N, [v.mean() for v in values], [v.std() for v in values], color=f"C{k}", capsize=3, label=name
-                )
+                spread = [v.std() for v in values]
+                labels[name] = axis.errorbar(N, [v.mean() for v in values], spread, color=f"C{k}", capsize=3)
                 axis.plot(N, [np.mean(m["circle"]) for _, m in of], "o", color=f"C{k}", fillstyle="none")
         axis.set(xscale="log", title=panel["title"], xlabel="training samples N")
+        axis.set_xticks(panel["N"], [f"{N:,}" for N in panel["N"]], fontsize=8)
+        axis.minorticks_off()
     axes.flat[0].set_ylabel(r"test accuracy of $f_\infty$")
-    for axis in axes.flat:
-        axis.plot([], [], "o", color="0.4", fillstyle="none", label="$f_0 = 0$")
-        axis.legend(fontsize=7, loc="lower right")
+    (labels["$f_0 = 0$"],) = axes.flat[0].plot([], [], "o", color="0.4", fillstyle="none")
+    figure.legend(labels.values(), labels, fontsize=8, loc="outside right upper")
     figure.savefig(path)
 
 
