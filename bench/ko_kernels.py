@@ -625,7 +625,7 @@ FIGURES = {
         "K&O Fig. 3: condition number of Theta_bar over the width, ReLU; geometric mean and deviation over seeds",
         {
             "small": _3 | {"M": [32, 64, 128, 256, 512, 1024], "seeds": 5},
-            "paper": _3 | {"M": [32, 64, 128, 256, 512, 1024, 2048, 4096], "seeds": 5},
+            "paper": _3 | {"M": [32, 64, 128, 256, 512, 1024, 2048, 4096], "seeds": 3},
         },
         ko3_parts,
         ko3_compute,
