@@ -93,7 +93,8 @@ def test_parts_that_are_damaged_are_computed_anew(run, tmp_path, damage):
     part.write_text(damage(whole))
     assert "the sum is 8" in run(fake(), "fake")[1].out
     assert computed == ["a"]
-    assert part.read_text() == whole
+    again, before = (json.loads(text) for text in (part.read_text(), whole))
+    assert [again[key] for key in ("run", "numbers")] == [before[key] for key in ("run", "numbers")]
 
 
 def test_parts_that_other_code_computed_are_computed_anew(run, monkeypatch):

@@ -125,7 +125,7 @@ FAILURES = [
     ("huh-weights", 1, lambda r: r["1"]["rules"]["NGD-d"].update(norm=2.0)),
     ("huh-weights", 2, moved("eta")),
     ("huh-weights", 3, moved("clip")),
-    ("huh-weights", 4, lambda r: r["1"]["rules"]["NGD-d"]["moved"].update(start=1.0)),
+    ("huh-weights", 4, lambda r: [v["rules"]["NGD-d"]["moved"].update(start=1.0) for v in r.values()]),
     ("huh-weights", 5, moved("noise")),
     ("huh-samples", 0, samples("raw-2", "sqrt-NGD", last=[99.0, 99.0])),
     ("huh-samples", 1, samples("white-1", "sqrt-NGD", last=[98.0, 99.0])),
