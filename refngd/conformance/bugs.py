@@ -116,6 +116,12 @@ backward_other_width: the backward pass has the width of another layer
 frozen_ignored: frozen layers are trained
     - if l not in fixed]
     + ]
+output_bias_trained: the output bias is trained although it is frozen
+    - 0.0 if l == L and "output-bias" in fixed else bias
+    + bias
+frozen_first: as many first layers are frozen as the list has numbers
+    - else frozen
+    + else range(1, len(frozen) + 1)
 
 init_without_width: standard weights have the deviation sigma_w, not sigma_w / sqrt(M)
     - w[:, :M] *= sigma_w / np.sqrt(M)
@@ -366,6 +372,9 @@ sigma_is_identity: Sigma = I
     + return np.eye(len(l)) if
     - (abs(l[:, None] - l) <= 1)
     + (l[:, None] == l)
+sigma_by_place: neighbours in the tri-diagonal are those among the trained layers, not those of the network
+    - l = np.array(layers)
+    + l = np.arange(len(layers))
 sigma_is_ones: Sigma = 1 1^T
     - return fisher.Sigma if
     + return np.ones((len(l), len(l))) if
@@ -440,6 +449,9 @@ kfac_last_without_N: B*_L = I in place of I/N
     + B = I_B
     - left = B1 * (1 / N + rho) **
     + left = B1 * (1 + rho) **
+kfac_last_trained: B*_L = I/N in the last layer that is trained, which is not the output layer
+    - s.layers[l] == s.L and
+    + l == len(s.layers) - 1 and
 kfac_bias_other: the bias is treated the other way (augmented or separate)
     - fisher.bias == "separate"
     + fisher.bias != "separate"

@@ -27,7 +27,8 @@ def problem(fisher, widths, N, stream, N_test=0, y=True, bias=True, loss=None, *
     if y or loss:
         inputs = one_hot(inputs, widths[-1]) if loss else targets(inputs, widths[-1], stream)
     if attrs.get("fisher") == "Layerwise":
-        inputs["Sigma"] = SIGMAS[len(widths) - 1 - attrs.get("frozen", 0)]
+        frozen = attrs.get("frozen", 0)
+        inputs["Sigma"] = SIGMAS[len(widths) - 1 - (frozen if isinstance(frozen, int) else len(frozen))]
     return inputs, attrs
 
 
