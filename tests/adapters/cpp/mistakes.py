@@ -197,7 +197,7 @@ loss_rho_ignored
 sigma_is_identity
     - Sigma = inputs.at("Sigma");
     + ;
-    - Sigma(l, l + 1) = Sigma(l + 1, l) = 1;
+    - Sigma(l, l + 1) = Sigma(l + 1, l) = layers[l] + 1 == layers[l + 1];
     + ;
 kfac_rho_on_A
     - power_of_root(delta, s.N, rho, q)
