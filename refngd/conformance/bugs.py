@@ -342,8 +342,8 @@ loss_rho_ignored: loss_rho is not applied
     - d.power_of_root(R, 1, rho, 1) @ (R
     + d.power_of_root(R, 1, 0.0, 1) @ (R
 loss_rho_is_rho: rho stands for loss_rho
-    - {"rho": attrs.get("rho", 0.0), "q": attrs.get("q", 1)}
-    + {"rho": attrs.get("loss_rho", attrs.get("rho", 0.0)), "q": attrs.get("q", 1)}
+    - return {name: attrs[name] for name in ("rho", "q") if name in attrs}
+    + return {"rho": attrs.get("loss_rho", attrs.get("rho", 0.0)), "q": attrs.get("q", 1)}
 loss_is_mse: the loss is the mean squared error, whatever it should be
     - "loss": attrs.get("loss", "mse")
     + "loss": "mse"
