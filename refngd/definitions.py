@@ -402,7 +402,7 @@ def matrix(s: Signals, fisher: Fisher, rho: float = 0.0) -> Array:
         blocks = [kfac_block(s, fisher, l, rho) for l in range(len(s.h))]
         return np.block([[B if A is B else np.zeros((len(A), len(B)), A.dtype) for B in blocks] for A in blocks])
     if fisher.name == "QuasiDiagonal":  # of a unit A_ii, A_0i, and A_0i A_0j / A_00, 0 being the bias
-        zero = same_unit * is_bias  # (P, P), 1 at the bias that belongs to a parameter
+        zero = (same_unit * is_bias).astype(F.dtype)  # (P, P), 1 at the bias that belongs to a parameter
         A_0, A_00 = (zero * A).sum(1), zero @ A.diagonal()
         return np.where(I, A, same_unit * np.outer(A_0, A_0) / np.where(A_00 > 0, A_00, 1))
     if fisher.name in ("BlockTridiagonal", "Layerwise"):

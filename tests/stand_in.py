@@ -52,16 +52,18 @@ FUNCTIONS = [
     "minimum",
     "ones",
     "ones_like",
+    "pad",
     "rint",
     "sqrt",
     "stack",
     "tanh",
     "tensordot",
+    "tile",
     "triu",
     "where",
     "zeros",
 ]
-LINALG = ["cond", "eigh", "eigvalsh", "inv", "norm", "qr", "slogdet", "solve", "svd"]
+LINALG = ["cholesky", "cond", "eigh", "eigvalsh", "inv", "norm", "qr", "slogdet", "solve", "svd"]
 METHODS = [
     "all",
     "any",

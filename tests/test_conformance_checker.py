@@ -445,7 +445,11 @@ PLANTED_BUGS = {  # words: operation, the bug, the cases that are about it
     "rho is not applied": ("direction", attribute(rho=0.0), damped),
     "rho is multiplied by N": ("direction", attribute(rho=lambda a, N: a["rho"] * N), damped),
     "rho is added to the Kronecker product": ("direction", damped_product, plain_kfac),
-    "the power is -1, whatever q": ("direction", attribute(q=1), lambda case: case.attrs["q"] not in (1, np.inf)),
+    "the power is -1, whatever q": (
+        "direction",
+        attribute(q=1),
+        lambda c: c.attrs.get("q", 1) not in (1, np.inf),
+    ),
     "B*_L is the other one": ("direction", attribute(kfac_last="gram"), is_kfac),
     "the approximation is BlockDiagonal": (
         "direction",

@@ -310,9 +310,8 @@ def of_kernels(good):
         *SCALARS,
         good.A,
         parts,
-        make(A=good.A[:1]),
-        make(B=good.B[:1]),
-        make(A=[], B=[]),
+        make(A=good.A[:1], B=good.B[:1], trained=good.trained.take([0])),
+        rn.Kernels([], []),
         make(A=[A[:, :2] for A in good.A]),
     ]
     bad += [make(A=[a.astype(t) for a in good.A]) for t in ("f2", "f4", int)] + [make(A=[nan(a) for a in good.A])]
@@ -496,6 +495,7 @@ ENTRIES = {
         ),
     ),
     "rn.Signals.above": (S.above, dict(frozen=(layers, 1))),
+    "rn.Kernels.above": (OWN.above, dict(frozen=(layers, 1))),
     "rn.jacobian": (rn.jacobian, dict(s=(signals, S))),
     "rn.push": (rn.push, dict(s=(both, S), dW=(matrices, W))),
     "rn.pull": (rn.pull, dict(s=(signals, S), v=(array(), Y))),
@@ -785,8 +785,16 @@ EXEMPT = {
         INTERNAL,
     ),
     **dict.fromkeys(
-        ("rn.Signals.parts", "rn.Signals.layers", "rn.Layerwise.Sigma", "rn.BlockTridiagonal.Sigma"), INTERNAL
+        (
+            "rn.Signals.parts",
+            "rn.Signals.take",
+            "rn.Signals.weights",
+            "rn.Layerwise.Sigma",
+            "rn.BlockTridiagonal.Sigma",
+        ),
+        INTERNAL,
     ),
+    "rn.Network.trained": INTERNAL,
     **dict.fromkeys(("rn.Exact.Sigma", "rn.BlockDiagonal.Sigma"), INTERNAL),
     **dict.fromkeys(("rn.shifted_relu.phi", "rn.shifted_relu.derivative"), "act on arrays of any kind"),
     **{f"deep_linear.{f}": INTERNAL for f in ("check", "check_chain", "is_saddle", "partial_pairs", "singular_cutoff")},

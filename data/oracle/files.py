@@ -70,14 +70,16 @@ def _records(path):
 
 
 def record(case, folder):
-    """What `certify.certified` made of the case, from the file in a folder; None if it is not there."""
+    """What `certify.certified` made of the case, from the file in a folder; None if that has not this case."""
     old = _records(Path(folder) / f"{case.operation}.json").get(case.id, {})
     if "outputs" not in old or case.error:
         return None
     groups = {
         name: {key: decoded(a) for key, a in old[name].items()} for name in ("outputs", "intermediates") if name in old
     }
-    return {**groups, **{name: old[name] for name in ("kappa", "kappa_gram", "digits")}}
+    found = {**groups, **{name: old[name] for name in ("kappa", "kappa_gram", "digits")}}
+    now = json.loads(case_text(case, found))
+    return found if all(now[name] == old[name] for name in ("attrs", "inputs")) else None
 
 
 def decoded(a):

@@ -8,27 +8,27 @@ DEEP = (5, 4, 3, 4, 1)
 ETA = {"eta": 0.09375}
 CASES = {  # operation: (fisher, widths, N, options), each with what it pins
     "direction": (
-        ("BlockTridiagonal", DEEP, 3, {"frozen": [2]}, "layers 1 and 3 are no neighbours"),
-        ("KFAC", (5, 4, 3, 1), 3, {"frozen": [3]}, "B*_L = I / N is that of the output layer, not of the last trained"),
-        ("KFAC-separate", (5, 4, 2), 3, {"frozen": [BIAS]}, "the output bias has no block, the others have"),
-        ("QuasiDiagonal", (5, 4, 3, 2), 3, {"frozen": [2, BIAS]}, "units without a trained bias are diagonal"),
-        ("Layerwise", DEEP, 3, {"frozen": [1, 3]}, "Sigma has a row for each trained layer"),
+        ("BlockTridiagonal", DEEP, 7, {"frozen": [2]}, "layers 1 and 3 are no neighbours"),
+        ("KFAC", (5, 4, 3, 1), 7, {"frozen": [3]}, "B*_L = I / N is that of the output layer, not of the last trained"),
+        ("KFAC-separate", (5, 4, 3), 8, {"frozen": [BIAS]}, "the output bias has no block, the others have"),
+        ("QuasiDiagonal", (5, 4, 6, 3), 8, {"frozen": [2, BIAS]}, "units without a trained bias are diagonal"),
+        ("Layerwise", DEEP, 7, {"frozen": [1, 3]}, "Sigma has a row for each trained layer"),
     ),
     "fisher_matrix": (
-        ("BlockTridiagonal", (2, 2, 2, 2, 1), 3, {"frozen": [3]}, "layers 2 and 4 are no neighbours"),
-        ("KFAC", (3, 2, 2, 1), 3, {"frozen": [3]}, "B*_L = I / N is that of the output layer, not of the last trained"),
-        ("QuasiDiagonal", (3, 2, 2), 3, {"frozen": [BIAS]}, "units without a trained bias are diagonal"),
+        ("BlockTridiagonal", (2, 2, 2, 2, 1), 7, {"frozen": [3]}, "layers 2 and 4 are no neighbours"),
+        ("KFAC", (3, 2, 2, 1), 7, {"frozen": [3]}, "B*_L = I / N is that of the output layer, not of the last trained"),
+        ("QuasiDiagonal", (3, 2, 1), 7, {"frozen": [BIAS]}, "units without a trained bias are diagonal"),
     ),
-    "coefficient": (("KFAC-separate", (5, 4, 3, 1), 3, {"frozen": [2, BIAS]}, "both kinds at once"),),
-    "prediction": (("BlockTridiagonal", (5, 3, 4, 3, 1), 3, {"frozen": [2], **ETA, "t": 4}, "no neighbours"),),
+    "coefficient": (("KFAC-separate", (5, 4, 3, 1), 7, {"frozen": [2, BIAS]}, "both kinds at once"),),
+    "prediction": (("BlockTridiagonal", (5, 3, 4, 3, 1), 7, {"frozen": [2], **ETA, "t": 4}, "no neighbours"),),
     "training": (
-        ("KFAC", (5, 4, 3, 1), 3, {"frozen": [2, BIAS], **ETA, "steps": 2}, "W_2 and the last column of W_3 stay"),
+        ("KFAC", (5, 4, 3, 1), 7, {"frozen": [2, BIAS], **ETA, "steps": 2}, "W_2 and the last column of W_3 stay"),
     ),
-    "linearized_training": (("Unitwise", (5, 4, 3, 1), 3, {"frozen": [3], **ETA, "steps": 2}, "W_3 stays"),),
+    "linearized_training": (("Unitwise", (5, 4, 3, 1), 7, {"frozen": [3], **ETA, "steps": 2}, "W_3 stays"),),
     "batch_training": (
         (
             "Exact",
-            (5, 4, 3, 1),
+            (5, 4, 6, 1),
             3,
             {"frozen": [1, BIAS], **ETA, "steps": 3, "batch": 2},
             "W_1 and the last column of W_3 stay",
@@ -52,7 +52,7 @@ REFUSED = (
 def extend(book):
     """The book with its cases of this kind at the end."""
     for stream, (fisher, widths, N, options, pin) in enumerate(CASES.get(book.operation, ()), 601):
-        test = 7 if book.operation in ("coefficient", "prediction", "linearized_training") else 0
+        test = 11 if book.operation in ("coefficient", "prediction", "linearized_training") else 0
         y = book.operation not in ("coefficient", "fisher_matrix")
         q = {} if book.operation == "fisher_matrix" else {"q": 1}
         inputs, attrs = problem(fisher, widths, N, stream, N_test=test, y=y, rho=0.15625, **q, **options)
