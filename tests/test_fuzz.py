@@ -310,7 +310,6 @@ def of_kernels(good):
         *SCALARS,
         good.A,
         parts,
-        make(A=good.A[:1], B=good.B[:1], trained=good.trained.take([0])),
         rn.Kernels([], []),
         make(A=[A[:, :2] for A in good.A]),
     ]
