@@ -204,7 +204,8 @@ class FactorN(Engine):
 
 
 def test_a_factor_n_in_kfac_fails_exactly_the_kfac_cases_and_is_named():
-    found = {case.id: (case, check(case, lambda case, dtype: FactorN()(*case.arguments(dtype)))) for case in CASES}
+    cases = [case for case in CASES if case.operation in ("direction", "coefficient")]
+    found = {case.id: (case, check(case, lambda case, dtype: FactorN()(*case.arguments(dtype)))) for case in cases}
     failed = {name for name, (_, verdict) in found.items() if verdict.status == FAILED}
     assert failed == {
         case.id
@@ -212,7 +213,7 @@ def test_a_factor_n_in_kfac_fails_exactly_the_kfac_cases_and_is_named():
         if case.operation == "direction" and case.attrs["fisher"] == "KFAC" and not case.error
         and len(case.inputs["x"]) > 1
     }  # fmt: skip
-    for name in failed:
+    for name in sorted(failed)[::5]:
         case, verdict = found[name]
         lines, _ = explain(case, verdict.outputs, np.float64)
         assert "looks like: a factor N = " in lines[-1], name

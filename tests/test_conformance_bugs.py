@@ -31,12 +31,13 @@ def test_the_table_is_read_whole():
 
 
 @pytest.mark.parametrize("name", BUGS)
-def test_a_planted_bug_fails_every_case_that_claims_to_catch_it(name):
+def test_a_planted_bug_fails_cases_that_claim_to_catch_it(name):
     assert all(old in TEXT and old != new for old, new in BUGS[name].changes)
     claiming = [case for case in CASES if name in case.flags]
     assert claiming
     quick = [case for case in claiming if case.operation not in SLOW or case.attrs["activation"] != "tanh"]
-    passed = [case.id for case in quick or claiming[:1] if not fails(planted(name), case)]
+    some = quick[:: -(-len(quick) // 10)] if quick else claiming[:1]  # bench.flags tries all
+    passed = [case.id for case in some if not fails(planted(name), case)]
     assert passed == []
 
 

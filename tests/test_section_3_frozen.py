@@ -86,15 +86,19 @@ def test_they_are_at_other_depths_activations_and_precisions(activation, dtype, 
 
 
 @pytest.mark.parametrize("frozen", [(2,), (1, 3), (4,)], ids=str)
-@pytest.mark.parametrize("name", FISHERS)
-def test_undamped_steps_without_bias_and_with_any_sigma(name, frozen):
+@pytest.mark.parametrize("name", [name for name in FISHERS if name not in ("Unitwise", "QuasiDiagonal", "Entrywise")])
+def test_undamped_steps_without_bias(name, frozen):
     p = frozen_problem(frozen, (6, 30, 31, 32, 2), rn.tanh, N=4)
     kappa = condition(host(rn.ntk(p.s, p.s))) * max(condition(host(T)) for T in rn.empirical_kernels(p.s, p.s).Theta)
-    if name not in ("Unitwise", "QuasiDiagonal", "Entrywise"):
-        assert_same(name, p, 0.0, 1, kappa)
+    assert_same(name, p, 0.0, 1, kappa)
+
+
+@pytest.mark.parametrize("frozen", [(2,), (1, 3), (4,)], ids=str)
+def test_any_sigma_has_a_row_for_each_layer_that_is_trained(frozen):
+    p = frozen_problem(frozen, (6, 30, 31, 32, 2), rn.tanh, N=4)
     k = len(p.s.h)
     A = generator(1).standard_normal((k, k))
-    Sigma = A @ A.T + np.eye(k)  # a row for each layer that is trained
+    Sigma = A @ A.T + np.eye(k)
     assert_same((rn.Layerwise(Sigma), definitions.Fisher("Layerwise", Sigma)), p, 0.5)
 
 
