@@ -481,7 +481,7 @@ def prediction(inputs, attrs):
 def training(inputs, attrs):
     """W <- W - eta direction."""
     W, y = listed("W", inputs), inputs["y"]
-    require(attrs["eta"] > 0 and attrs["steps"] >= 0, "eta > 0 and steps >= 0 are expected")
+    require(0 < attrs["eta"] < math.inf and attrs["steps"] >= 0, "eta > 0 and steps >= 0 are expected")
     losses = []
     for _ in range(attrs["steps"]):
         s = signals(inputs, attrs, W=W)
@@ -589,7 +589,7 @@ def deep_linear_update(inputs, attrs):
 
 def deep_linear_step(inputs, attrs):
     """w <- w - eta u."""
-    require(attrs["eta"] > 0 and attrs["steps"] >= 0, "eta > 0 and steps >= 0 are expected")
+    require(0 < attrs["eta"] < math.inf and attrs["steps"] >= 0, "eta > 0 and steps >= 0 are expected")
     w, loss, _ = linear_problem(inputs)
     losses = [loss(w)]
     for _ in range(attrs["steps"]):
