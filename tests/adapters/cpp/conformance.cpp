@@ -471,6 +471,7 @@ Matrix coupled(const Signals& s, const Fisher& fisher) {
     z.push_back(along / root);
     reached += along * sigma.V.col(m);
   }
+  if (rows.empty()) return (fisher.rho > 0 ? std::pow(fisher.rho, -1 / fisher.q) : 0) * JT;  // Sigma = 0
   const Svd d = svd(below(rows));  // of (r NC, P)
   const long rank = (d.s.array() > 0).count();
   const Matrix U = d.U.leftCols(rank), V = d.V.leftCols(rank);
