@@ -275,8 +275,8 @@ step_is_mean_of_outputs
     - flattened(e) / s.N
     + flattened(e) / (s.N * s.C)
 ascent
-    - leftCols(dW[l].cols()) -= eta * dW[l];
-    + leftCols(dW[l].cols()) += eta * dW[l];
+    - W[s.layers[l] - 1].leftCols(dW[l].cols()) -= eta * dW[l];
+    + W[s.layers[l] - 1].leftCols(dW[l].cols()) += eta * dW[l];
     - total += eta * error;
     + total -= eta * error;
     - error -= eta * (own * error);
