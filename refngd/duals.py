@@ -231,19 +231,25 @@ def _hermite_functions() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _relu_dual(r: Array, c: Array, ab: Array) -> tuple[Array, Array]:
-    xp = array_module(r)
-    psi = xp.arctan2(c, -r)
-    A = r * psi
-    A += c
-    opposite = psi < 0.5
-    if opposite.any():  # sin psi - psi cos psi = sum_n (-1)^{n+1} 2n psi^{2n+1} / (2n+1)!, which would cancel
-        series, square = 0 * psi, psi * psi
-        for n in range(7, 0, -1):
-            series = 2 * n / math.factorial(2 * n + 1) - square * series
-        A = xp.where(opposite, psi * square * series, A)
+    psi = array_module(r).arctan2(c, -r)
+    A = _segment(psi, c, -r)
     A *= ab / (2 * math.pi)
     psi /= 2 * math.pi
     return A, psi
+
+
+def _segment(t: Array, sine: Array, cosine: Array) -> Array:
+    """sin t - t cos t for 0 <= t <= pi, to all digits: sum_n (-1)^{n+1} 2n t^{2n+1} / (2n+1)! where it would cancel."""
+    xp = array_module(t)
+    A = t * -cosine
+    A += sine
+    small = t < 0.5
+    if small.any():
+        series, square = 0 * t, t * t
+        for n in range(7, 0, -1):
+            series = 2 * n / math.factorial(2 * n + 1) - square * series
+        A = xp.where(small, t * square * series, A)
+    return A
 
 
 def _shifted_dual(s: float, r: Array, c: Array, x: Array, y: Array) -> tuple[Array, Array, Array]:
@@ -329,9 +335,8 @@ def _one_minus(r: Array, c: Array) -> Array:
 
 
 def _relu_gap(r: Array, c: Array) -> tuple[Array, Array]:
-    """1 - (sin theta + (pi - theta) cos theta) / pi."""
-    xp = array_module(r)
-    gap = xp.maximum(_one_minus(r, c) - (c - r * xp.arctan2(c, r)) / math.pi, 0)
+    """1 - (sin theta + (pi - theta) cos theta) / pi = 1 - cos theta - (sin theta - theta cos theta) / pi."""
+    gap = _one_minus(r, c) - _segment(array_module(r).arctan2(c, r), c, r) / math.pi
     return gap, gap * (2 - gap)
 
 

@@ -38,6 +38,15 @@ class Book:
         self.cases[number - 1] = replace(case, kind="superseded", error=error, catches="nothing")
 
 
+def extended(book, later, start):
+    """The book with the cases that a function of `later` adds, by operation; `start` has the number of those before."""
+    if book.operation in later:
+        if len(book.cases) != start.get(book.operation, 0):
+            raise ValueError(f"{book.operation}: cases were added before these, whose ids are permanent")
+        later[book.operation](book)
+    return book
+
+
 def draw(stream, shape, amplitude=1.5):
     """Multiples of 2^-10 in [-amplitude, amplitude], row-major, from the recurrence
 

@@ -7,7 +7,7 @@ batches, absent attributes, Hessians without damping, refusals, and what network
 from itertools import pairwise
 
 from .directions import INF
-from .problems import draw
+from .problems import draw, extended
 from .second import DISTINCT, positive, problem
 
 START = {
@@ -338,8 +338,4 @@ ABOUT = {make.__name__: about for make, about in NEW}
 
 def extend(book):
     """The book with its later cases."""
-    if book.operation in EXTENDED:
-        if len(book.cases) != START.get(book.operation, 0):
-            raise ValueError(f"{book.operation}: cases were added before those of this file, whose ids are permanent")
-        EXTENDED[book.operation](book)
-    return book
+    return extended(book, EXTENDED, START)

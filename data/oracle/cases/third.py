@@ -4,6 +4,7 @@
 """
 
 from .directions import FISHERS, INF, PINV
+from .problems import extended
 from .second import DISTINCT, NTK, problem, twins, wide
 
 START = {
@@ -408,9 +409,11 @@ def angles(book):
         inputs,
         {"activation": "relu"},
     )
-    inputs = {"theta": [2.0**-16, 2.0**-14, 2.0**-17], "a": [0.75, 0.5, 1.5], "b": [0.75, 0.5, 1.5]}
-    pins = ["1 - rho is of the size of theta^2, and has all digits"]
-    book.add("stress", "erf: small angles alone", "K&O (S.171) to (S.178)", pins, inputs, {"activation": "erf"})
+    for activation in ("erf", "relu"):
+        inputs = {"theta": [2.0**-16, 2.0**-14, 2.0**-17], "a": [0.75, 0.5, 1.5], "b": [0.75, 0.5, 1.5]}
+        pins = ["1 - rho is of the size of theta^2, and has all digits"]
+        title = f"{activation}: small angles alone"
+        book.add("stress", title, "K&O (S.171) to (S.178)", pins, inputs, {"activation": activation})
 
 
 NEW = (
@@ -429,8 +432,4 @@ ABOUT = {make.__name__: about for make, about in NEW}
 
 def extend(book):
     """The book with its later cases."""
-    if book.operation in EXTENDED:
-        if len(book.cases) != START.get(book.operation, 0):
-            raise ValueError(f"{book.operation}: cases were added before those of this file, whose ids are permanent")
-        EXTENDED[book.operation](book)
-    return book
+    return extended(book, EXTENDED, START)
