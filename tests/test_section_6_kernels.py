@@ -139,6 +139,7 @@ def inputs(seed=0, unit=False, N=5, N_test=3, M_0=10):
     return x / scale[0], x_test / scale[1]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("unit", [True, False], ids=["unit norm", "any norm"])
 @pytest.mark.parametrize("activation", ACTIVATIONS, ids=str)
 def test_wide_networks_approach_the_analytic_kernels(activation, unit):
@@ -192,6 +193,7 @@ def test_ntk_in_blocks_is_the_sum_of_the_kernels(activation, L, unit, monkeypatc
 COUPLED = (rn.BlockTridiagonal, rn.Layerwise)  # no power, and 0.5 lies among its negative eigenvalues
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("fisher", "rho", "q"),
     [
@@ -247,6 +249,7 @@ def test_predictions_for_all_outputs_from_one_kernel_are_those_of_the_full_one()
         np.testing.assert_allclose(host(one.predict(on(cross), on(f0_test), t)), desired, rtol=1e-8)
 
 
+@pytest.mark.long
 def test_predictions_of_wide_networks_approach_those_at_infinite_width():
     """The error falls as M^-1/2, given the f_0 of each network."""
     x, x_test = (on(v) for v in inputs(unit=True, M_0=30))

@@ -337,6 +337,7 @@ FLOWS = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("fisher", "widths"), FLOWS, ids=["Exact", "BlockDiagonal", "BlockTridiagonal-5", "Layerwise"])
 def test_the_flow_is_the_solution_of_the_linearised_training_at_finite_width(fisher, widths):
     """ "By an integrator of order 8, to its tolerance, on training and test samples; by small steps, to their size."""

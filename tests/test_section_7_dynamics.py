@@ -186,6 +186,7 @@ def test_loss_gradient_is_the_pull_back_of_the_residual():
         assert gradient[i] == pytest.approx((up - down) / 2e-6, rel=1e-6, abs=1e-9)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("activation", "expected"),
     [(rn.tanh, (0.16, 0.018, 0.0014)), (rn.relu, (0.11, 0.030, 0.024))],

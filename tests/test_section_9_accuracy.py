@@ -195,6 +195,7 @@ def test_divided_differences_are_right_to_half_of_the_digits(q):
             assert actual[i, j] == pytest.approx(float(exact), rel=5e-8, abs=0)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("start", "dtype", "steps", "limit"), [
     (dict(seed=0), np.float32, 30, 1e-5),
     (dict(seed=0), np.float64, 30, 1e-12),
@@ -212,6 +213,7 @@ def test_square_root_ngd_is_as_long_as_the_error(start, dtype, steps, limit):
         assert ratio == pytest.approx(1, rel=0, abs=limit), state.t
 
 
+@pytest.mark.long
 def test_square_root_ngd_in_float32_learns_what_it_learns_in_float64():
     """Section 6, seed 0, as it ships: 0.0399, where K alone would end at 0.226."""
     w, data, _ = ex.teacher_student_problem(0)
@@ -475,6 +477,7 @@ def opposed(seed, d, scale, balanced):
     return on(w), dl.Statistics(on(w_star))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("d", "block", "scale", "balanced"),
     [(2, False, 0.5, True), (3, False, 0.5, True), (2, True, 0.5, False), (3, True, 0.5, False), (3, True, 0.1, False)],
@@ -501,6 +504,7 @@ def test_a_trajectory_says_why_it_stopped():
     assert 0 < len(r.t) == len(r.loss) < 500
 
 
+@pytest.mark.long
 def test_one_layer_that_turns_singular_does_no_harm():
     """w_bar crosses a singular map, and ||E|| falls by 1 - eta in every step."""
     w, data = opposed(1, 3, 0.6, False)

@@ -192,6 +192,7 @@ def test_a_singular_covariance_asks_for_a_map_on_its_range_alone(widths, how):
     assert_close(host(pseudo).T @ host(targets) / 3, x.T @ y / 3, 100)
 
 
+@pytest.mark.long
 def test_few_samples_are_fitted_and_the_rest_of_the_map_stays_what_the_weights_make_it():
     w, data, _ = ex.teacher_student_problem(0, width=6, depth=3, N=4, singular_values=[2.0], whiten=False, sigma_w=0.6)
     w, data = on(w), dl.Statistics(on(data.w_star), on(data.S), data.const)
@@ -421,6 +422,7 @@ def test_clipping_shortens_and_never_turns_or_lengthens():
     assert (theta(dl.Rule(1, clip=2 * size).update(w, data)) == full).all()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("white", [True, False])
 @pytest.mark.parametrize("rule", [*map(dl.Rule, POWERS), dl.Rule(1, rho=0.01), dl.Rule(2, clip=0.5)], ids=str)
 def test_full_rules_conserve_c_in_continuous_time(rule, white):
@@ -450,6 +452,7 @@ def test_euler_steps_drift_by_the_square_of_the_step_exactly(rule):
         assert abs(change - host(drift)).max() < 1e-11 * (1 + dl.norm(u) ** 2)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("white", [True, False])
 @pytest.mark.parametrize("widths", [(3, 3), (3, 3, 3), (2, 3, 4, 3), (3, 2, 2)])
 def test_ngd_moves_the_map_on_a_straight_line_where_no_layer_is_narrower_than_both_ends(widths, white):
@@ -460,6 +463,7 @@ def test_ngd_moves_the_map_on_a_straight_line_where_no_layer_is_narrower_than_bo
         np.testing.assert_allclose(host(dl.product(state.w)), expected, rtol=0, atol=1e-9)
 
 
+@pytest.mark.long
 def test_block_diagonal_ngd_does_so_only_if_hidden_layers_are_as_wide_as_both_ends():
     def error(widths):
         w, data = case(widths, seed=3)
@@ -489,6 +493,7 @@ def balanced(d, n=3, scale=0.5, seed=0):
     return on([scale * np.linalg.qr(rng.standard_normal((n, n)))[0] for _ in range(d)])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("block", [False, True])
 @pytest.mark.parametrize("d", [2, 3])
 def test_ngd_blows_up_where_determinants_of_opposite_sign_let_the_map_be_singular(d, block):
@@ -515,6 +520,7 @@ def test_opposite_determinants_do_no_harm_where_unbalanced_weights_keep_j_regula
     assert state.loss == pytest.approx(math.exp(-10) * dl.loss(w, dl.Statistics(on(flipped))), rel=1e-6)
 
 
+@pytest.mark.long
 def test_rules_that_keep_the_path_end_at_the_same_gram_matrices_as_the_initial_weights_shrink():
     """Not at the same weights: w_1^T w_1 of SGD, NGD and sqrt-NGD agree ever better, that of NGD-d does not."""
     w_star = generator(1).standard_normal((3, 3))
@@ -536,6 +542,7 @@ def test_rules_that_keep_the_path_end_at_the_same_gram_matrices_as_the_initial_w
     assert gaps[0.03]["NGD-d"] > 0.2
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("block", [False, True])
 @pytest.mark.parametrize("q", [1, 2, 3, math.inf])
 @pytest.mark.parametrize("d", [2, 3, 4, 5])
@@ -559,6 +566,7 @@ def test_flow_of_aligned_weights_is_the_flow_of_their_modes(d, q, block):
             np.testing.assert_allclose(aligned, expected, rtol=0, atol=1e-9)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("d", "q"), [(2, 2), (3, 1), (4, 2), (3, math.inf)])
 def test_flow_of_balanced_aligned_weights_is_the_closed_form_of_the_map(d, q):
     """(17), from matrices to the formula: every singular value of w_bar at its own time scale."""

@@ -290,6 +290,7 @@ def test_precision_is_kept(dtype):
 # --------------------------------------------------------------------------------------------------------- conservation
 
 
+@pytest.mark.long
 @FULL_AND_BLOCK
 @pytest.mark.parametrize("q", POWERS)
 @pytest.mark.parametrize("d", [2, 3, 5])
@@ -390,6 +391,7 @@ def test_map_velocity_is_equation_16_and_balanced_equation_17(q):
         assert rate == pytest.approx(float(modes.map_velocity(s_bar, 2.0, p, eta_bar)), rel=1e-13)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("d", "q"), [(1, 3), (2, 2), (2, math.inf), (3, 1), (3, 2), (4, math.inf), (5, 1.5)])
 @FULL_AND_BLOCK
 def test_balanced_layers_follow_the_solution(d, q, block):
@@ -773,6 +775,7 @@ def time_below(p, u0, u):
         return mpmath.quad(lambda v: mpmath.exp((1 - mpmath.mpf(p)) * v) / (1 + mpmath.exp(v)), pieces)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("p", SINKING)
 @pytest.mark.parametrize("s0", BELOW)
 def test_a_mode_below_the_saddle_rises_by_its_own_integral(s0, p):

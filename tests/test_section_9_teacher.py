@@ -12,6 +12,7 @@ from refngd import linear_training as lt
 from refngd.datasets import teacher_student
 
 SEEDS = range(3)
+pytestmark = pytest.mark.long
 
 
 def test_whitened_inputs_are_white_exactly_and_the_same_seed_gives_the_same_data():
