@@ -130,7 +130,7 @@ FAILURES = [
     ("huh-5", 6, lambda r: r["extra"]["SGD"].update(moved=0.2)),
     ("huh-s1", 0, lambda r: r["runs"]["NGD"].update(excess=[15.0, 7.0])),
     ("huh-s1", 1, lambda r: r["runs"]["NGD"].update(best_excess=3.0)),
-    ("huh-s1", 2, lambda r: r["runs"]["sqrt-NGD"].update(best_excess=3.2)),
+    ("huh-s1", 2, lambda r: r["runs"]["sqrt-NGD"].update(best_excess=3.6)),
     ("huh-s1", 2, lambda r: r["runs"]["SGD"].update(excess=[5.0, 2.2])),
 ]
 
