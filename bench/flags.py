@@ -2,6 +2,7 @@
 
     python -m bench.flags          writes data/oracle/bugs.json, and `python -m data.oracle --texts` the vectors with it
     python -m bench.flags --list   prints, instead, how many cases catch each bug, and the cases that catch none
+    .. [--jobs K]                  in K processes
 
 A case catches a bug if the definitions with that bug fail it, in float64. Only those bugs are tried that change a
 function which the case calls.
@@ -22,6 +23,8 @@ from refngd.conformance import vectors
 from refngd.conformance.adapters import definitions
 from refngd.conformance.bugs import BUGS, planted
 from refngd.conformance.compare import FAILED, check
+
+from .parallel import executors
 
 PATH = Path(__file__).parent.parent / "data" / "oracle" / "bugs.json"
 
@@ -57,28 +60,39 @@ def parts() -> list[tuple[str, str]]:
     return found
 
 
-def changed(name: str) -> set[str]:
-    """The functions in which a bug changes something; of a change elsewhere "run", which every case calls."""
-    return {function for function, text in parts() if any(old in text for old, _ in BUGS[name].changes)}
+@cache
+def places() -> dict[str, set[str]]:
+    """The functions in which each bug changes something; of a change elsewhere "run", which every case calls."""
+    return {
+        name: {function for function, text in parts() if any(old in text for old, _ in bug.changes)}
+        for name, bug in BUGS.items()
+    }
 
 
-def flags(cases: list[vectors.Case]) -> dict[str, list[str]]:
+def caught(case: vectors.Case) -> list[str]:
+    """The bugs that a case catches."""
+    calls = called(case)
+    return [name for name in BUGS if places()[name] & calls and catches(name, case)]
+
+
+def flags(cases: list[vectors.Case], jobs: int) -> dict[str, list[str]]:
     """Of every case the bugs that it catches; first those that the fewest cases of its operation catch."""
-    places = {name: changed(name) for name in BUGS}
-    caught = []
-    for case in cases:
-        calls = called(case)
-        caught.append((case, [name for name in BUGS if places[name] & calls and catches(name, case)]))
-    counts = Counter((case.operation, name) for case, names in caught for name in names)
-    return {case.id: sorted(own, key=lambda name: (counts[case.operation, name], name)) for case, own in caught}
+    with executors(jobs, None) as workers:
+        names = list(workers.executor.map(caught, cases))
+    counts = Counter((case.operation, name) for case, own in zip(cases, names, strict=True) for name in own)
+    return {
+        case.id: sorted(own, key=lambda name: (counts[case.operation, name], name))
+        for case, own in zip(cases, names, strict=True)
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--list", action="store_true", help="print counts, and write nothing")
+    parser.add_argument("--jobs", type=int, default=1, metavar="K", help="in K processes")
     args = parser.parse_args()
     cases = [c for c in vectors.read()[0] if c.error is None and c.operation in definitions.OPERATIONS]
-    found = flags(cases)
+    found = flags(cases, args.jobs)
     if args.list:
         counts = Counter(name for names in found.values() for name in names)
         print(*(f"{counts[name]:5} {name}: {BUGS[name].words}" for name in BUGS), sep="\n")

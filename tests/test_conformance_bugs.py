@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 
+from bench.flags import caught
 from refngd import definitions
 from refngd.conformance import vectors
 from refngd.conformance.adapters import definitions as adapter
@@ -45,3 +46,13 @@ def test_every_case_claims_a_bug_and_passes_without():
     assert [case.id for case in CASES if not case.flags] == []
     planted("ascent")  # which leaves the definitions as they are
     assert [case.id for case in CASES[::7] if fails(adapter.run, case)] == []
+
+
+def test_every_bug_that_a_case_catches_is_on_its_list():
+    some = [case for case in CASES[::10] if case.operation in adapter.OPERATIONS]
+    assert {case.id: sorted(case.flags) for case in some} == {case.id: sorted(caught(case)) for case in some}
+
+
+def test_a_velocity_that_a_bug_makes_stiff_ends():
+    with pytest.raises(RuntimeError, match="too stiff"):
+        adapter.integrated(lambda theta: -1e9 * theta, np.ones(1), [1.0])
