@@ -103,9 +103,13 @@ def mnist(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The 60,000 training or 10,000 test images of MNIST (data/README.md), pixels 0..255 row by row, M_0 = 784.
 
-    From the IDX files in `folder`, unpacked or .gz, named `train-images-idx3-ubyte` or `train-images.idx3-ubyte` and so
-    on; without a folder they are fetched, once, by pooch (the extra refngd[data]). labels index into `classes`. Raises
-    ValueError, naming the file, if one is missing, cannot be fetched, is truncated or corrupt, or is another file.
+    part: "train" or "test".
+    folder: where the IDX files are, unpacked or .gz, named `train-images-idx3-ubyte` or `train-images.idx3-ubyte` and
+        so on; without one they are fetched, once, by pooch (the extra refngd[data]).
+    classes: the digits to keep, two or more.
+
+    Returns x (n, 784) and labels (n,), which index into `classes`. Raises ValueError for other arguments, and, naming
+    the file, if one is missing, cannot be fetched, is truncated or corrupt, or is another file.
     """
     name, n = _part(MNIST, part)
     x, labels = (
@@ -122,7 +126,11 @@ def cifar10(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The 50,000 training or 10,000 test images of CIFAR-10, pixels 0..255: 32 x 32 red, green, blue; M_0 = 3072.
 
-    From the .bin files in `folder`, or the archive of them there, or fetched: see `mnist`, also for the errors.
+    part: "train" or "test".
+    folder: where the .bin files are, or the archive of them; without one it is fetched.
+    classes: the classes to keep, two or more of 0..9.
+
+    Returns x (n, 3072) and labels (n,), which index into `classes`. Raises as `mnist`.
     """
     names, archive = _part(CIFAR10, part), "cifar-10-binary.tar.gz"
     path = _file((names[0], archive), folder, CIFAR10_MIRRORS)
@@ -140,7 +148,15 @@ def cifar10(
 
 
 def gaussian(n: int, M_0: int, classes: int, rng: int | np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """n inputs x ~ N(0, I) in M_0 dimensions; the label is the largest of `classes` random linear functions."""
+    """n inputs x ~ N(0, I) in M_0 dimensions; the label is the largest of `classes` random linear functions.
+
+    n: how many samples.
+    M_0: the number of inputs.
+    classes: the number of classes, at least 2.
+    rng: a seed or a generator, of x first and then of the linear functions.
+
+    Returns x (n, M_0) and labels (n,). Raises ValueError for other arguments, and MemoryError.
+    """
     n, M_0, classes = checked_whole("n", n, 1), checked_whole("M_0", M_0, 1), checked_whole("classes", classes, 2)
     require_memory(np, 8 * (n * M_0 + (n + M_0) * classes), f"x ({n} x {M_0})", "take fewer samples or inputs")
     rng = checked_rng(rng)
@@ -235,7 +251,14 @@ def read_idx(path: str | Path, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def select(x: np.ndarray, labels: np.ndarray, classes: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """The samples of `classes`, relabelled by their position there."""
+    """The samples of `classes`, relabelled by their position there.
+
+    x: (n, M_0), the inputs.
+    labels: (n,), integers.
+    classes: two or more different labels that occur.
+
+    Raises ValueError for other arguments.
+    """
     _check_samples(x, labels, least=None)
     known = sorted(set(labels.tolist()))
     try:
@@ -257,7 +280,17 @@ def split(
     dtype: DTypeLike = np.float64,
     one_hot: bool = False,
 ) -> Data:
-    """N random samples to train on and the others to test on: inputs of unit norm, targets as above."""
+    """N random samples to train on and the others to test on: inputs of unit norm, targets those of `targets`.
+
+    x: (n, M_0), the inputs, n > N.
+    labels: (n,), integers 0, 1, ..
+    N: how many to train on.
+    rng: a seed or a generator, of the permutation.
+    dtype: of the result, float64 or float32.
+    one_hot: whether two classes are one-hot, too.
+
+    Raises ValueError for other arguments.
+    """
     _check_samples(x, labels)
     if checked_whole("N", N, 1) >= len(x):
         raise ValueError(f"N is {N}; expected 1 <= N < {len(x)}, the number of samples, to leave some to test on")
@@ -278,8 +311,17 @@ def draw(
 ) -> Data:
     """N random samples of `train`, an (x, labels), to train on and N_test, or all if fewer, of `test` to test on.
 
-    Inputs of both are standardised by the N training inputs, then scaled to unit norm; targets as above, for the
-    classes that occur in either.
+    Inputs of both are standardised by the N training inputs, then scaled to unit norm; targets are those of `targets`,
+    for the classes that occur in either.
+
+    train, test: pairs of x (n, M_0) and labels (n,), integers 0, 1, ..
+    N: how many to train on, at most those of `train`.
+    N_test: how many to test on.
+    rng: a seed or a generator, of the permutations of `train` and then of `test`.
+    dtype: of the result, float64 or float32.
+    one_hot: whether two classes are one-hot, too.
+
+    Raises ValueError for other arguments.
     """
     for name, pair in (("train", train), ("test", test)):
         if not (isinstance(pair, (list, tuple)) and len(pair) == 2):

@@ -97,7 +97,11 @@ class Statistics:
 
     @classmethod
     def with_covariance(cls, w_star: Array, Sigma_x: Array, const: float = 0.0) -> "Statistics":
-        """The statistics of inputs with Sigma_x = E[x x^T] (n_in, n_in).
+        """The statistics of inputs with a given covariance.
+
+        w_star: (n_out, n_in), the map wanted.
+        Sigma_x: (n_in, n_in), E[x x^T].
+        const: the loss that is left at w_star.
 
         Raises ValueError for other arguments, and unless Sigma_x is positive semi-definite, and not zero.
         """
@@ -223,7 +227,11 @@ def loss(w: list[Array], data: Statistics) -> float:
 def push(w: list[Array], dw: list[Array], S: Array | None = None) -> Array:
     """The change of w_bar S (n_out, n_in) as w changes by dw, to first order: Huh's J^T dw, below (3).
 
-    Raises ValueError for a dw unlike w.
+    w: the weights, w_i (n_i, n_{i-1}).
+    dw: arrays like those of w.
+    S: (n_in, r), a root of Sigma_x, or None for white inputs.
+
+    Raises ValueError for other arguments.
     """
     pairs = partial_pairs(w, S)
     checked_list("dw", dw, [w_i.shape for w_i in w], w[0])
@@ -231,7 +239,13 @@ def push(w: list[Array], dw: list[Array], S: Array | None = None) -> Array:
 
 
 def pull(w: list[Array], Lambda: Array, S: Array | None = None) -> list[Array]:
-    """The transpose of `push`, a list like w, for Lambda (n_out, n_in): J Lambda of Huh (9). Raises ValueError."""
+    """The transpose of `push`, a list like w: J Lambda of Huh (9).
+
+    w, S: those of `push`.
+    Lambda: (n_out, n_in), or (n_out, r) with an S.
+
+    Raises ValueError for other arguments.
+    """
     pairs = partial_pairs(w, S)
     checked_array("Lambda", Lambda, (len(w[-1]), (w[0] if S is None else S).shape[1]), w[0])
     return [L.T @ Lambda @ R.T for L, R in pairs]
@@ -284,6 +298,8 @@ def null_update(w: list[Array], m: Sequence[Array]) -> list[Array]:
 def multiplier(w: list[Array], data: Statistics, q: float = 1, rho: float = 0.0, rcond: float | None = None) -> Array:
     """Lambda = (K + rho I)^{-1/q} E (n_out, n_in); for NGD the Lambda of Huh (9), (S.I.9), (S.I.10).
 
+    w: the weights, w_i (n_i, n_{i-1}).
+    data: the statistics of the samples.
     q, rho, rcond: those of `Rule`.
 
     With d = 2 and whitened inputs K is a Kronecker sum, which for q = 1 is a Sylvester equation, and takes two small

@@ -27,6 +27,12 @@ class State:
 def descend(w: list[Array], data: Statistics, rule: Rule, eta: float, steps: int) -> Iterator[State]:
     """States at t = 0, 1, .., `steps` of w <- w - eta u; w itself is not changed.
 
+    w: the weights, w_i (n_i, n_{i-1}).
+    data: the statistics of the samples.
+    rule: that of u.
+    eta: the learning rate, > 0.
+    steps: the number of updates.
+
     Raises ValueError for bad arguments, at once, and FloatingPointError on the way where the loss stops being finite or
     where a step jumps, see `jump`, over a point at which the u of an unbounded rule is infinite.
     """
@@ -105,7 +111,11 @@ def flow(
 ) -> list[State]:
     """States of w' = -eta u at `times`, from w at t = 0.
 
+    w: the weights, w_i (n_i, n_{i-1}), in float64.
+    data: the statistics of the samples.
+    rule: that of u.
     times: numbers >= 0, each larger than the one before.
+    eta: the learning rate, > 0.
     converged: if ||E|| falls to this share of its first value, the last state is that, and later times are left out.
     tolerance: of each step of SciPy's DOP853, which works on the host in float64.
     evaluations: the largest number of evaluations of u.

@@ -142,8 +142,12 @@ def time_to(
 ) -> np.ndarray | np.float64:
     """The time t >= 0 at which `solution` is fraction * s_star, inf if it never is.
 
+    fraction: finite numbers.
+    s_star: targets, > 0.
+    s0, p, eta_bar: those of `solution`.
+
     Every fraction strictly between s0 / s_star and 1 is reached, but for s0 = 0 with p >= 1, and for p >= 1 none across
-    0. Other arguments and errors are those of `solution`; ValueError also for s_star = 0.
+    0. Raises as `solution`, and ValueError for s_star = 0.
     """
     s0, s_star, p, eta_bar, x = _checked_target(s0=s0, s_star=s_star, p=p, eta_bar=eta_bar, fraction=fraction)
     x0, above, below = s0 / s_star, s0 > s_star, (s0 < 0) & (p > 0)

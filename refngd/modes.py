@@ -60,7 +60,10 @@ def speed(s: Array, s_star: Array | float, q: float = 1, eta: float = 1.0) -> Ar
 def regularised(s: Array, s_star: Array | float, eps: float, eta: float = 1.0) -> Array:
     """s' (d, ..) of damped NGD, -eta (eps+1) s_Delta j / (eps + ||j||^2): Huh (S.I.16) with a ||j|| for eps.
 
-    a = eps / ||j|| = 1 is sqrt-NGD. Arguments and errors of `velocity`; ValueError also for eps < 0.
+    s, s_star, eta: those of `velocity`.
+    eps: the damping, >= 0.
+
+    a = eps / ||j|| = 1 is sqrt-NGD. Raises as `velocity`, and ValueError for eps < 0.
     """
     eps = checked_number("eps", eps, "a finite number >= 0", lambda v: 0 <= v < math.inf)
     (j, e), (Delta, x) = _scaled_jacobian(s), _scaled_displacement(s, s_star)
@@ -99,9 +102,13 @@ def unbalanced(t: Array, s: Array, s_star: Array | float, q: float = math.inf, e
               (B^2)' = -eta/2 (B^2 - r + 2 s_star)(B^2 + r + 2 s_star)
         NGD:  s_bar  = s_star + (s_bar(0) - s_star) e^{-eta t},   A^2, B^2 = (4 s_bar^2 + c^2)^{1/2} +- 2 s_bar
 
-    t: times >= 0, (..) of s or a number. s: (2, ..). s_star, eta: those of `velocity`. Under NGD a mode with A = 0 and
-    s_bar < 0 would meet the saddle, where s' is infinite. Raises ValueError for this and for other arguments, and
-    FloatingPointError where the result is out of range.
+    t: times >= 0, (..) of s or a number.
+    s: (2, ..), the layers at t = 0.
+    s_star, eta: those of `velocity`.
+    q: inf or 1.
+
+    Under NGD a mode with A = 0 and s_bar < 0 would meet the saddle, where s' is infinite. Raises ValueError for this
+    and for other arguments, and FloatingPointError where the result is out of range.
     """
     xp, Delta = array_module(_checked_layers(s)), _unscaled(*_scaled_displacement(s, s_star))
     if len(s) != 2 or checked_power("q", q) not in (1, math.inf):

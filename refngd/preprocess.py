@@ -44,12 +44,16 @@ def unit_norm(x: Array) -> Array:
 
 
 def forster(x: Array, tolerance: float | None = None, steps: int = 10_000) -> Array:
-    """A (M_0, M_0) of the Forster transform Y = unit_norm(x A), Y^T Y = (N / M_0) I, for x (N, M_0) with N >= M_0.
+    """A (M_0, M_0) of the Forster transform Y = unit_norm(x A), Y^T Y = (N / M_0) I.
+
+    x: (N, M_0), the samples, N >= M_0.
+    tolerance: of ||S - I||_F; None stands for 4 eps ||A||_F ||A^{-1}||_F, which is what rounding leaves.
+    steps: at most so many.
 
     K&O B.3, below (S.109): on Y the first layer of K-FAC is isotropic although M_0 < N, (S.111). It iterates
-    A <- A S^{-1/2}, up to a rotation, S = (M_0 / N) Y^T Y, until ||S - I||_F <= tolerance; None stands for
-    4 eps ||A||_F ||A^{-1}||_F, which is what rounding leaves. Convergence is linear, and slow for N just above M_0. The
-    work is done in float64, for S squares the condition number of x, and A is rounded to the dtype of x in the end.
+    A <- A S^{-1/2}, up to a rotation, S = (M_0 / N) Y^T Y, until ||S - I||_F <= tolerance. Convergence is linear, and
+    slow for N just above M_0. The work is done in float64, for S squares the condition number of x, and A is rounded to
+    the dtype of x in the end.
 
     A solution needs every subspace of k dimensions to hold at most k N / M_0 samples. Raises ValueError for bad
     arguments and N < M_0; LinAlgError, saying what to do, if x has not rank M_0, if a subspace holds too many samples
