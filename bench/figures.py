@@ -120,7 +120,7 @@ def _computed(parser, runs: dict[str, Run], missing: list[tuple[str, str]], work
     try:
         for task, future in progress(finished(workers, missing, call), len(missing)):
             run, part = runs[task[0]], task[1]
-            with one_line(parser, f"bench.figures: {run.name}"):
+            with one_line(parser, f"bench.figures: {run.name} ({part})"):
                 run.kept[part] = _saved(run, part, future.result())
             left.remove(task)
             if run.is_complete:

@@ -126,7 +126,7 @@ def test_an_empty_option_is_not_taken_for_none(run, option):
 def test_all_gives_data_to_the_figures_that_take_them(run):
     status, said = run(fake(), "all", "--scale", "paper", "--data", "digits")
     assert (status, computed) == (2, ["a", "bbb"])
-    assert said.err == "bench.figures: fake: error: no bbb\n"
+    assert said.err == "bench.figures: fake (bbb): error: no bbb\n"
 
 
 def test_what_is_left_out_is_said(run, tmp_path):
@@ -149,7 +149,7 @@ def test_the_seconds_of_each_part_are_recorded_and_kept(run, tmp_path):
 def test_a_run_that_is_interrupted_is_continued(run):
     status, said = run(fake(), "fake", "--scale", "paper")
     assert (status, computed) == (2, ["a", "bbb"])
-    assert said.err == "bench.figures: fake: error: no bbb\n"
+    assert said.err == "bench.figures: fake (bbb): error: no bbb\n"
     run(fake(), "fake", "--scale", "paper")
     assert computed == ["bbb"]
 
