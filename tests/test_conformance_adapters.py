@@ -76,7 +76,7 @@ def test_torch_passes_every_case_and_lacks_only_what_it_says(torch_adapter):
 def test_torch_passes_in_float32_what_can_be_tested(torch_adapter):
     found = verdicts(torch_adapter, np.float32)
     assert failures(found) == {}
-    assert Counter(v.status for v in found.values())[NOT_TESTABLE] < 20
+    assert Counter(v.status for v in found.values())[NOT_TESTABLE] < len(found) / 4
 
 
 def test_torch_steps_are_those_of_its_explicit_matrices(torch_adapter):

@@ -220,6 +220,7 @@ def test_entrywise_approximations_have_trace_p_and_are_not_isotropic(name, sigma
     [
         (rn.Exact(), (3, 2, 1), 0.0, 9, rn.relu),  # P = 8 < N
         (rn.BlockDiagonal(), (20, 5, 5, 1), 0.0, 6, rn.relu),  # the last layer has 5 entries
+        (rn.Exact(), (1, 50, 50, 2), 0.0, 6, rn.relu),  # J(t x) = t J(x): rows on two rays, in all layers together
         (rn.BlockTridiagonal(), (20, 5, 5, 5, 1), 0.0, 6, rn.relu),  # W_4 has 5 entries and weight 1
         (rn.KFAC(), (20, 11, 11, 2), 0.0, 6, rn.relu),  # M_l < C N
         (rn.KFAC(), (4, 50, 50, 1), 0.0, 6, rn.relu),  # M_0 < N

@@ -261,12 +261,12 @@ def multipliers(a, layers, Theta, E):
 
 
 def have_multipliers(a, layers, Theta):
-    """Whether lambda_l is unique: always for blocks of layers, else if the coupled system is regular."""
+    """Whether lambda_l is unique: always for blocks of layers, else at q = 1 if the coupled system is regular."""
     if a.coupling(layers) is None or mp.isinf(a.q):
         return False
-    if a.name in ("Exact", "BlockDiagonal") or a.rho > 0:
+    if a.name in ("Exact", "BlockDiagonal"):
         return True
-    return all(regular(M) for M in [a.coupling(layers), *Theta])
+    return a.q == 1 and (a.rho > 0 or all(regular(M) for M in [a.coupling(layers), *Theta]))
 
 
 def regular(K):

@@ -202,7 +202,7 @@ def has_full_rank(net: Network, trained: Trained, n: int) -> bool:
     smooth network differ from sample to sample, and the ranks of the layers, M times that of h, add up; those of a
     piecewise linear one differ in which units live, so that only a share gamma of M counts, and a wide layer is needed.
     """
-    C, L, rank = net.widths[-1], len(net.shapes), 0.0
+    C, L, rank, on_rays, most = net.widths[-1], len(net.shapes), 0.0, 0.0, 0.0
     for l, b in zip(trained.layers, trained.bias, strict=True):
         M, rays = net.widths[l], _rays(net, l)
         if min(net.widths[l:]) < C:
@@ -212,8 +212,12 @@ def has_full_rank(net: Network, trained: Trained, n: int) -> bool:
             r = min(r, min(net.widths[:l]) + (net.sigma_b > 0))
         if r == n:
             return True
-        rank += min(C * r if l == L else net.activation.gamma(1.0) * M * r, C * rays)
-    return net.activation != linear and rank >= n * C
+        own = C * r if l == L else net.activation.gamma(1.0) * M * r
+        if rays == math.inf:
+            rank += own
+        else:  # J(t x) = t J(x), t > 0, of all layers whose inputs lie on rays: C rows a ray
+            on_rays, most = on_rays + own, max(most, C * rays)
+    return net.activation != linear and rank + min(on_rays, most) >= n * C
 
 
 def has_full_ranks(net: Network, trained: Trained, n: int) -> bool:

@@ -300,11 +300,12 @@ def preconditioned(inputs: dict[str, Tensor], attrs: dict, s: Signals) -> Tensor
     """K = G^{-1/q} J^T (P, NC)."""
     fisher, rho, q, J = attrs["fisher"], attrs.get("rho", 0.0), attrs.get("q", 1), s.flat()
     if fisher in ("BlockTridiagonal", "Layerwise"):
-        require(q in (1, math.inf), f"G is indefinite: q is {q}; expected 1 or inf")
+        Sigma = coupling(inputs, attrs, s)
+        require(q in (1, math.inf) or merges(Sigma), f"G may be indefinite: q is {q}; expected 1 or inf")
     if fisher == "Identity" or math.isinf(q):
         return (1 + rho) ** (-1 / q) * J.T
     if fisher in ("BlockTridiagonal", "Layerwise"):
-        return coupled(coupling(inputs, attrs, s), s, rho)
+        return coupled(Sigma, s, rho, q)
     if fisher == "Exact":
         return power_of_root(J, s.N, rho, q)
     return torch.cat([layer(attrs, s, l).reshape(-1, len(J)) for l in range(len(s.h))])
@@ -324,16 +325,22 @@ def layer(attrs: dict, s: Signals, l: int) -> Tensor:
     return power_of_root(blocks.get(fisher, entries), s.N, rho, q)
 
 
-def coupled(Sigma: Tensor, s: Signals, rho: float) -> Tensor:
-    """G^{-1} J^T of G = S^T (Sigma (x) I) S / N + rho I, S = blockdiag(J_l): K&O (15), on the range of S^T."""
+def merges(Sigma: Tensor) -> bool:
+    """Whether it only merges layers into blocks: entries of 0 and 1, and rows that are equal or have no 1 in common."""
+    return bool(((Sigma == 0) | (Sigma == 1)).all() and (Sigma @ Sigma == Sigma.sum(1, keepdim=True) * Sigma).all())
+
+
+def coupled(Sigma: Tensor, s: Signals, rho: float, q: float) -> Tensor:
+    """G^{-1/q} J^T of G = S^T (Sigma (x) I) S / N + rho I, S = blockdiag(J_l): K&O (15), on the range of S^T."""
     parts = [torch.linalg.svd(J.flatten(2).flatten(0, 1), full_matrices=False) for J in s.J]
     parts = [(U[:, keep], t[keep], Vt[keep]) for U, t, Vt in parts for keep in [alive(t, max(len(U), Vt.shape[1]))]]
     roots = [U * t for U, t, _ in parts]
     G = torch.cat([torch.cat([Sigma[l, m] * a.T @ b for m, b in enumerate(roots)], 1) for l, a in enumerate(roots)])
     V, right = torch.block_diag(*[Vt.T for *_, Vt in parts]), torch.cat([root.T for root in roots])
-    if rho > 0:
-        return V @ torch.linalg.solve(G / s.N + rho * torch.eye(len(G)).to(G), right)
-    return V @ (symmetric_power(G / s.N, -1) @ right)
+    G = G / s.N + rho * torch.eye(len(G)).to(G)
+    if rho > 0 and q == 1:
+        return V @ torch.linalg.solve(G, right)
+    return V @ (symmetric_power(G, -1 / q) @ right)
 
 
 def kfac(attrs: dict, s: Signals, l: int, rho: float, q: float) -> Tensor:

@@ -262,7 +262,8 @@ def alpha(inputs, attrs):
     if attrs["fisher"] != "Unitwise":
         own = sum(map(bool, biases)) if attrs.get("kfac_bias") == "separate" else 0
         sizes = layers, L, attrs["n"], attrs["activation"] == "linear", own
-        lost = attrs["n"] - np.linalg.matrix_rank(inputs["x"]) if "x" in inputs else 0  # of K-FAC's first layer
+        seen = attrs["fisher"] == "KFAC" and "x" in inputs
+        lost = attrs["n"] - np.linalg.matrix_rank(inputs["x"]) if seen else 0  # of its first layer
         return {"alpha": d.isotropy_constant(fisher(inputs, attrs), *sizes) - lost}
     norm = np.linalg.norm(inputs["x"][0]) if "x" in inputs else 1.0
     q = order_parameters({}, {**attrs, "M_0": widths[0], "norm": norm, "depth": L})["q"]

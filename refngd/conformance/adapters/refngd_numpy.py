@@ -36,7 +36,7 @@ def listed(prefix: str, arrays: Arrays) -> list[np.ndarray]:
 
 def activation_of(attrs: dict) -> Activation:
     name = attrs["activation"]
-    return rn.shifted_relu(attrs["shift"]) if name == "shifted_relu" else named(name)
+    return named(f"{name}:{attrs['shift']!r}" if name == "shifted_relu" else name)
 
 
 def loss_of(attrs: dict) -> rn.Loss:

@@ -1,0 +1,124 @@
+"""What all other cases let pass: mutants of the package and of the definitions that none of them noticed.
+
+`START` is where the cases of each operation begin: those of the other files come before, and no more are added there.
+"""
+
+from .deep import weights
+from .directions import FISHERS
+from .problems import draw, extended
+from .second import DISTINCT, NTK, problem
+from .third import close
+
+START = {
+    "signals": 13,
+    "unit_norm": 4,
+    "direction": 291,
+    "prediction": 44,
+    "alpha": 64,
+    "kernels": 29,
+    "mode_velocity": 45,
+    "flow": 13,
+}
+RANGE = "not in the range of float32"
+
+
+def signals(book):
+    inputs = {"W_1": [[7.0], [-6.9375]], "W_2": [[1.25, -0.75]], "x": [[7.5]]}
+    attrs = {"activation": "tanh", "sigma_w": 4.0, "sigma_b": 0.0} | NTK
+    pins = ["phi' = 4 e^{-2|u|} at u = 210 and u = -208", RANGE]
+    book.add("stress", "units far out, on both sides", "THEORY 1", pins, inputs, attrs)
+
+
+def unit_norm(book):
+    inputs = {"x": [[1.5e308, 1.25e308], [-1.5e308, 1.0e308]]}
+    pins = ["the sum of the entries overflows", RANGE]
+    book.add("stress", "rows at the end of the range", "K&O, section 2", pins, inputs, {})
+    inputs = {"x": [[0.75], [-1.5], [2.25]]}
+    book.add("limit", "one column: signs are left", "K&O, section 2", ["x / |x|"], inputs, {})
+
+
+def direction(book):
+    for q in (1.5, 2):
+        inputs, attrs = problem("Layerwise", (5, 4, 3, 1), 7, 701, rho=0.15625, q=q)
+        inputs["Sigma"] = [[1.0, 1.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
+        pins = ["a Sigma that merges layers into blocks has any q"]
+        book.add("discriminating", f"Layerwise: two layers merged, q = {q}", "K&O (15), Huh (12)", pins, inputs, attrs)
+    inputs, attrs = problem("Layerwise", (5, 4, 3, 1), 3, 702, rho=2.0**-60, q=1)
+    pins = ["a damping far below all eigenvalues changes nothing"]
+    book.add("stress", "Layerwise: rho = 2^-60", "K&O (15)", pins, inputs, attrs)
+    inputs = {
+        "W_1": [[7.5, 7.0, 7.25, 7.75], [-7.5, -7.0, -7.25, -7.75], [0.5, -0.25, 0.125, 0.75]],
+        "x": [[7.5, 7.25, 7.0, 7.75], [-7.25, -7.5, -7.0, -6.5], [0.5, -0.75, 0.25, 0.5]],
+        "y": [[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]],
+    }
+    attrs = FISHERS["Exact"][0] | {"activation": "tanh", "sigma_w": 8.0, "sigma_b": 0.0} | NTK
+    attrs |= {"loss": "cross-entropy", "loss_rho": 0.25, "rho": 0.15625, "q": 1}
+    pins = ["Lambda + loss_rho I is regular where probabilities underflow"]
+    book.add("stress", "Exact: probabilities of 0, damped", "K&O (S.159)", pins, inputs, attrs)
+    pins = ["as accurate as from J: a Gram matrix has to be refined, or given up, kappa_gram = kappa"]
+    for fisher, gap, rho, q in (("BlockDiagonal", -8, -24, 1), ("Exact", -14, None, 2), ("Exact", -22, None, 1)):
+        inputs, attrs = problem(fisher, (2, 4, 1), 3, 541, rho=2.0**rho if rho else 0.0, q=q)
+        power = f"rho = 2^{rho}" if rho else f"q = {q}"
+        title = f"{fisher}: two samples 2^{gap} from each other, {power}, refined"
+        book.add("stress", title, FISHERS[fisher][1], pins, close(inputs, 2.0**gap), attrs, strict=True)
+
+
+def prediction(book):
+    inputs, attrs = problem("BlockDiagonal", (5, 4, 1), 3, 705, N_test=7, eta=0.09375, t=4)
+    book.add("discriminating", "BlockDiagonal: rho and q are absent", "K&O (18)", ["rho = 0, q = 1"], inputs, attrs)
+
+
+def alpha(book):
+    plain = {"sigma_w": DISTINCT["sigma_w"], "sigma_b": 0.0} | NTK
+    tanh, relu = plain | {"activation": "tanh"}, plain | {"activation": "relu"}
+    biased = tanh | {"sigma_b": DISTINCT["sigma_b"]}
+    blocks, exact = FISHERS["BlockDiagonal"][0] | {"n": 2, "widths": [3, 8, 8, 1]}, FISHERS["Exact"][0]
+    opposite = {"x": [[0.75, -0.5, 1.25], [-0.75, 0.5, -1.25]]}
+    wrong = "an alpha where there is none"
+    error = "there is no alpha for these widths, this fisher and this x: Theta_bar is not alpha I"
+    book.refuse("BlockDiagonal, tanh: x and -x", "K&O (12)", wrong, opposite, blocks | tanh, error)
+    pins = ["x and -x have the same signals, up to their sign, only without bias and under an odd phi"]
+    book.add("boundary", "BlockDiagonal, tanh with bias: x and -x", "K&O (12)", pins, opposite, blocks | biased)
+    book.add("boundary", "BlockDiagonal, relu: x and -x", "K&O (12)", pins, opposite, blocks | relu)
+    error = "there is no alpha for these widths and this fisher: J(t x) = t J(x), so all rows of J lie on two rays"
+    attrs = exact | relu | {"n": 3, "widths": [1, 8, 8, 2]}
+    book.refuse("Exact, relu: inputs on two rays", "K&O (12)", wrong, {}, attrs, error)
+    attrs = exact | plain | {"activation": "shifted_relu", "shift": 0.5, "n": 12, "widths": [3, 4, 1]}
+    pins = ["layers have full rank together"]
+    book.add("boundary", "Exact, shifted_relu: all layers together just suffice", "K&O (12)", pins, {}, attrs)
+
+
+def kernels(book):
+    inputs = {"x": [[2.0**-30 * v for v in row] for row in draw(71050, (3, 2))]}
+    attrs = {"activation": "relu", "sigma_w": DISTINCT["sigma_w"], "sigma_b": 0.0, "depth": 2} | NTK
+    pins = ["whether norms agree is relative to their size"]
+    book.add("stress", "tiny inputs of different norms", "K&O (S.171)", pins, inputs, attrs)
+
+
+def mode_velocity(book):
+    inputs = {"s": [[0.0, 1e-200], [3e-200, 0.0]], "s_star": [1.0, 2.0]}
+    attrs = {"q": 1, "block": False, "eta": 0.75}
+    book.add("stress", "one layer of 0, the other tiny", "Huh (12)", ["||j||^2 underflows", RANGE], inputs, attrs)
+
+
+def flow(book):
+    inputs = weights((3, 2), 711) | {"times": [0.5, 1.25]}
+    book.add("limit", "one layer", "Huh (12)", ["w' = -eta u"], inputs, {"q": 2, "block": False, "eta": 0.75})
+
+
+LATER = (
+    signals,
+    unit_norm,
+    direction,
+    prediction,
+    alpha,
+    kernels,
+    mode_velocity,
+    flow,
+)
+EXTENDED = {make.__name__: make for make in LATER}
+
+
+def extend(book):
+    """The book with its later cases."""
+    return extended(book, EXTENDED, START)
