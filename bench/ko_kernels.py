@@ -99,7 +99,10 @@ def ko2_compute(settings: dict, part: str, device: str, data: str | None) -> dic
     if settings["by definition"] >= N:
         numbers["gap"] = _gap(settings, d, f0, found)
     if d.y.shape[1] == 1 and d.x.shape[1] < N:
-        found[PUBLISHED_KFAC] = _published_limit(settings, d, n, seed)
+        of_code = Data(published_forster(d.x), d.y, published_forster(d.x_test), d.y_test)
+        numbers["coincide"] = _coinciding(of_code.x)
+        if not numbers["coincide"]:
+            found[PUBLISHED_KFAC] = _published_limit(settings, of_code, n, seed)
         try:
             found[FORSTER] = _forster_limit(settings, d, n, seed)
         except np.linalg.LinAlgError as error:
@@ -182,16 +185,24 @@ def published_forster(x: Array, steps: int = 100, tolerance: float = 1e-3, eps: 
     return x
 
 
+def _coinciding(x: Array) -> int:
+    """How many of the samples x, of unit norm, are within 1e-6 of another: too near for a regular Theta."""
+    cosines = x @ x.T
+    array_module(x).fill_diagonal(cosines, 0)
+    return int((cosines.max(1) > 1 - 1e-12 / 2).sum())
+
+
 def _published_limit(settings: dict, d: Data, n: int, seed: int) -> tuple[Array, float]:
-    """K-FAC for M_0 < N as K&O's code has it: test samples have a transform of their own, and the first layer's
-    X' X^T lacks the factor M_0 / N of X' (X^T X)^{-1} X^T, so that alpha = N L."""
-    xp, d = array_module(d.x), Data(published_forster(d.x), d.y, published_forster(d.x_test), d.y_test)
+    """K-FAC for M_0 < N as K&O's code has it, d after its transform, of which test samples have one of their own: the
+    first layer's X' X^T lacks the factor M_0 / N of X' (X^T X)^{-1} X^T, so that alpha = N L."""
+    xp = array_module(d.x)
     rows = xp.concatenate([d.x_test, d.x[: limits.PROBES]])
     return _kfac_limit(settings, d, n, seed, rows @ d.x.T, xp.ones_like(d.x[:, 0]))
 
 
 def _pooled(settings: dict, panel: dict, results: dict[str, dict]) -> list[tuple[int, dict]]:
-    """For each N: "accuracy" over f_0 and draws, "circle" over draws, "residual" by method; the least rank."""
+    """For each N: "accuracy" over f_0 and draws, "circle" over draws, "residual" by method; the least rank; of each
+    draw how many samples coincide after the published transform."""
     runs = []
     for N in panel["N"]:
         draws = [results[_run_name(panel, N, seed)] for seed in range(settings["seeds"])]
@@ -204,7 +215,8 @@ def _pooled(settings: dict, panel: dict, results: dict[str, dict]) -> list[tuple
             }
             for name in names
         }
-        runs.append((N, {"methods": methods, "rank": min(draw.get("rank", N) for draw in draws)}))
+        rank, coincide = ([draw.get(key, other) for draw in draws] for key, other in (("rank", N), ("coincide", 0)))
+        runs.append((N, {"methods": methods, "rank": min(rank), "coincide": coincide}))
     return runs
 
 
@@ -242,15 +254,16 @@ def _panel_verdicts(panel: dict, runs: list[tuple[int, dict]]) -> Iterator[tuple
     )
     if "K-FAC" in end["methods"]:
         yield _kfac_verdict(title, runs)
-    if PUBLISHED_KFAC in end["methods"]:
+    if end["rank"] < last:
         yield from _dependent_verdicts(title, last, end["methods"])
+        yield _published_verdict(title, last, end)
 
 
 def _comparable(title: str, runs: list[tuple[int, dict]], guessing: float) -> Iterator[tuple[str, bool]]:
     """K-FAC counts among the others while its inputs are independent; else it has verdicts of its own."""
     compared = {
         N: {name: float(np.mean(m["accuracy"])) for name, m in r["methods"].items()
-            if name in ISOTROPIC or (name == "K-FAC" and PUBLISHED_KFAC not in r["methods"])}
+            if name in ISOTROPIC or (name == "K-FAC" and r["rank"] == N)}
         for N, r in runs
     }  # fmt: skip
     gaps = {N: max(mean.values()) - min(mean.values()) for N, mean in compared.items()}
@@ -279,7 +292,7 @@ def _kfac_verdict(title: str, runs: list[tuple[int, dict]]) -> tuple[str, bool]:
 
 
 def _dependent_verdicts(title: str, N: int, methods: dict[str, dict]) -> Iterator[tuple[str, bool]]:
-    """For N > M_0: K-FAC by the pseudo-inverse, after a Forster transform if there is one, by the published code."""
+    """For N > M_0: K-FAC by the pseudo-inverse, and after a Forster transform if there is one."""
     mean = {name: float(np.mean(m["accuracy"])) for name, m in methods.items()}
     circle = {name: float(np.mean(m["circle"])) for name, m in methods.items()}
     for name in [name for name in ("K-FAC", FORSTER) if name in methods]:
@@ -293,8 +306,22 @@ def _dependent_verdicts(title: str, N: int, methods: dict[str, dict]) -> Iterato
             f"against {circle['exact']:.3f} (limit 0.02 apart)",
             behind > 2 * error and abs(circle["exact"] - circle[name]) < 0.02,
         )
-    right = FORSTER if FORSTER in methods else "K-FAC"
-    yield (
+
+
+def _published_verdict(title: str, N: int, run: dict) -> tuple[str, bool]:
+    """Of a coordinate that fewer than N / M_0 samples have the iteration makes the only one that they have."""
+    methods, right = run["methods"], FORSTER if FORSTER in run["methods"] else "K-FAC"
+    if PUBLISHED_KFAC not in methods:
+        counts = ", ".join(map(str, run["coincide"]))
+        return (
+            f"{title}: NO limit of the published code at N = {N}: after its transform {counts} samples, by draw, "
+            "coincide with another to 1e-6, and Theta_bar is singular",
+            max(run["coincide"]) > 0,
+        )
+    mean, circle = (
+        {name: float(np.mean(methods[name][key])) for name in (PUBLISHED_KFAC, right)} for key in ("accuracy", "circle")
+    )
+    return (
         f"{title}: the published code gives test samples a Forster transform of their own, and they lose by it: for "
         f"f_0 = 0 accuracy {circle[PUBLISHED_KFAC]:.3f}, {circle[right]:.3f} by {right} of one transform; on the mean "
         f"{mean[PUBLISHED_KFAC]:.3f} and {mean[right]:.3f}",

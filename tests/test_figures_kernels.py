@@ -128,8 +128,9 @@ def test_kfac_after_the_forster_transform_and_as_published():
     f, residual = ko_kernels._forster_limit(settings, d, 2, 0)
     np.testing.assert_allclose(f[:, -1], expected(x, x_test, 5 / N), atol=1e-7)
     assert residual < 1e-8
-    f, residual = ko_kernels._published_limit(settings, d, 2, 0)
     published = [ko_kernels.published_forster(v) for v in (d.x, d.x_test)]
+    assert ko_kernels._coinciding(published[0]) == 0
+    f, residual = ko_kernels._published_limit(settings, replace(d, x=published[0], x_test=published[1]), 2, 0)
     np.testing.assert_allclose(f[:, -1], expected(*published, 1), atol=1e-7)
     assert residual < 1e-8
 
@@ -153,6 +154,22 @@ def test_the_published_transform_is_the_right_one_up_to_its_tolerance():
     assert np.linalg.norm(y.T @ y * 5 / 60 - np.eye(5)) < 1e-3 * 5**0.5
     right = rn.preprocess.unit_norm(x @ rn.preprocess.forster(x))
     np.testing.assert_allclose(y @ y.T, right @ right.T, atol=2e-3)
+
+
+def test_samples_coincide_after_the_published_transform_where_few_have_an_input_and_the_verdict_says_so():
+    x = np.random.default_rng(0).standard_normal((40, 5))
+    x[:, 4] = 0
+    x[:3, 4] = 1, 2, 3  # fewer than N / M_0 = 8
+    with pytest.raises(np.linalg.LinAlgError):
+        rn.preprocess.forster(x)
+    assert ko_kernels._coinciding(ko_kernels.published_forster(rn.preprocess.unit_norm(x))) == 3
+    figure, settings = tiny("ko-2")
+    results = computed(figure, settings)
+    for numbers in results.values():
+        if numbers["methods"].pop("K-FAC, published", None):
+            numbers["coincide"] = 3
+    claims = [claim for claim in figure.verdicts(settings, results) if "NO limit of the published code" in claim[0]]
+    assert [("3, 3 samples" in text, holds) for text, holds in claims] == [(True, True)]
 
 
 def test_panels_are_chosen_by_the_data_that_are_there(tmp_path, monkeypatch):
