@@ -100,7 +100,7 @@ def fisher_matrix(inputs, attrs, model, convert):
 
 
 def direction(inputs, attrs, model, convert):
-    fisher, rho = attrs["fisher"], attrs["rho"]
+    fisher, rho = attrs["fisher"], attrs.get("rho", 0.0)
     unsupported(attrs.get("q", 1) != 1, "powers of the matrix")
     unsupported(rho == 0, "a pseudo-inverse")
     A, g = operator(inputs, attrs, model), torch.cat([a.flatten() for a in gradient(model, inputs, attrs)])

@@ -117,7 +117,7 @@ def fisher_matrix(inputs, attrs, convert):
 
 
 def direction(inputs, attrs, convert):
-    rho, q = attrs["rho"], attrs["q"]
+    rho, q = attrs.get("rho", 0.0), attrs.get("q", 1)
     unsupported(math.isinf(q), "q = inf")
     unsupported(rho == 0, "a pseudo-inverse")
     unsupported(q != 1 and not convert, "powers other than -1, without exact_power")

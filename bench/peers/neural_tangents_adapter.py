@@ -69,13 +69,13 @@ def ntk(inputs, attrs, convert):
 
 
 def coefficient(inputs, attrs, convert):
-    unsupported(attrs["rho"] > 0 and not math.isinf(attrs["q"]), "damping")
+    unsupported(attrs.get("rho", 0.0) > 0 and not math.isinf(attrs.get("q", 1)), "damping")
     return {"Theta_bar": ntk(inputs, attrs, convert)["Theta"]}
 
 
 def prediction(inputs, attrs, convert):
     """Gradient flow of the mean over samples and outputs of (f - y)^2 / 2: time is C times ours."""
-    unsupported(attrs["rho"] > 0, "damping")
+    unsupported(attrs.get("rho", 0.0) > 0, "damping")
     own, cross = (kernel(inputs, attrs, x, "x") for x in ("x", "x_test"))
     f = network(attrs)
     f_train, f_test = (f(weights(inputs), jnp.asarray(inputs[x])) for x in ("x", "x_test"))
@@ -113,7 +113,7 @@ def kernels(inputs, attrs, convert):
 
 
 def kernel_coefficient(inputs, attrs, convert):
-    unsupported(attrs["rho"] > 0 and not math.isinf(attrs["q"]), "damping")
+    unsupported(attrs.get("rho", 0.0) > 0 and not math.isinf(attrs.get("q", 1)), "damping")
     Theta = layers(attrs, attrs["depth"])(jnp.asarray(inputs["x_test"]), jnp.asarray(inputs["x"]), "ntk")
     return {"Theta_bar": Theta / len(inputs["x"]) if convert else Theta}
 

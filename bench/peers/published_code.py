@@ -54,7 +54,7 @@ def multipliers(name: str, Theta: list[np.ndarray], e: np.ndarray, damping: floa
 
 
 def direction(inputs, attrs, convert):
-    s, name, rho = d.signals(net(attrs), listed("W", inputs), inputs["x"]), attrs["fisher"], attrs["rho"]
+    s, name, rho = d.signals(net(attrs), listed("W", inputs), inputs["x"]), attrs["fisher"], attrs.get("rho", 0.0)
     (N, C), y, cross_entropy = s.f.shape, inputs["y"], attrs.get("loss", "mse") != "mse"
     if y.shape != s.f.shape:
         raise ValueError("y has not the shape of f")
@@ -118,7 +118,7 @@ def prediction(inputs, attrs, convert):
     if y.shape != train.f.shape:
         raise ValueError("y has not the shape of f")
     own, cross, L = kernels(train, train), kernels(test, train), len(listed("W", inputs))
-    damping = attrs["rho"] * (len(y) if convert else 1)
+    damping = attrs.get("rho", 0.0) * (len(y) if convert else 1)
     alpha = {"Exact": 1, "BlockDiagonal": L}.get(name) or np.linalg.solve(
         d.coupling(d.Fisher(name), list(range(L))), np.ones(L)
     ).sum()
