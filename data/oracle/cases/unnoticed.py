@@ -10,7 +10,6 @@ from .second import DISTINCT, NTK, problem
 from .third import close
 
 START = {
-    "signals": 13,
     "unit_norm": 4,
     "direction": 291,
     "prediction": 44,
@@ -20,13 +19,6 @@ START = {
     "flow": 13,
 }
 RANGE = "not in the range of float32"
-
-
-def signals(book):
-    inputs = {"W_1": [[7.0], [-6.9375]], "W_2": [[1.25, -0.75]], "x": [[7.5]]}
-    attrs = {"activation": "tanh", "sigma_w": 4.0, "sigma_b": 0.0} | NTK
-    pins = ["phi' = 4 e^{-2|u|} at u = 210 and u = -208", RANGE]
-    book.add("stress", "units far out, on both sides", "THEORY 1", pins, inputs, attrs)
 
 
 def unit_norm(book):
@@ -107,7 +99,6 @@ def flow(book):
 
 
 LATER = (
-    signals,
     unit_norm,
     direction,
     prediction,
