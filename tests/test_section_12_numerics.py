@@ -11,6 +11,7 @@ from support import DEFINED, FISHERS, assert_close, generator, host, literal, on
 
 import refngd as rn
 from refngd import definitions
+from refngd.arrays import is_finite
 from refngd.spectral import cutoff, eigen, eigen_root, gram, inverse_size, power_of_gram, power_of_root, refined_inverse
 
 
@@ -371,3 +372,10 @@ def test_jacobians_out_of_range_are_an_error():
         for name in ("Exact", "Unitwise", "Entrywise"):
             with pytest.raises(FloatingPointError, match="the Jacobian leaves the range of float64: rescale x or the"):
                 FISHERS[name].direction(s, p.e)
+
+
+def test_arrays_are_finite_together_if_each_is_and_a_sum_that_overflows_does_not_count():
+    good, large, bad = (on(np.array(values)) for values in ([1.0, 2.0], [1.5e308, 1.5e308], [1.0, np.nan]))
+    assert is_finite(good, large)
+    assert not is_finite(good, bad)
+    assert not is_finite(bad, good)

@@ -182,7 +182,7 @@ def test_networks_compare_hash_and_pickle_by_value(activation):
 
 
 def test_derivative_of_tanh_does_not_cancel_where_units_saturate():
-    u = np.array([0.0, 1.0, -20.0, 30.0, 300.0])
+    u = np.array([0.0, 1.0, -20.0, 30.0, 300.0, -300.0])
     with mpmath.workdps(50):
         exact = [float(mpmath.sech(v) ** 2) for v in u]
     np.testing.assert_allclose(host(rn.tanh.derivative(on(u))), exact, rtol=1e-14)
