@@ -88,10 +88,12 @@ def of_kfac(train: Kernels, cross: Kernels, first: Array, diagonal: Array, R: Ar
     return change[: len(cross.A[0])], change[len(cross.A[0]) :]
 
 
-def projector(x: Array, x_test: Array) -> tuple[Array, Array, int]:
-    """X' X^+ of test and of the first training samples (N' + PROBES, N), the diagonal of X X^+ (N,), and the rank."""
+def projector(x: Array, x_test: Array) -> tuple[Array, Array, int, float]:
+    """X' X^+ of test and of the first training samples (N' + PROBES, N), the diagonal of X X^+ (N,), the rank, and the
+    condition number of X X^T on its range."""
     xp = array_module(x)
     U, t, Vt = xp.linalg.svd(x, full_matrices=False)
     live = t > max(x.shape) * float(np.finfo(x.dtype).eps) * t[0]  # as `matrix_rank` counts
     U, t, Vt = U[:, live], t[live], Vt[live]
-    return xp.concatenate([x_test, x[:PROBES]]) @ (Vt.T / t) @ U.T, (U * U).sum(1), len(t)
+    rows = xp.concatenate([x_test, x[:PROBES]]) @ (Vt.T / t) @ U.T
+    return rows, (U * U).sum(1), len(t), float(t[0] / t[-1]) ** 2
