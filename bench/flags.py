@@ -78,12 +78,9 @@ def caught(case: vectors.Case) -> list[str]:
 def flags(cases: list[vectors.Case], jobs: int) -> dict[str, list[str]]:
     """Of every case the bugs that it catches; first those that the fewest cases of its operation catch."""
     with executors(jobs, None) as workers:
-        names = list(workers.executor.map(caught, cases))
-    counts = Counter((case.operation, name) for case, own in zip(cases, names, strict=True) for name in own)
-    return {
-        case.id: sorted(own, key=lambda name: (counts[case.operation, name], name))
-        for case, own in zip(cases, names, strict=True)
-    }
+        found = list(zip(cases, workers.executor.map(caught, cases), strict=True))
+    counts = Counter((case.operation, name) for case, names in found for name in names)
+    return {case.id: sorted(own, key=lambda name: (counts[case.operation, name], name)) for case, own in found}
 
 
 def main() -> None:

@@ -217,16 +217,16 @@ def _verdicts_s1(settings: dict, results: dict[str, dict]) -> list[tuple[str, bo
     fractional = ("sqrt-NGD", "sqrt-NGD-d")
     slow = [a / b for name in fractional for a, b in zip(least[name], least["SGD"], strict=True)]
     natural = [min(pair) for pair in zip(least["NGD"], least["NGD-d"], strict=True)]
-    far = [a / b for name in fractional for a, b in zip(natural, least[name], strict=True)]
+    short = [a / b for name in fractional for a, b in zip(least[name], natural, strict=True)]
     return [
         (f"the generalisation error of NGD and NGD-d is pronounced: at the end {spans(last, NATURAL)}, {span(worse)} "
          "times the least (at least 1.5)", min(worse) > 1.5),
         (f"early stopping does not save them: least excess test loss {spans(least, RULES)}; that of NGD and NGD-d is "
          f"{span(behind)} times that of sqrt-NGD (at least 1.8)", min(behind) > 1.8),
         ("SGD, sqrt-NGD and sqrt-NGD-d still generalise: the least of the two latter is nearer to SGD's than to NGD's "
-         f"and NGD-d's, on each seed, {span(slow)} times the first and {span([1 / x for x in far])} the second, all "
+         f"and NGD-d's, on each seed, {span(slow)} times the first and {span(short)} the second, all "
          f"below a third of the excess before training, {span(before['SGD'])}",
-         all(a < b for a, b in zip(slow, far, strict=True))
+         all(a * b < 1 for a, b in zip(slow, short, strict=True))
          and all(a < b / 3 for name in SLOW for a, b in zip(least[name], before[name], strict=True))),
     ]  # fmt: skip
 

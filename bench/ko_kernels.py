@@ -10,6 +10,7 @@ import refngd as rn
 from refngd import datasets
 from refngd.arrays import Array, array_module
 from refngd.cli.output import subplots
+from refngd.conformance.compare import roundoff
 from refngd.datasets import Data
 from refngd.preprocess import forster, unit_norm
 
@@ -24,7 +25,6 @@ PREDICTORS = {  # of Fig. 2
     "tri-diagonal": rn.BlockTridiagonal(),
     "K-FAC": rn.KFAC(),
 }
-ROUNDOFF = float(np.finfo(float).eps) / 2
 ISOTROPIC = ["exact", "block-diagonal", "tri-diagonal"]  # for any number of samples and outputs
 FORSTER, PUBLISHED_KFAC = "K-FAC, Forster", "K-FAC, published"
 METRICS = {  # of Fig. 3, in its colours
@@ -224,7 +224,7 @@ def _pooled(settings: dict, panel: dict, results: dict[str, dict]) -> list[tuple
 def ko2_verdicts(settings: dict, results: dict[str, dict]) -> list[tuple[str, bool]]:
     residual = max(r["methods"][name]["residual"] for r in results.values() for name in ISOTROPIC)
     gaps = {part: r["gap"] for part, r in results.items() if "gap" in r}
-    allowed = {part: max(1e-6, 30 * ROUNDOFF * results[part].get("kappa", 1)) for part in gaps}
+    allowed = {part: max(1e-6, 30 * roundoff(float) * results[part].get("kappa", 1)) for part in gaps}
     worst = max(gaps, key=lambda part: gaps[part] / allowed[part])
     verdicts = [
         (

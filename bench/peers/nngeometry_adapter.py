@@ -91,13 +91,14 @@ def fisher_matrix(inputs, attrs, model, convert):
 
 def direction(inputs, attrs, model, convert):
     unsupported(attrs.get("q", 1) != 1, "powers of the matrix")
-    unsupported(attrs.get("rho", 0.0) == 0, "a pseudo-inverse")
+    rho = attrs.get("rho", 0.0)
+    unsupported(rho == 0, "a pseudo-inverse")
     F, g = metric(inputs, attrs, model, convert), torch.cat([a.flatten() for a in gradient(model, inputs, attrs)])
     g = PVector(F.generator.layer_collection, g)
     if attrs["fisher"] == "KFAC" and convert:  # sqrt(regul) is added to each factor, times and over pi
-        theta = F.solvePVec(g, regul=attrs.get("rho", 0.0) ** 2, use_pi=False).to_torch().detach()
+        theta = F.solvePVec(g, regul=rho**2, use_pi=False).to_torch().detach()
     else:
-        theta = F.solve(g, regul=attrs.get("rho", 0.0)).to_torch().detach()
+        theta = F.solve(g, regul=rho).to_torch().detach()
     return as_weights(theta[order(model)] if convert else theta, inputs)
 
 
