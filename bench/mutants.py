@@ -39,7 +39,10 @@ PAIRS = ("min", "max"), ("any", "all"), ("sum", "mean"), ("zeros", "ones"), ("mi
 PARTNERS = {name: other for a, b in PAIRS for name, other in ((a, b), (b, a))}
 DROPPED = ("abs", "sqrt", "transpose", "copy")  # calls that may go, and leave their argument
 SKIPPED = ("annotation", "returns", "decorator_list", "op", "ops", "ctx")
-SAID = ("shown", "kind", "host_memory", "_limit_files")  # functions for messages and refusals alone
+SAID = (  # functions and classes for messages, warnings and refusals alone
+    *("shown", "kind", "host_memory", "_limit_files", "device_versions"),
+    *("_crowded", "_signs", "report", "_Watch"),
+)
 WITHOUT_EFFECT = ("strict", "stacklevel")  # keyword arguments that only check or say something
 
 
@@ -192,19 +195,24 @@ def _is_fixed(node: ast.AST) -> bool:
 def _refuses(node: ast.AST) -> bool:
     """Whether it is a check, or says something.
 
-    A function named so, a condition that ends in `raise` or a warning, a call of such a function, with its arguments,
-    and the floating-point warnings that are not wanted.
+    A function or class named so, a condition that ends in `raise` or in a check, a call of such a function, with its
+    arguments, a statement that is nothing else, and the floating-point warnings that are not wanted.
     """
     match node:
-        case ast.FunctionDef(name):
-            return name.strip("_").startswith(("check", "require", "warn")) or name in SAID
+        case ast.FunctionDef(name) | ast.ClassDef(name):
+            return _says(name)
         case ast.If(_, [*_, ast.Raise()]) | ast.ExceptHandler(_, _, [*_, ast.Raise()]):
             return True
-        case ast.If(_, [*_, ast.Expr(call)]) | ast.Expr(call):
-            return _is_call(call, ("warn", "require", "require_memory", "check"))
+        case ast.If(_, [*_, ast.Expr(call)]) | ast.Expr(call) | ast.Assign(_, call):
+            return isinstance(call, ast.Call) and _says(_called(call))
         case ast.Call():
-            return (_called(node) or "").startswith("checked_") or _is_call(node, ("errstate",))
+            return _says(_called(node)) or _called(node) == "errstate"
     return False
+
+
+def _says(name: str | None) -> bool:
+    name = name or ""
+    return name.strip("_").startswith(("check", "require", "warn")) or name in SAID
 
 
 def _is_call(node: ast.AST, names: tuple[str, ...]) -> bool:
