@@ -37,11 +37,12 @@ OPERATORS = {
 }
 PAIRS = ("min", "max"), ("any", "all"), ("sum", "mean"), ("zeros", "ones"), ("minimum", "maximum"), ("cos", "sin")
 PARTNERS = {name: other for a, b in PAIRS for name, other in ((a, b), (b, a))}
+COMMUTATIVE = ("min", "max", "minimum", "maximum")
 DROPPED = ("abs", "sqrt", "transpose", "copy")  # calls that may go, and leave their argument
 SKIPPED = ("annotation", "returns", "decorator_list", "op", "ops", "ctx")
 SAID = (  # functions and classes for messages, warnings and refusals alone
     *("shown", "kind", "host_memory", "_limit_files", "device_versions"),
-    *("_crowded", "_signs", "report", "_Watch"),
+    *("_crowded", "_signs", "_sign", "jump", "report", "_Watch"),
 )
 WITHOUT_EFFECT = ("strict", "stacklevel")  # keyword arguments that only check or say something
 
@@ -150,8 +151,9 @@ def _changes(node: ast.AST) -> Iterator[ast.AST]:
                 if bounds != (lower, upper):
                     yield ast.Slice(*bounds, step)
         case ast.Call(func, args, keywords):
+            symmetric = _called(node) in COMMUTATIVE
             for i, (a, b) in enumerate(pairwise(args)):
-                if not isinstance(a, ast.Starred) and not isinstance(b, ast.Starred):
+                if not isinstance(a, ast.Starred) and not isinstance(b, ast.Starred) and not symmetric:
                     yield ast.Call(func, _with(_with(args, i, [b]), i + 1, [a]), keywords)
             for i, keyword in enumerate(keywords):
                 if keyword.arg not in WITHOUT_EFFECT:

@@ -13,8 +13,10 @@ def f(x: "float" = 2.0, axis=-1):
     if x < 0:
         raise ValueError(f"x is {x - 1}")
     n = checked_number("x", x * 2, lambda x: x > 1)
+    checked_number("n", n)
     y = x.T @ x + abs(x)
     y += max(x, y)
+    y = g(x, y)
     return y[1:x]
 
 class A:
@@ -33,9 +35,9 @@ def changes(is_check):
 def test_the_mutants_of_a_function():
     sums = {"x.T @ x + abs(x)  ->  " + new for new in ("x.T @ x - abs(x)", "x.T @ x", "abs(x)")}
     products = {"x.T @ x  ->  " + new for new in ("x.T * x", "x.T", "x")}
-    calls = {"abs(x)  ->  x", "x.T  ->  x", "max(x, y)  ->  min(x, y)", "max(x, y)  ->  max(y, x)"}
+    calls = {"abs(x)  ->  x", "x.T  ->  x", "max(x, y)  ->  min(x, y)", "g(x, y)  ->  g(y, x)"}
     defaults = {"2.0  ->  " + new for new in ("0", "1.0", "3.0", "4.0")} | {"-1  ->  1", "1  ->  0", "1  ->  2"}
-    statements = {"y += max(x, y)  ->  y -= max(x, y)", "y += max(x, y)  ->  removed"}
+    statements = {"y += max(x, y)  ->  y -= max(x, y)", "y += max(x, y)  ->  removed", "y = g(x, y)  ->  removed"}
     slices = {"1:x  ->  " + new for new in (":x", "1:", "1:x + 1")}
     expected = sums | products | calls | defaults | statements | slices
     assert changes(is_check=False) == {("f", text) for text in expected}
@@ -47,7 +49,9 @@ def test_checks_are_apart_and_texts_are_left_alone():
     swapped = ("checked_number(x * 2, 'x', lambda x: x > 1)", "checked_number('x', lambda x: x > 1, x * 2)")
     values = {f"x * 2  ->  {new}" for new in ("x / 2", "x + 2", "x", "2")} | {f"2  ->  {n}" for n in (0, 1, 3, 4)}
     bounds = {"x > 1  ->  x >= 1", "x > 1  ->  x <= 1", "1  ->  0", "1  ->  2"}
-    checked = {("f", text) for text in {f"{call}  ->  {new}" for new in swapped} | values | bounds}
+    statement = "checked_number('n', n)"
+    calls = {f"{statement}  ->  removed", f"{statement}  ->  checked_number(n, 'n')"}
+    checked = {("f", text) for text in {f"{call}  ->  {new}" for new in swapped} | values | bounds | calls}
     assert changes(is_check=True) == conditions | checked | {
         ("f", "0  ->  -1"),
         ("f", "0  ->  1"),
