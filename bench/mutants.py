@@ -151,9 +151,9 @@ def _changes(node: ast.AST) -> Iterator[ast.AST]:
                 if bounds != (lower, upper):
                     yield ast.Slice(*bounds, step)
         case ast.Call(func, args, keywords):
-            symmetric = _called(node) in COMMUTATIVE
             for i, (a, b) in enumerate(pairwise(args)):
-                if not isinstance(a, ast.Starred) and not isinstance(b, ast.Starred) and not symmetric:
+                same = _called(node) in COMMUTATIVE or ast.dump(a) == ast.dump(b)
+                if not (same or isinstance(a, ast.Starred) or isinstance(b, ast.Starred)):
                     yield ast.Call(func, _with(_with(args, i, [b]), i + 1, [a]), keywords)
             for i, keyword in enumerate(keywords):
                 if keyword.arg not in WITHOUT_EFFECT:

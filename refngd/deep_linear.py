@@ -45,7 +45,7 @@ from .checks import (
     checked_symmetric,
 )
 from .jacobian import shaped
-from .spectral import SAFE, cutoff, damped, eigen, gain, inverse, largest, root_svd
+from .spectral import SAFE, cutoff, damped, eigen, gain, inverse, largest, root_svd, thin_svd
 
 Pairs = list[tuple[Array, Array]]  # L_i, R_i of some layers
 
@@ -87,13 +87,12 @@ class Statistics:
         """
         checked_array("x", x, ("P", "n_in"))
         checked_array("y", y, (len(x), "n_out"), x)
-        U, t, V_t = root_svd(x)  # of x = U t V^T: Sigma_x would square the condition number
-        U, t, V_t = (a[..., t > 0] for a in (U, t, V_t))
+        U, t, Vt = thin_svd(x)  # Sigma_x would square the condition number
+        U, t, V = U[:, t > 0], t[t > 0], Vt[t > 0].T
         _require_some(len(t))
-        V = V_t / t
         w_star = (y.T @ U / t) @ V.T
         rest = norm([y - x @ w_star.T]) / math.sqrt(2 * len(x))
-        return cls(w_star, _root(V_t / math.sqrt(len(x)), V), rest * rest)
+        return cls(w_star, _root(V * (t / math.sqrt(len(x))), V), rest * rest)
 
     @classmethod
     def with_covariance(cls, w_star: Array, Sigma_x: Array, const: float = 0.0) -> "Statistics":
@@ -493,7 +492,7 @@ def _many_layers(pairs: Pairs, shifts: list[int], E: Array, rule: Rule, rho: flo
     """From K where its eigenvectors are good enough, else from J."""
     J = [(L, _shift(R, shift)) for (L, R), shift in zip(pairs, shifts, strict=True)]
     e, u, rcond = E.T.reshape(-1, 1), None, singular_cutoff(E.size, E.dtype, rule.rcond)  # e is input-major
-    Lambda, condition = _by_kernel(J, e, rule.q, rho, rcond)
+    Lambda, condition = _by_kernel(J, e, rule.q, rho, rcond) if rule.rcond is None else (None, 0.0)
     if Lambda is None or _cancels(J, Lambda, condition):
         inside, outside, theta = _by_singular_values(J, e, rule.q, rho, rcond)
         Lambda = inside + outside
@@ -515,7 +514,7 @@ def _by_kernel(J: Pairs, e: Array, q: float, rho: float, rcond: float) -> tuple[
     xp, eps, K = array_module(e), float(np.finfo(e.dtype).eps), damped(_kernel(J), rho)
     if q == 1:
         inverse_K, condition = inverse(K)
-        if condition * max(eps**0.5, rcond**2) < 1:
+        if condition * eps**0.5 < 1:
             Lambda = inverse_K @ e
             return Lambda + inverse_K @ (e - _gauss_newton(J, Lambda) - rho * Lambda), condition
     _, V = eigen(K)

@@ -165,11 +165,11 @@ def ntk(test: Signals, train: Signals) -> Array:
 # ----------------------------------------------------------------------------------------------------------- powers
 
 
-def svd(R: Array) -> tuple[Array, Array, Array]:
-    """The thin U s V^T of R (.., n, p), with s = 0 where it is 0 to rounding: up to max(n, p) eps times the largest."""
+def svd(R: Array, rcond: float | None = None) -> tuple[Array, Array, Array]:
+    """The thin U s V^T of R (.., n, p), with s = 0 up to rcond times the largest; None: max(n, p) eps, by rounding."""
     U, s, Vt = np.linalg.svd(R, full_matrices=False)
-    cut = max(R.shape[-2:]) * np.finfo(s.dtype).eps * s.max(-1, keepdims=True, initial=0)
-    return U, np.where(s > cut, s, 0), Vt
+    cut = max(R.shape[-2:]) * np.finfo(s.dtype).eps if rcond is None else rcond
+    return U, np.where(s > cut * s.max(-1, keepdims=True, initial=0), s, 0), Vt
 
 
 def gain(s: Array, N: float, rho: float, q: float) -> Array:
@@ -178,9 +178,9 @@ def gain(s: Array, N: float, rho: float, q: float) -> Array:
     return s / t * t ** (1 - 2 / q)
 
 
-def power_of_root(R: Array, N: float, rho: float, q: float) -> Array:
+def power_of_root(R: Array, N: float, rho: float, q: float, rcond: float | None = None) -> Array:
     """K = (R^T R / N + rho I)^{-1/q} R^T (.., p, n) for R (.., n, p) and q in [1, inf]."""
-    U, s, Vt = svd(R)
+    U, s, Vt = svd(R, rcond)
     return (Vt.mT * gain(s, N, rho, q)[..., None, :]) @ U.mT
 
 
@@ -248,7 +248,8 @@ class Fisher(NamedTuple):
     """name: Identity, Exact, BlockDiagonal, BlockTridiagonal, Layerwise, Unitwise, Entrywise, QuasiDiagonal, KFAC.
 
     Sigma (L, L) belongs to Layerwise; to KFAC bias ("augmented" or "separate"), last ("identity" or "gram") and damping
-    ("factors" or "product").
+    ("factors" or "product"); rcond, see `svd`, to Exact, BlockDiagonal, Unitwise and KFAC: of J, J_l, of the J of a
+    unit, of h and of delta.
     """
 
     name: str
@@ -256,11 +257,12 @@ class Fisher(NamedTuple):
     bias: str = "augmented"
     last: str = "identity"
     damping: str = "factors"
+    rcond: float | None = None
 
 
 def preconditioned(s: Signals, fisher: Fisher, rho: float = 0.0, q: float = 1) -> Array:
     """K = G^{-1/q} J^T (P, NC)."""
-    N, name, J = len(s.f), fisher.name, jacobians(s)
+    N, name, J, rcond = len(s.f), fisher.name, jacobians(s), fisher.rcond
     if name == "Identity" or math.isinf(q):
         return (1 + rho) ** (-1 / q) * jacobian(s).T
     if name in ("BlockTridiagonal", "Layerwise"):
@@ -276,25 +278,25 @@ def preconditioned(s: Signals, fisher: Fisher, rho: float = 0.0, q: float = 1) -
             "Unitwise": [J_l.transpose(1, 0, 2) for J_l in J],  # (M, NC, k)
         }
         entries = [J_l.reshape(s.f.size, -1).T[:, :, None] for J_l in J]  # (M k, NC, 1)
-        K = [power_of_root(R, N, rho, q) for R in roots.get(name, entries)]
+        K = [power_of_root(R, N, rho, q, rcond) for R in roots.get(name, entries)]
     return np.concatenate([K_b.reshape(-1, s.f.size) for K_b in K])
 
 
 def kfac(s: Signals, fisher: Fisher, l: int, rho: float, q: float) -> Array:
     """The rows (M, k, N, C) of K: (B* + rho I)^{-1/q} delta^T times (A* + rho I)^{-1/q} h^T, sample by sample."""
     (N, C), separate, fixed = s.f.shape, s.bias[l] and fisher.bias == "separate", fixes_last(s, fisher, l)
-    h, delta = s.h[l][:, :-1] if separate else s.h[l], s.delta[l].reshape(N * C, -1)
+    h, delta, rcond = s.h[l][:, :-1] if separate else s.h[l], s.delta[l].reshape(N * C, -1), fisher.rcond
     if fisher.damping == "product":
-        K = kfac_of_product(h, delta, fixed, rho, q)
+        K = kfac_of_product(h, delta, fixed, rho, q, rcond)
     else:
-        left = power_of_root(delta, N, rho, q)  # (M, NC)
+        left = power_of_root(delta, N, rho, q, rcond)  # (M, NC)
         if fixed:
             left = (1 / N + rho) ** (-1 / q) * delta.T
-        right = power_of_root(h, N, rho, q)  # (k, N)
+        right = power_of_root(h, N, rho, q, rcond)  # (k, N)
         K = np.einsum("inc,jn->ijnc", left.reshape(-1, N, C), right)
     if not separate:
         return K
-    bias = power_of_root(s.bias[l] * delta, N * N, rho, q)  # (M, NC), with the matrix (S.123)
+    bias = power_of_root(s.bias[l] * delta, N * N, rho, q, rcond)  # (M, NC), with the matrix (S.123)
     return np.concatenate([K, bias.reshape(-1, 1, N, C)], axis=1)
 
 
@@ -303,14 +305,14 @@ def fixes_last(s: Signals, fisher: Fisher, l: int) -> bool:
     return s.layers[l] == s.L and fisher.last == "identity"
 
 
-def kfac_of_product(h: Array, delta: Array, fixed: bool, rho: float, q: float) -> Array:
+def kfac_of_product(h: Array, delta: Array, fixed: bool, rho: float, q: float, rcond: float | None) -> Array:
     """The rows (M, k, N, C) of K = (B* (x) A* + rho I)^{-1/q} (delta_n^T (x) h_n^T): the damping of Huh, Fig. S.I.2.
 
     B* (x) A* = (D^T D) (x) (h^T h) / N^2, with delta = Z D: D = I if B* is fixed. The singular values of D (x) h are
     the products of theirs.
     """
     D, Z = (np.eye(delta.shape[1], dtype=delta.dtype), delta) if fixed else (delta, np.eye(len(delta), dtype=h.dtype))
-    (U, t, Vt), (X, s, Yt), N = svd(D), svd(h), len(h)
+    (U, t, Vt), (X, s, Yt), N = svd(D, rcond), svd(h, rcond), len(h)
     left = (Z @ U).reshape(N, -1, len(t))  # (N, C, r)
     return np.einsum("ai,bj,ab,nca,nb->ijnc", Vt, Yt, gain(np.outer(t, s), N * N, rho, q), left, X, optimize=True)
 
@@ -692,23 +694,34 @@ def linear_jacobian(w: list[Array], S: Array) -> Array:
     return np.concatenate([J_i.reshape(-1, w_i.size) for J_i, w_i in zip(J, w, strict=True)], axis=1)
 
 
-def block_update(L: Array, R: Array, E: Array, rho: float, q: float) -> Array:
+def block_update(L: Array, R: Array, E: Array, rho: float, q: float, rcond: float | None) -> Array:
     """(J_i^T J_i + rho I)^{-1/q} J_i^T E (n_i, n_{i-1}) from the singular values, products, of J_i = R_i^T (x) L_i."""
-    (U, a, Vt), (X, b, Yt) = svd(L), svd(R.T)
+    (U, a, Vt), (X, b, Yt) = svd(L, rcond), svd(R.T, rcond)
     return Vt.T @ (gain(np.outer(a, b), 1, rho, q) * (U.T @ E @ X)) @ Yt
 
 
-def update(w, w_star, S, q=1, block=False, rho=0.0, clip=math.inf, regularised=False) -> list[Array]:
+def multiplier(w, w_star, S, q=1, rho=0.0, rcond=None) -> Array:
+    """Lambda = (K + rho I)^{-1/q} E (n_out, n_in), Huh (9), K = J J^T less what counts as zero of J: see `svd`."""
+    E = displacement(w, w_star, S)
+    U, s, _ = svd(linear_jacobian(w, S), rcond)
+    e, t, live = E.T.ravel(), np.hypot(s, math.sqrt(rho)), s > 0
+    inside = U[:, live] @ (t[live] ** (-2 / q) * (U[:, live].T @ e))
+    outside = e - U[:, live] @ (U[:, live].T @ e)
+    return (inside + (rho ** (-1 / q) * outside if rho > 0 else 0)).reshape(E.T.shape).T
+
+
+def update(w, w_star, S, q=1, block=False, rho=0.0, clip=math.inf, regularised=False, rcond=None) -> list[Array]:
     """u of w' = -eta u, a list like w: (H_+ + rho I)^{-1/q} J^T E, Huh (9), (12).
 
     q = inf is SGD, 1 NGD, 2 sqrt-NGD. block: d^{-1/q} times the same of every layer by itself, (19).
     regularised: times (1 + rho)^{1/q}, (S.I.15). clip: the largest norm of u, all layers together.
+    rcond: see `svd`, of J, or in blocks of L_i and of R_i.
     """
     E, d = displacement(w, w_star, S), len(w)
     if block:
-        u = [d ** (-1 / q) * block_update(L, R, E, rho, q) for L, R in zip(*products(w, S), strict=True)]
+        u = [d ** (-1 / q) * block_update(L, R, E, rho, q, rcond) for L, R in zip(*products(w, S), strict=True)]
     else:
-        theta = power_of_root(linear_jacobian(w, S), 1, rho, q) @ E.T.ravel()
+        theta = power_of_root(linear_jacobian(w, S), 1, rho, q, rcond) @ E.T.ravel()
         u = unflatten(theta, [w_i.shape for w_i in w])
     if regularised:
         u = [(1 + rho) ** (1 / q) * u_i for u_i in u]

@@ -367,6 +367,37 @@ def direction(inputs, attrs, full):
     return outputs, intermediates(a, s, H, e, theta, attrs) if full else {}
 
 
+def truncated_direction(inputs, attrs, full):
+    """`direction` less the directions of singular values at most rcond times the largest: of J, of those of its blocks,
+    or of h and of delta."""
+    _, _, s = trained(inputs, attrs)
+    a, e = Approximation.of(attrs, inputs), loss_terms(attrs, s.f, inputs["y"])[0]
+    g, rcond, options = gradient(s, e), mp.mpf(attrs["rcond"]), (a.rho, a.q, mp.mpf(attrs["rcond"]))
+    if a.name == "KFAC":
+        parts = layers([v for (v,) in g], shapes_of(s.index))
+        factors = kfac_factors(a, s, unit_hessians(s))
+        dW = []
+        for l, g_l, (A, B, _) in zip(s.layers, parts, factors, strict=True):
+            right = la.transpose(la.apply_kept(A, *options, la.transpose(g_l)))
+            fixed = l == s.L and a.kfac_last == "identity"
+            dW.append(la.scale(right, (B[0][0] + a.rho) ** (-1 / a.q)) if fixed else la.apply_kept(B, *options, right))
+        return named("dW", dW, s.layers), {}
+    level = {"Exact": 0, "BlockDiagonal": 1, "Unitwise": 2}[a.name]
+    G, theta = matrix(Approximation("Exact", mp.mpf(0), a.q), s, unit_hessians(s)), [None] * len(g)
+    for block in sorted({p[:level] for p in s.index}):
+        own = [k for k, p in enumerate(s.index) if p[:level] == block]
+        steps = la.apply_kept([[G[i][j] for j in own] for i in own], a.rho, a.q, rcond, [g[i] for i in own])
+        for i, (v,) in zip(own, steps, strict=True):
+            theta[i] = v
+    return named("dW", layers(theta, shapes_of(s.index)), s.layers), {}
+
+
+def empirical_coefficient(inputs, attrs, full):
+    """Theta_bar of approximations whose Theta_bar is made of the kernels A_l and B_l alone, K&O (S.46)."""
+    train, test = (trained(inputs, attrs, x)[2] for x in ("x", "x_test"))
+    return {"Theta_bar": coefficient(Approximation.of(attrs, inputs), test, train)}, {}
+
+
 def intermediates(a, s, H, e, theta, attrs):
     """In the order of computation, with A_l, B_l, Theta_l of the whitened signals."""
     numbers, below = s.layers, [l - 1 for l in s.layers]

@@ -123,6 +123,18 @@ def apply_power(K, rho, q, B):
     return matmul(power(damped(K, rho), -1 / mp.mpf(q)), B)
 
 
+def kept(K, rcond):
+    """Eigenvalues and vectors of K = R^T R for the singular values of R above rcond times the largest."""
+    w, V = eigen(K)
+    return [(x, v) for x, v in zip(w, V, strict=True) if x > rcond**2 * max(w)]
+
+
+def apply_kept(K, rho, q, rcond, B):
+    """(K + rho I)^{-1/q} B on the directions that are `kept`, and 0 on the others."""
+    terms = [((x + rho) ** (-1 / mp.mpf(q)), v, matvec(transpose(B), v)) for x, v in kept(K, rcond)]
+    return [[mp.fsum(p * v[i] * b[k] for p, v, b in terms) for k in range(len(B[0]))] for i in range(len(B))]
+
+
 def condition(K):
     """The condition number of a symmetric K on its range."""
     w = eigenvalues(K)

@@ -152,6 +152,58 @@ def intermediates(w, inputs, attrs):
     return steps
 
 
+def sample_loss(inputs, attrs, full):
+    """The mean of ||w_bar x - y||^2 / 2 over samples, and its gradient by differences."""
+    w = weights_of(inputs, "w_")
+
+    def value(w):
+        rest = la.add(la.matmul(inputs["x"], la.transpose(product(w))), inputs["y"], -1)
+        return mp.fsum(v * v for row in rest for v in row) / len(rest) / 2
+
+    @differencing
+    def slopes(step):
+        return [(value(bump(w, p, step)) - value(bump(w, p, -step))) / (2 * step) for p in range(len(flat(w)))]
+
+    return {"loss": value(w), **named("g", layers(slopes(), shapes(w)), 1)}, {}
+
+
+def multiplier(inputs, attrs, full):
+    """Lambda = (K + rho I)^{-1/q} E, Huh (9), of K less the singular values of J at most rcond times the largest."""
+    w, S = weights_of(inputs, "w_"), la.root(covariance(inputs))
+    J = map_jacobian(w, S)
+    K, rho, q = la.matmul(J, la.transpose(J)), mp.mpf(attrs.get("rho", 0)), mp.mpf(attrs.get("q", 1))
+    E = la.matmul(la.add(product(w), inputs["w_star"], -1), S)
+    e = [[v] for row in la.transpose(E) for v in row]
+    rcond = mp.mpf(attrs.get("rcond", mp.mpf(10) ** (-mp.dps // 4)))
+    inside = la.apply_kept(K, mp.mpf(0), mp.inf, rcond, e)
+    lam = la.apply_kept(K, rho, q, rcond, e)
+    if rho:
+        lam = la.add(lam, la.add(e, inside, -1), rho ** (-1 / q))
+    n = len(E)
+    return {"Lambda": la.transpose([[v for (v,) in lam[k : k + n]] for k in range(0, len(lam), n)])}, {}
+
+
+def truncated_update(inputs, attrs, full):
+    """`deep_linear_update` less the singular values at most rcond times the largest: of J, or in blocks of L_i and R_i."""
+    w, S, q = weights_of(inputs, "w_"), la.root(covariance(inputs)), mp.mpf(attrs.get("q", 1))
+    rho, rcond, g = mp.mpf(attrs.get("rho", 0)), mp.mpf(attrs["rcond"]), gradient(w, inputs)
+    if not attrs.get("block", False):
+        J = map_jacobian(w, S)
+        theta = la.apply_kept(la.matmul(la.transpose(J), J), rho, q, rcond, [[v] for v in g])
+        return named("u", layers([v for (v,) in theta], shapes(w)), 1), {}
+    u = []
+    for L, R, g_i in zip(*partial_products(w, S), layers(g, shapes(w)), strict=True):
+        left, right = la.kept(la.matmul(la.transpose(L), L), rcond), la.kept(la.matmul(R, la.transpose(R)), rcond)
+        terms = [
+            ((x * y + rho) ** (-1 / q) * mp.fdot(z, la.matvec(g_i, v)), z, v) for x, z in left for y, v in right
+        ]
+        size = mp.mpf(len(w)) ** (-1 / q)
+        u.append(
+            [[size * mp.fsum(c * z[a] * v[b] for c, z, v in terms) for b in range(len(g_i[0]))] for a in range(len(g_i))]
+        )
+    return named("u", u, 1), {}
+
+
 def deep_linear_step(inputs, attrs, full):
     """w <- w - eta u, literally."""
     w, values = weights_of(inputs, "w_"), []

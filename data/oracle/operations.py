@@ -147,15 +147,20 @@ OPERATIONS = {
     "predictive": draws.predictive,
     "centred": centred,
     "flatten": flatten,
+    "truncated_direction": fisher.truncated_direction,
+    "truncated_update": linear.truncated_update,
+    "multiplier": linear.multiplier,
+    "sample_loss": linear.sample_loss,
+    "empirical_coefficient": fisher.empirical_coefficient,
 }
 SYMMETRIC = ("K", "Sigma", "Sigma_x", "Theta_bar")
 APPROXIMATE = ("direction", "coefficient", "prediction", "training", "batch_training", "linearized_training")
 LINEAR = ("deep_linear_update", "deep_linear_step", "flow")
 GRAMS = {
-    **dict.fromkeys(APPROXIMATE, gram_of_fisher),
+    **dict.fromkeys((*APPROXIMATE, "empirical_coefficient"), gram_of_fisher),
     "kernel_coefficient": kernels.worst_gram,
     "forster": dynamics.gram_of_inputs,
-    **dict.fromkeys(LINEAR, linear.gram_of_map),
+    **dict.fromkeys((*LINEAR, "multiplier"), linear.gram_of_map),
 }
 FALLBACK = {
     **dict.fromkeys(APPROXIMATE, gram_of_jacobian),

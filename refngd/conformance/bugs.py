@@ -160,9 +160,9 @@ A_tiled: A is tiled over outputs, not repeated, in Theta_l = B_l * A_{l-1}
     +     h, delta = [np.tile(h, (s.f.shape[1], 1)) for h in s.h], [d.reshape(-1, 1, d.shape[2]) for d in s.delta]
     +     J.append(jacobian(s._replace(f=s.f.reshape(-1, 1), h=h, delta=delta)))
     + return J[0] @ J[1].T / len(train.f)
-    - K = [power_of_root(R, N, rho, q) for R in roots.get(name, entries)]
+    - K = [power_of_root(R, N, rho, q, rcond) for R in roots.get(name, entries)]
     + parts = [s] if name == "Exact" else [s._replace(h=[h], delta=[d]) for h, d in zip(s.h, s.delta)]
-    + K = [power_of_root(R, N, rho, q) for R in roots.get(name, entries)]
+    + K = [power_of_root(R, N, rho, q, rcond) for R in roots.get(name, entries)]
     + if name in ("Exact", "BlockDiagonal"):
     +     K = [R.T @ inverse_power(ntk(t, t), rho, q) for R, t in zip(roots[name], parts)]
 pull_is_mean: J^T v is a mean over samples
@@ -253,20 +253,35 @@ q_floored: q is rounded down to a whole number
     - np.where(w != 0, w, 1) ** (-1 / q)
     + np.where(w != 0, w, 1) ** (-1 / np.floor(q))
 cut_off_none: singular values that are rounding are inverted
-    - np.where(s > cut, s, 0), Vt
+    - np.where(s > cut * s.max(-1, keepdims=True, initial=0), s, 0), Vt
     + s, Vt
 cut_off_1e-3: singular values below 1e-3 of the largest count as zero
-    - cut = max(R.shape[-2:]) * np.finfo(s.dtype).eps * s.max(-1, keepdims=True, initial=0)
-    + cut = 1e-3 * s.max(-1, keepdims=True, initial=0)
+    - cut = max(R.shape[-2:]) * np.finfo(s.dtype).eps if
+    + cut = 1e-3 if
 cut_off_absolute: the cut-off of singular values is absolute, 1e-6
-    - cut = max(R.shape[-2:]) * np.finfo(s.dtype).eps * s.max(-1, keepdims=True, initial=0)
-    + cut = 1e-6 + 0 * s.max(-1, keepdims=True, initial=0)
+    - np.where(s > cut * s.max(-1, keepdims=True, initial=0), s, 0), Vt
+    + np.where(s > 1e-6, s, 0), Vt
 cut_off_coarse: singular values below 1e-5 of the largest count as zero: a root of the rounding
-    - cut = max(R.shape[-2:]) * np.finfo(s.dtype).eps * s.max(-1, keepdims=True, initial=0)
-    + cut = 1e-5 * s.max(-1, keepdims=True, initial=0)
+    - cut = max(R.shape[-2:]) * np.finfo(s.dtype).eps if
+    + cut = 1e-5 if
 cut_off_end: the largest singular value is left out, not the smallest
-    - np.where(s > cut, s, 0), Vt
+    - np.where(s > cut * s.max(-1, keepdims=True, initial=0), s, 0), Vt
     + np.where(s < s.max(-1, keepdims=True, initial=0), s, 0), Vt
+rcond_ignored: rcond is ignored
+    - max(R.shape[-2:]) * np.finfo(s.dtype).eps if rcond is None else rcond
+    + max(R.shape[-2:]) * np.finfo(s.dtype).eps
+rcond_of_eigenvalues: rcond is that of eigenvalues, the squares of singular values
+    - np.finfo(s.dtype).eps if rcond is None else rcond
+    + np.finfo(s.dtype).eps if rcond is None else rcond**0.5
+rcond_absolute: rcond is absolute, not relative to the largest singular value
+    - np.finfo(s.dtype).eps if rcond is None else rcond
+    + np.finfo(s.dtype).eps if rcond is None else rcond / s.max(-1, keepdims=True, initial=0)
+rcond_damped: what rcond takes away is left where there is damping
+    - U, s, Vt = svd(R, rcond)
+    + U, s, Vt = svd(R, None if rho else rcond)
+multiplier_inside: of a damped Lambda the part outside the range of K is lost
+    - (rho ** (-1 / q) * outside if rho > 0 else 0)
+    + 0
 eigenvalues_moduli: the moduli of eigenvalues stand for them
     - np.where(w != 0, w, 1) ** (-1 / q)
     + abs(np.where(w != 0, w, 1)) ** (-1 / q)
@@ -386,8 +401,8 @@ kfac_rho_on_product: rho is added to the Kronecker product, not to its factors
     - B + rho * I_B, A + rho * I_A)
     + B, A) + rho * np.einsum("ik,jm->ijkm", I_B, I_A)
 kfac_rho_on_A: rho is added to A* alone
-    - left = power_of_root(delta, N, rho, q)
-    + left = power_of_root(delta, N, 0.0, q)
+    - left = power_of_root(delta, N, rho, q, rcond)
+    + left = power_of_root(delta, N, 0.0, q, rcond)
     - left = (1 / N + rho) **
     + left = (1 / N) **
     - B + rho * I_B, A + rho * I_A)
@@ -395,48 +410,48 @@ kfac_rho_on_A: rho is added to A* alone
     - B1 @ inverse_power(B / N, rho, q)
     + B1 @ inverse_power(B / N, 0.0, q)
 kfac_rho_on_B: rho is added to B* alone
-    - right = power_of_root(h, N, rho, q)
-    + right = power_of_root(h, N, 0.0, q)
+    - right = power_of_root(h, N, rho, q, rcond)
+    + right = power_of_root(h, N, 0.0, q, rcond)
     - B + rho * I_B, A + rho * I_A)
     + B + rho * I_B, A)
     - inverse_power(A / N, rho, q)
     + inverse_power(A / N, 0.0, q)
 kfac_rho_root: the root of rho is added to each factor of K-FAC
-    - left = power_of_root(delta, N, rho, q)
-    + left = power_of_root(delta, N, rho**0.5, q)
+    - left = power_of_root(delta, N, rho, q, rcond)
+    + left = power_of_root(delta, N, rho**0.5, q, rcond)
     - left = (1 / N + rho) **
     + left = (1 / N + rho**0.5) **
-    - right = power_of_root(h, N, rho, q)
-    + right = power_of_root(h, N, rho**0.5, q)
+    - right = power_of_root(h, N, rho, q, rcond)
+    + right = power_of_root(h, N, rho**0.5, q, rcond)
     - B + rho * I_B, A + rho * I_A)
     + B + rho**0.5 * I_B, A + rho**0.5 * I_A)
 kfac_pi: the damping of K-FAC is split by pi: pi rho^{1/2} on A*, rho^{1/2} / pi on B*
     - K = np.einsum("inc,jn->ijnc", left.reshape(-1, N, C), right)
     + B = 1 / N if fixed else (delta**2).sum() / N / delta.shape[1]
     + root, pi = rho**0.5, math.sqrt((h**2).sum() / N / h.shape[1] / B)
-    + left = (1 / N + root / pi) ** (-1 / q) * delta.T if fixed else power_of_root(delta, N, root / pi, q)
-    + K = np.einsum("inc,jn->ijnc", left.reshape(-1, N, C), power_of_root(h, N, root * pi, q))
+    + left = (1 / N + root / pi) ** (-1 / q) * delta.T if fixed else power_of_root(delta, N, root / pi, q, rcond)
+    + K = np.einsum("inc,jn->ijnc", left.reshape(-1, N, C), power_of_root(h, N, root * pi, q, rcond))
     - G = np.einsum("ik,jm->ijkm", B + rho * I_B, A + rho * I_A)
     + used = A[:-1, :-1] if s.bias[l] and fisher.bias == "separate" else A
     + root, pi = rho**0.5, math.sqrt(np.trace(used) / len(used) / np.trace(B) * len(B))
     + G = np.einsum("ik,jm->ijkm", B + root / pi * I_B, A + root * pi * I_A)
 kfac_A_without_N: 1/N is missing in A*
-    - right = power_of_root(h, N, rho, q)
-    + right = power_of_root(h, 1, rho, q)
+    - right = power_of_root(h, N, rho, q, rcond)
+    + right = power_of_root(h, 1, rho, q, rcond)
     - A, B = h.T @ h / N,
     + A, B = h.T @ h,
     - inverse_power(A / N, rho, q)
     + inverse_power(A, rho, q)
 kfac_B_without_N: 1/N is missing in B*
-    - left = power_of_root(delta, N, rho, q)
-    + left = power_of_root(delta, 1, rho, q)
+    - left = power_of_root(delta, N, rho, q, rcond)
+    + left = power_of_root(delta, 1, rho, q, rcond)
     - delta.T @ delta / N
     + delta.T @ delta
     - inverse_power(B / N, rho, q)
     + inverse_power(B, rho, q)
 kfac_B_is_mean: B* is a mean over outputs, not a sum
-    - left = power_of_root(delta, N, rho, q)
-    + left = power_of_root(delta, N * C, rho, q)
+    - left = power_of_root(delta, N, rho, q, rcond)
+    + left = power_of_root(delta, N * C, rho, q, rcond)
     - delta.T @ delta / N
     + delta.T @ delta / s.f.size
 kfac_last_other: B*_L is the other one (identity or gram)
@@ -456,15 +471,15 @@ kfac_bias_other: the bias is treated the other way (augmented or separate)
     - fisher.bias == "separate"
     + fisher.bias != "separate"
 kfac_bias_without_b: b is lost in the block of a separate bias
-    - power_of_root(s.bias[l] * delta, N * N, rho, q)
-    + power_of_root(delta, N * N, rho, q)
+    - power_of_root(s.bias[l] * delta, N * N, rho, q, rcond)
+    + power_of_root(delta, N * N, rho, q, rcond)
     - bias_block = s.bias[l] ** 2 * B / N + rho * I_B
     + bias_block = B / N + rho * I_B
     - bias**2 * B1 @ inverse_power(bias**2 * B / N**2, rho, q)
     + B1 @ inverse_power(B / N**2, rho, q)
 kfac_bias_without_N: the block of a separate bias lacks one 1/N
-    - power_of_root(s.bias[l] * delta, N * N, rho, q)
-    + power_of_root(s.bias[l] * delta, N, rho, q)
+    - power_of_root(s.bias[l] * delta, N * N, rho, q, rcond)
+    + power_of_root(s.bias[l] * delta, N, rho, q, rcond)
     - bias_block = s.bias[l] ** 2 * B / N + rho * I_B
     + bias_block = s.bias[l] ** 2 * B + rho * I_B
     - inverse_power(bias**2 * B / N**2, rho, q)
@@ -475,17 +490,17 @@ units_by_input: the blocks are columns of W_l, not rows
     - layer[:, None] == layer, (layer[:, None] == layer) & (i[:, None] == i)
     + layer[:, None] == layer, (layer[:, None] == layer) & (is_bias[:, None] == is_bias)
 units_without_bias: the block of a unit leaves out its bias, which has its own
-    - K = [power_of_root(R, N, rho, q) for R in roots.get(name, entries)]
+    - K = [power_of_root(R, N, rho, q, rcond) for R in roots.get(name, entries)]
     + split = name == "Unitwise" and any(s.bias)
     + parts = [[R[..., :-1], R[..., -1:]] if split else [R] for R in roots.get(name, entries)]
-    + K = [np.concatenate([power_of_root(R, N, rho, q) for R in R_b], -2) for R_b in parts]
+    + K = [np.concatenate([power_of_root(R, N, rho, q, rcond) for R in R_b], -2) for R_b in parts]
     - layer[:, None] == layer, (layer[:, None] == layer) & (i[:, None] == i)
     + layer[:, None] == layer, (layer[:, None] == layer) & (i[:, None] == i)
     + if any(s.bias) and fisher.name == "Unitwise": same_unit &= is_bias[:, None] == is_bias
 entries_of_means: the entries of the diagonal are products of means of delta^2 and h^2, not the mean of the products
-    - K = [power_of_root(R, N, rho, q) for R in roots.get(name, entries)]
+    - K = [power_of_root(R, N, rho, q, rcond) for R in roots.get(name, entries)]
     + G = [np.outer((d**2).sum((0, 1)) / N, (h**2).mean(0)).reshape(-1, 1) + rho for h, d in zip(s.h, s.delta)]
-    + K = [power_of_root(R, N, rho, q) for R in roots.get(name, entries)]
+    + K = [power_of_root(R, N, rho, q, rcond) for R in roots.get(name, entries)]
     + if name == "Entrywise":
     +     K = [np.where(g > 0, g, np.inf) ** (-1 / q) * J_l.reshape(s.f.size, -1).T for g, J_l in zip(G, J)]
     - F = I if fisher.name == "Identity" else J.T @ J / len(s.f)
@@ -630,11 +645,11 @@ sigma_x_not_in_error: S is missing in E
     - return (L[0] @ w[0] - w_star) @ S
     + return L[0] @ w[0] - w_star
 depth_missing: d^{-1/q} is missing
-    - u = [d ** (-1 / q) * block_update(L, R, E, rho, q)
-    + u = [block_update(L, R, E, rho, q)
+    - u = [d ** (-1 / q) * block_update(L, R, E, rho, q, rcond)
+    + u = [block_update(L, R, E, rho, q, rcond)
 depth_without_q: 1/d in place of d^{-1/q}
-    - u = [d ** (-1 / q) * block_update(L, R, E, rho, q)
-    + u = [d ** -1.0 * block_update(L, R, E, rho, q)
+    - u = [d ** (-1 / q) * block_update(L, R, E, rho, q, rcond)
+    + u = [d ** -1.0 * block_update(L, R, E, rho, q, rcond)
 block_is_full: the full rule in place of the block rule
     - if block:
     + if False:

@@ -1,9 +1,9 @@
 """The cases, by operation. Ids are permanent: cases are appended to the book of their operation."""
 
-from . import deep, directions, edges, frozen, passes, second, steps, theory, third, unnoticed
+from . import cuts, deep, directions, edges, frozen, passes, second, steps, theory, third, unnoticed
 from .problems import Book
 
-PARTS = (passes, directions, theory, deep)
+PARTS = (passes, directions, theory, deep, cuts)
 ABOUT = {name: text for part in (*PARTS, second, edges, steps, third) for name, text in part.ABOUT.items()}
 
 

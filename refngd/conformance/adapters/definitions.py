@@ -39,7 +39,7 @@ def net(attrs: dict) -> d.Net:
 
 def fisher(inputs: Arrays, attrs: dict) -> d.Fisher:
     options = {key: attrs[f"kfac_{key}"] for key in ("bias", "last", "damping") if f"kfac_{key}" in attrs}
-    return d.Fisher(attrs["fisher"], inputs.get("Sigma"), **options)
+    return d.Fisher(attrs["fisher"], inputs.get("Sigma"), **options, rcond=attrs.get("rcond"))
 
 
 def power(attrs: dict) -> dict:
@@ -300,7 +300,7 @@ def statistics(inputs: Arrays) -> tuple[np.ndarray, np.ndarray]:
 
 
 def rule(attrs: dict) -> dict:
-    return {key: attrs[key] for key in ("q", "block", "rho", "clip", "regularised") if key in attrs}
+    return {key: attrs[key] for key in ("q", "block", "rho", "clip", "regularised", "rcond") if key in attrs}
 
 
 def deep_linear(inputs, attrs):
@@ -315,6 +315,11 @@ def deep_linear(inputs, attrs):
 
 def deep_linear_update(inputs, attrs):
     return numbered("u", d.update(listed("w", inputs), *statistics(inputs), **rule(attrs)))
+
+
+def multiplier(inputs, attrs):
+    options = {key: attrs[key] for key in ("q", "rho", "rcond") if key in attrs}
+    return {"Lambda": d.multiplier(listed("w", inputs), *statistics(inputs), **options)}
 
 
 def deep_linear_step(inputs, attrs):
@@ -367,6 +372,15 @@ def flow(inputs, attrs):
 
 def sample_statistics(inputs, attrs):
     return dict(zip(("w_star", "Sigma_x", "const"), d.statistics(inputs["x"], inputs["y"]), strict=True))
+
+
+def sample_loss(inputs, attrs):
+    w, (w_star, Sigma_x, const) = listed("w", inputs), d.statistics(inputs["x"], inputs["y"])
+    S = d.covariance_root(Sigma_x)
+    return {
+        "loss": d.linear_loss(w, w_star, S) + const,
+        **numbered("g", d.linear_pull(w, d.displacement(w, w_star, S), S)),
+    }
 
 
 def euler_drift(inputs, attrs):
@@ -487,4 +501,9 @@ OPERATIONS = {
     "flatten": flatten,
     "init": init,
     "semi_orthogonal": semi_orthogonal,
+    "truncated_direction": direction,
+    "truncated_update": deep_linear_update,
+    "multiplier": multiplier,
+    "sample_loss": sample_loss,
+    "empirical_coefficient": coefficient,
 }

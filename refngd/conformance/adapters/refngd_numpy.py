@@ -75,11 +75,10 @@ class Engine:
         return self._network(tuple(widths), activation_of(attrs), *sigmas, attrs.get("parameterization", "ntk"))
 
     def _fisher(self, attrs: dict, inputs: Arrays) -> rn.Fisher:
-        name = attrs["fisher"]
+        name, options = attrs["fisher"], given(attrs, "rcond")
         if name == "KFAC":
-            options = {key: attrs[f"kfac_{key}"] for key in ("bias", "last", "damping") if f"kfac_{key}" in attrs}
-            return rn.KFAC(**options)
-        return rn.Layerwise(inputs["Sigma"]) if name == "Layerwise" else getattr(rn, name)()
+            options |= {key: attrs[f"kfac_{key}"] for key in ("bias", "last", "damping") if f"kfac_{key}" in attrs}
+        return rn.Layerwise(inputs["Sigma"]) if name == "Layerwise" else getattr(rn, name)(**options)
 
     def _weighted(self, inputs: Arrays, attrs: dict) -> tuple[rn.Network, list[np.ndarray]]:
         W = listed("W", inputs)
@@ -167,6 +166,17 @@ class Engine:
         R, _ = rn.losses.hessian_root(train.f, inputs["y"], attrs["loss_rho"])
         per_sample = Theta_bar.reshape(-1, *train.f.shape).transpose(1, 2, 0)  # (N, C, N'C)
         return {"Theta_bar": np.linalg.solve(R, per_sample).transpose(2, 0, 1).reshape(Theta_bar.shape)}
+
+    def truncated_direction(self, inputs, attrs):
+        s = self._trained(inputs, attrs)
+        dW = self._fisher(attrs, inputs).direction(s, rn.mse.residual(s.f, inputs["y"]), **power_of(attrs))
+        return numbered("dW", dW, s.trained.layers)
+
+    def empirical_coefficient(self, inputs, attrs):
+        net, W = self._weighted(inputs, attrs)
+        test, train = (net.signals(W, inputs[x]) for x in ("x_test", "x"))
+        kernels = [rn.empirical_kernels(s, train).above(attrs.get("frozen", 0)) for s in (test, train)]
+        return {"Theta_bar": self._fisher(attrs, inputs).kernel_coefficient(*kernels, **power_of(attrs))}
 
     def empirical_kernels(self, inputs, attrs):
         kernels = rn.empirical_kernels(self._trained(inputs, attrs, "x_test"), self._trained(inputs, attrs))
@@ -327,6 +337,13 @@ class Engine:
             outputs["Lambda"] = deep_linear.multiplier(w, data, rule.q, rule.rho)
         return outputs
 
+    def truncated_update(self, inputs, attrs):
+        return numbered("u", rule_of(attrs).update(listed("w", inputs), statistics(inputs)))
+
+    def multiplier(self, inputs, attrs):
+        options = given(attrs, "q", "rho", "rcond")
+        return {"Lambda": deep_linear.multiplier(listed("w", inputs), statistics(inputs), **options)}
+
     def deep_linear_step(self, inputs, attrs):
         w, data = listed("w", inputs), statistics(inputs)
         states = list(descend(w, data, rule_of(attrs), attrs["eta"], attrs["steps"]))
@@ -349,6 +366,10 @@ class Engine:
     def statistics(self, inputs, attrs):
         data = deep_linear.Statistics.of(inputs["x"], inputs["y"])
         return {"w_star": data.w_star, "Sigma_x": data.S @ data.S.T, "const": data.const}
+
+    def sample_loss(self, inputs, attrs):
+        w, data = listed("w", inputs), deep_linear.Statistics.of(inputs["x"], inputs["y"])
+        return {"loss": deep_linear.loss(w, data), **numbered("g", deep_linear.gradient(w, data))}
 
     def null_update(self, inputs, attrs):
         return numbered("dw", deep_linear.null_update(listed("w", inputs), listed("m", inputs)))
@@ -430,7 +451,7 @@ def statistics(inputs: Arrays) -> deep_linear.Statistics:
 
 
 def rule_of(attrs: dict) -> deep_linear.Rule:
-    return deep_linear.Rule(**given(attrs, "q", "block", "rho", "clip", "regularised"))
+    return deep_linear.Rule(**given(attrs, "q", "block", "rho", "clip", "regularised", "rcond"))
 
 
 def _multipliers(fisher: rn.Fisher, Theta: list[np.ndarray], e: np.ndarray, attrs: dict) -> list[np.ndarray]:
