@@ -367,7 +367,7 @@ def direction(inputs, attrs, full):
     return outputs, intermediates(a, s, H, e, theta, attrs) if full else {}
 
 
-def truncated_direction(inputs, attrs, full):
+def direction_truncated(inputs, attrs, full):
     """`direction` less the directions of singular values at most rcond times the largest: of J, of those of its blocks,
     or of h and of delta."""
     _, _, s = trained(inputs, attrs)

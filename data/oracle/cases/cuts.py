@@ -10,8 +10,8 @@ RCOND = 0.15625  # no singular value is near it, and of squares it would take aw
 POWERS = ((0.0, 1), (0.0, 2), (0.15625, 1), (0.15625, 3))
 
 
-def truncated_direction():
-    book = Book("truncated_direction")
+def direction_truncated():
+    book = Book("direction_truncated")
     pins = ["singular values of at most rcond times the largest count as zero, damped or not"]
     of = {"Exact": "of J", "BlockDiagonal": "of J_l", "Unitwise": "of the J of a unit", "KFAC": "of h and of delta"}
     for fisher in (*of, "KFAC-gram"):
@@ -23,8 +23,8 @@ def truncated_direction():
     return book
 
 
-def truncated_update():
-    book = Book("truncated_update")
+def deep_linear_truncated():
+    book = Book("deep_linear_truncated")
     pins = ["singular values of at most rcond times the largest count as zero, damped or not"]
     for title, network, block, rcond, of in (
         ("three layers", ((3, 4, 3, 2), 744), False, 0.125, "of J"),
@@ -91,10 +91,10 @@ def sample_loss():
     return book
 
 
-BOOKS = (truncated_direction, truncated_update, multiplier, empirical_coefficient, sample_loss)
+BOOKS = (direction_truncated, deep_linear_truncated, multiplier, empirical_coefficient, sample_loss)
 ABOUT = {
-    "truncated_direction": "dW_l of an approximation whose small singular values count as zero, rcond: K&O (8) to (23).",
-    "truncated_update": "u_i of update rules whose small singular values count as zero, rcond: Huh (9), (12), (19).",
+    "direction_truncated": "dW_l of an approximation whose small singular values count as zero, rcond: K&O (8) to (23).",
+    "deep_linear_truncated": "u_i of update rules whose small singular values count as zero, rcond: Huh (9), (12), (19).",
     "multiplier": "Lambda = (K + rho I)^{-1/q} E of Huh (9), (12).",
     "empirical_coefficient": "Theta_bar(x', x) from the kernels A_l and B_l of both pairs of samples alone, K&O (11).",
     "sample_loss": "The loss on samples, and its gradient, of deep linear networks: Huh (1), (4).",

@@ -4,9 +4,10 @@
 """
 
 from .deep import weights
-from .directions import FISHERS
+from .directions import FISHERS, INF
 from .problems import draw, extended
 from .second import DISTINCT, NTK, problem
+from .steps import training_set
 from .third import close
 
 START = {
@@ -17,6 +18,9 @@ START = {
     "kernels": 29,
     "mode_velocity": 45,
     "flow": 13,
+    "jacobian": 13,
+    "deep_linear_update": 46,
+    "dynamics": 24,
 }
 RANGE = "not in the range of float32"
 
@@ -53,6 +57,19 @@ def direction(book):
         power = f"rho = 2^{rho}" if rho else f"q = {q}"
         title = f"{fisher}: two samples 2^{gap} from each other, {power}, refined"
         book.add("stress", title, FISHERS[fisher][1], pins, close(inputs, 2.0**gap), attrs, strict=True)
+    inputs, attrs = problem("Unitwise", (4, 3, 1), 3, 722, bias=False, rho=0.0, q=1)
+    inputs["x"][1] = [0.0] * 4
+    pins = ["a sample of zeros is dead for all units of the first layer"]
+    book.add("boundary", "Unitwise: a sample of zeros", "K&O (23)", pins, inputs, attrs)
+    pins = ["as accurate as from J: a Gram matrix has to be refined, or given up, kappa_gram = kappa"]
+    for fisher in ("Exact", "BlockDiagonal", "BlockTridiagonal", "Unitwise"):
+        widths = (2, 3, 3, 1) if fisher == "BlockTridiagonal" else (4, 4, 1)
+        for gap, rho in ((-12, None), (-16, -40), (-20, None), (-23, -48)):
+            if fisher == "BlockTridiagonal" and gap == -16:
+                continue  # in float32 the least eigenvalues of the indefinite G are lost, whatever kappa says
+            inputs, attrs = problem(fisher, widths, 3, 723, rho=2.0**rho if rho else 0.0, q=1)
+            title = f"{fisher}: two samples 2^{gap} from each other, rho = {f'2^{rho}' if rho else 0}, refined"
+            book.add("stress", title, FISHERS[fisher][1], pins, close(inputs, 2.0**gap), attrs, strict=True)
 
 
 def prediction(book):
@@ -78,6 +95,31 @@ def alpha(book):
     attrs = exact | plain | {"activation": "shifted_relu", "shift": 0.5, "n": 12, "widths": [3, 4, 1]}
     pins = ["layers have full rank together"]
     book.add("boundary", "Exact, shifted_relu: all layers together just suffice", "K&O (12)", pins, {}, attrs)
+    few = "there is no alpha for these widths and n: J has fewer independent rows"
+    for n, widths in ((9, [2, 3, 1]), (6, [2, 3, 2]), (13, [2, 2, 3, 1])):
+        attrs = exact | tanh | {"n": n, "widths": widths}
+        book.add("boundary", f"Exact, tanh, {widths}: J has just n C rows", "K&O (12)", pins, {}, attrs)
+        attrs = exact | tanh | {"n": n + 1, "widths": widths}
+        book.refuse(f"Exact, tanh, {widths}: one sample more", "K&O (12)", wrong, {}, attrs, few)
+    for title, net in (("tanh", tanh), ("relu with bias", biased | {"activation": "relu"})):
+        attrs = exact | net | {"n": 3, "widths": [1, 8, 1]}
+        pins = ["J(t x) = t J(x) for ReLU without bias alone"]
+        book.add("boundary", f"Exact, {title}: one input", "K&O (12)", pins, {}, attrs)
+    kfac, separate = FISHERS["KFAC"][0], FISHERS["KFAC-separate"][0]
+    corners = {"x": [[0.75, 0.5], [0.75, -0.5], [-0.75, 0.5], [-0.75, -0.5]]}
+    pins = ["the range of the first inputs, with the bias among them, is n / rank of that of all samples"]
+    attrs = kfac | biased | {"n": 4, "widths": [2, 8, 1]}
+    book.add("boundary", "KFAC with bias: four corners", "K&O (12), B.2", pins, corners, attrs)
+    x = {"x": [[a, b, a + b] for a, b in corners["x"]]}
+    attrs = kfac | biased | {"n": 4, "widths": [3, 8, 1]}
+    book.add("boundary", "KFAC with bias: an input that is the sum of others", "K&O (12), B.2", pins, x, attrs)
+    attrs = kfac | plain | {"activation": "linear", "n": 4, "widths": [2, 8, 1]}
+    book.refuse("KFAC, linear: four corners", "K&O (12)", wrong, corners, attrs, few)
+    attrs = separate | biased | {"n": 4, "widths": [3, 8, 8, 1], "frozen": [3]}
+    book.refuse("KFAC, the bias apart: more samples than inputs", "K&O (12)", wrong, {}, attrs, few)
+    attrs = separate | biased | {"n": 3, "widths": [3, 8, 8, 1], "frozen": [3]}
+    pins = ["a bias with a block of its own adds n"]
+    book.add("boundary", "KFAC, the bias apart: as many samples as inputs", "K&O (12)", pins, {}, attrs)
 
 
 def kernels(book):
@@ -98,7 +140,70 @@ def flow(book):
     book.add("limit", "one layer", "Huh (12)", ["w' = -eta u"], inputs, {"q": 2, "block": False, "eta": 0.75})
 
 
+def jacobian(book):
+    inputs = {
+        "W_1": [[100.0, 0.5], [-100.0, 0.25], [0.125, 0.75]],
+        "W_2": [[0.75, -0.5, 1.25], [1.5, 0.25, -0.625]],
+        "x": [[4.0, 0.5], [-3.75, 1.5]],
+    }
+    attrs = {"activation": "tanh", "sigma_w": 1.5, "sigma_b": 0.0, "parameterization": "standard"}
+    pins = ["e^{800} overflows, and phi' is 0"]
+    book.add("stress", "tanh at 400 and -400", "K&O (2)", pins, inputs, attrs)
+
+
+def matmul(*factors):
+    """Exact, for small numbers."""
+    result, *others = factors
+    for B in others:
+        result = [[sum(a * b for a, b in zip(row, column, strict=True)) for column in zip(*B, strict=True)] for row in result]
+    return result
+
+
+def diagonal(*numbers):
+    return [[x * (i == j) for j in range(len(numbers))] for i, x in enumerate(numbers)]
+
+
+ORTHOGONAL = {  # but for a factor
+    2: [[0.75, 0.5], [-0.5, 0.75]],
+    3: [[0.5, -0.25, 0.5], [0.5, 0.5, -0.25], [-0.25, 0.5, 0.5]],
+}
+
+
+def nearly_singular(gap, rows=2):
+    """Three layers of which the first and the last have the singular values 1 and `gap`."""
+    two, three = ORTHOGONAL[2], ORTHOGONAL[3]
+    inputs = {
+        "w_1": matmul(three, diagonal(1.0, gap, gap), list(zip(*three, strict=True))),
+        "w_2": draw(72002, (3, 3)),
+        "w_3": matmul(two, [[1.0, 0.0, 0.0], [0.0, gap, 0.0]], three),
+        "w_star": draw(72050, (2, 3)),
+    }
+    return inputs
+
+
+def deep_linear_update(book):
+    pins = ["as accurate as from J: the eigenvectors of K have to be mended, or given up, kappa_gram = kappa"]
+    for gap in (-8, -11, -12):
+        for q in (2, 3):
+            attrs = {"q": q, "block": False}
+            title = f"three layers with singular values 1 and 2^{gap}, q = {q}"
+            book.add("stress", title, "Huh (12)", [*pins, RANGE], nearly_singular(2.0**gap), attrs, strict=True)
+    inputs = weights((3, 4, 3, 2), 111)
+    inputs["w_star"] = [[2.0**24 * v for v in row] for row in inputs["w_star"]]
+    pins = ["the norm of u is compared with clip whatever its size"]
+    book.add("discriminating", "sqrt-NGD, clipped: a large map wanted", "Huh (12)", pins, inputs, {"q": 2, "clip": 0.75})
+
+
+def dynamics(book):
+    inputs = training_set([[6.0, 0.25, 0.0], [0.25, 0.5, 0.125], [0.0, 0.125, 0.75]], 2, 721)
+    error = "eta is too large for t = inf: eta times the largest eigenvalue is 2.25"
+    book.refuse("t = inf, eta lambda > 2", "K&O (10)", "a limit that there is not", inputs, {"eta": 0.375, "t": INF}, error)
+
+
 LATER = (
+    jacobian,
+    deep_linear_update,
+    dynamics,
     unit_norm,
     direction,
     prediction,

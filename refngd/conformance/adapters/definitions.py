@@ -262,8 +262,10 @@ def alpha(inputs, attrs):
     if attrs["fisher"] != "Unitwise":
         own = sum(map(bool, biases)) if attrs.get("kfac_bias") == "separate" else 0
         sizes = layers, L, attrs["n"], attrs["activation"] == "linear", own
-        seen = attrs["fisher"] == "KFAC" and "x" in inputs
-        lost = attrs["n"] - np.linalg.matrix_rank(inputs["x"]) if seen else 0  # of its first layer
+        lost = 0  # of the first layer of K-FAC, which has no more independent inputs
+        if attrs["fisher"] == "KFAC" and "x" in inputs:
+            ones = np.ones((len(inputs["x"]), int(attrs["sigma_b"] > 0 and not own)))
+            lost = attrs["n"] - np.linalg.matrix_rank(np.concatenate([inputs["x"], ones], axis=1))
         return {"alpha": d.isotropy_constant(fisher(inputs, attrs), *sizes) - lost}
     norm = np.linalg.norm(inputs["x"][0]) if "x" in inputs else 1.0
     q = order_parameters({}, {**attrs, "M_0": widths[0], "norm": norm, "depth": L})["q"]
@@ -501,8 +503,8 @@ OPERATIONS = {
     "flatten": flatten,
     "init": init,
     "semi_orthogonal": semi_orthogonal,
-    "truncated_direction": direction,
-    "truncated_update": deep_linear_update,
+    "direction_truncated": direction,
+    "deep_linear_truncated": deep_linear_update,
     "multiplier": multiplier,
     "sample_loss": sample_loss,
     "empirical_coefficient": coefficient,

@@ -167,7 +167,7 @@ class Engine:
         per_sample = Theta_bar.reshape(-1, *train.f.shape).transpose(1, 2, 0)  # (N, C, N'C)
         return {"Theta_bar": np.linalg.solve(R, per_sample).transpose(2, 0, 1).reshape(Theta_bar.shape)}
 
-    def truncated_direction(self, inputs, attrs):
+    def direction_truncated(self, inputs, attrs):
         s = self._trained(inputs, attrs)
         dW = self._fisher(attrs, inputs).direction(s, rn.mse.residual(s.f, inputs["y"]), **power_of(attrs))
         return numbered("dW", dW, s.trained.layers)
@@ -337,7 +337,7 @@ class Engine:
             outputs["Lambda"] = deep_linear.multiplier(w, data, rule.q, rule.rho)
         return outputs
 
-    def truncated_update(self, inputs, attrs):
+    def deep_linear_truncated(self, inputs, attrs):
         return numbered("u", rule_of(attrs).update(listed("w", inputs), statistics(inputs)))
 
     def multiplier(self, inputs, attrs):
