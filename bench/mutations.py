@@ -87,6 +87,7 @@ class Trials:
     @contextmanager
     def recorded(self, name: str) -> Iterator[None]:
         """Adds a trial, unless it raises."""
+        clear_caches()  # or only the first trial calls what is cached
         start, calls = time.process_time(), set()
         with recorded(calls):
             yield
@@ -172,6 +173,13 @@ def plant(mutant: Mutant) -> None:
 def forget_package() -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] == "refngd"]:
         del sys.modules[name]
+
+
+def clear_caches() -> None:
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] == "refngd":
+            for function in vars(module).values():
+                getattr(function, "cache_clear", lambda: None)()
 
 
 @contextmanager
@@ -351,6 +359,17 @@ def table(found: dict[Mutant, str | None], suites: dict[str, Trials]) -> list[st
     return ["  ".join([line[0].ljust(22), *(cell.rjust(9) for cell in line[1:])]) for line in lines]
 
 
+def estimate(found: dict[Mutant, str | None], eligible: dict[str, list[Mutant]]) -> str:
+    """What the sample says of all mutants of its files: the share of each file counts as often as it has mutants."""
+    noticed = {file: [] for file in eligible}
+    for mutant, name in found.items():
+        noticed[mutant.file].append(bool(name))
+    sizes = {file: len(eligible[file]) for file, own in noticed.items() if own}
+    total = sum(sizes.values())
+    share = sum(size * sum(noticed[file]) / len(noticed[file]) for file, size in sizes.items()) / total
+    return f"so of all {total} mutants of these files {share:.1%} are noticed"
+
+
 def survivors(found: dict[Mutant, str | None], suites: dict[str, Trials]) -> list[str]:
     """A line each; those in code that no case and no test calls say so."""
     alive = [mutant for mutant, name in found.items() if name is None]
@@ -400,7 +419,7 @@ def main() -> None:
     wanted = ["vectors"] if args.vectors or args.ci else ["tests"] if args.tests else list(recorders)
     suites = {name: recorded_in_fork(recorders[name], args.calls) for name in wanted}
     found = scored(chosen, suites, args.jobs)
-    print(*survivors(found, suites), *table(found, suites), sep="\n", flush=True)
+    print(*survivors(found, suites), *table(found, suites), estimate(found, eligible), sep="\n", flush=True)
     if args.ci:
         parser.exit(not passes(found, eligible, suites, args.jobs))
 

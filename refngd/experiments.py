@@ -1,7 +1,7 @@
 """What the two commands and the figures run."""
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count, islice
@@ -196,11 +196,7 @@ def compare(
     known = rho == 0 and q == 1 and (loss == mse or (fisher.isotropic_for_any_loss and loss.is_regular))
     alpha = fisher.alpha(net, len(data.x), frozen) if known else None
     result = Comparison(rho, factor * optimal_rate(Theta_bar), alpha, isotropy(Theta_bar))
-    if loss == mse:
-        cross, dynamics = fisher.coefficient(s_test, s, rho, q), Dynamics(Theta_bar, s.f, data.y, result.eta)
-        outputs = ([dynamics.predict(Theta_bar, s.f, t), dynamics.predict(cross, s_test.f, t)] for t in count())
-    else:
-        outputs = linearized_training([s, s_test], data.y, fisher, result.eta, rho, q, loss)
+    outputs = _theory([s, s_test], data.y, fisher, Theta_bar, result.eta, rho, q, loss)
     with suppress(FloatingPointError):
         for f, f_test in islice(outputs, steps + 1):
             result.theory_loss.append(loss.value(f, data.y))
@@ -212,3 +208,12 @@ def compare(
     except FloatingPointError as error:
         result.stopped = str(error)
     return result
+
+
+def _theory(sets, y, fisher, Theta_bar, eta, rho, q, loss) -> Iterator[list[Array]]:
+    """Outputs on both sets of signals after t = 0, 1, .. steps of the linearised network: K&O (10) for mse."""
+    if loss != mse:
+        return linearized_training(sets, y, fisher, eta, rho, q, loss)
+    s, s_test = sets
+    cross, dynamics = fisher.coefficient(s_test, s, rho, q), Dynamics(Theta_bar, s.f, y, eta)
+    return ([dynamics.predict(Theta_bar, s.f, t), dynamics.predict(cross, s_test.f, t)] for t in count())

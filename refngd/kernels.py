@@ -25,7 +25,7 @@ from .activations import relu
 from .arrays import Array, array_module, batches, require_memory, to_device
 from .checks import checked_array, checked_instance, checked_number, checked_whole
 from .network import Network, Signals, Trained, checked_pair, checked_trained
-from .spectral import finite, gram
+from .spectral import finite, gram, inverse_size
 
 CLOSE = 2.0**-6  # below it, 1 - r^2 of the rounded r tells too little of the angle: errors of 8 units and more
 
@@ -385,13 +385,9 @@ def _at(a: Array, rows: Array | slice) -> Array:
 
 def _norms(x: Array) -> np.ndarray:
     """||x|| (n,) in float64 on the host; squares of large x do not overflow, and of small x not underflow."""
-    xp, largest = array_module(x), abs(x).max(1)
-    scale = xp.ones_like(largest)
-    if not 1e-5 < float(largest.min()) <= float(largest.max()) < 1e5:
-        scale = xp.where(largest > 0, largest, 1)
-        x = x / scale[:, None]
-    norm, scale = (to_device(a, "cpu").astype(float) for a in (xp.linalg.norm(x, axis=1), scale))
-    return norm * scale
+    xp, T = array_module(x), inverse_size(abs(x).max(1))
+    norm, T = (to_device(a, "cpu").astype(float) for a in (xp.linalg.norm(x * T[:, None], axis=1), T))
+    return norm / T
 
 
 def _moments(net: Network, norm: float, dtype: Any, of: str) -> tuple[list[float], list[float], list[float]]:

@@ -292,7 +292,7 @@ def kfac_of_product(a, A, B, A1, B1):
 
 
 def order(inputs, attrs, full):
-    mean_square = mp.mpf(attrs["norm"]) ** 2 / attrs["M_0"]
+    mean_square = mp.mpf(attrs.get("norm", 1)) ** 2 / attrs["M_0"]
     return {"q": order_parameters(attrs, mean_square, attrs["depth"])}, {}
 
 

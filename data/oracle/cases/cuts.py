@@ -4,7 +4,7 @@ the loss on samples."""
 from .deep import SIGMA_X, weights
 from .directions import FISHERS
 from .problems import Book, draw
-from .second import SIGMAS, problem
+from .second import problem
 
 RCOND = 0.15625  # no singular value is near it, and of squares it would take away more
 POWERS = ((0.0, 1), (0.0, 2), (0.15625, 1), (0.15625, 3))
@@ -36,6 +36,13 @@ def deep_linear_truncated():
             attrs = {"q": q, "block": block, "rho": rho, "rcond": rcond}
             name = f"{title}, rho = {rho}, q = {q}"
             book.add("discriminating", name, "Huh (9), (12), (19)", [*pins, of], weights(*network), attrs)
+    inputs = weights((3, 3, 2, 2), 745)
+    inputs["w_2"] = [[2.0**-60 * v for v in row] for row in inputs["w_2"]]
+    for rho, q in POWERS:
+        attrs = {"q": q, "block": False, "rho": 2.0**-120 * rho, "rcond": 2.0**-20}
+        title = f"a layer of 2^-60, rho = {attrs['rho']}, q = {q}"
+        pins = ["J does not feel the other layers, but their u_i is not 0"]
+        book.add("stress", title, "Huh (9), (12)", pins, inputs, attrs)
     return book
 
 
@@ -74,10 +81,12 @@ def empirical_coefficient():
             if q == 2 and fisher in ("BlockTridiagonal", "Layerwise") or more and not rho:
                 continue
             inputs, attrs = problem(fisher, (5, 4, 5, 3), 3, 761, N_test=2, y=False, rho=rho, q=q, frozen=frozen, **more)
-            if fisher == "Layerwise":
-                inputs["Sigma"] = SIGMAS[3 - frozen]
             title = f"{fisher}{', damped product' if more else ''}, rho = {rho}, q = {q}, frozen = {frozen}"
             book.add("discriminating", title, "K&O (11), (S.46)", pins, inputs, attrs)
+    for fisher in ("BlockDiagonal", "KFAC", "KFAC-separate"):
+        inputs, attrs = problem(fisher, (5, 4, 3), 3, 763, N_test=2, y=False, rho=0.15625, q=1, frozen=["output-bias"])
+        title = f"{fisher}: the bias of the output is fixed"
+        book.add("discriminating", title, "K&O (11)", ["A_{L-1} loses sigma_b^2"], inputs, attrs)
     return book
 
 

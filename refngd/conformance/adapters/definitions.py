@@ -251,7 +251,7 @@ def angles(inputs, attrs):
 
 def order_parameters(inputs, attrs):
     x = np.zeros((1, attrs["M_0"]))
-    x[0, 0] = attrs["norm"]
+    x[0, 0] = attrs.get("norm", 1.0)
     A, _ = d.wide_kernels(net(attrs), gaussian(attrs), attrs["depth"], x, x)
     return {"q": [A_l[0, 0] for A_l in A]}
 

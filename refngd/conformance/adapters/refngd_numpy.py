@@ -276,7 +276,7 @@ class Engine:
 
     def order_parameters(self, inputs, attrs):
         net = self._net(attrs, [attrs.get("M_0", 1)] + [1] * attrs["depth"])
-        return {"q": rn.order_parameters(net, attrs["norm"])}
+        return {"q": rn.order_parameters(net, **given(attrs, "norm"))}
 
     def gamma(self, inputs, attrs):
         return {"gamma": activation_of(attrs).gamma(attrs["q"])}
