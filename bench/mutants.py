@@ -42,7 +42,7 @@ DROPPED = ("abs", "sqrt", "transpose", "copy")  # calls that may go, and leave t
 SKIPPED = ("annotation", "returns", "decorator_list", "op", "ops", "ctx")
 SAID = (  # functions and classes for messages, warnings and refusals alone
     *("shown", "kind", "host_memory", "_limit_files", "device_versions"),
-    *("_crowded", "_signs", "_sign", "jump", "report", "is_damped", "_Watch"),
+    *("_crowded", "_signs", "_sign", "jump", "unbounded", "report", "is_damped", "_Watch"),
 )
 WITHOUT_EFFECT = ("strict", "stacklevel")  # keyword arguments that only check or say something
 

@@ -474,7 +474,11 @@ PLANTED_BUGS = {  # words: operation, the bug, the cases that are about it
     "Sigma_x is ignored": ("deep_linear", lambda op, inputs, attrs: run(op, {**inputs, "Sigma_x": np.eye(3)}, attrs)),
     "1/N is missing in the gradient": ("training", attribute(eta=lambda a, N: a["eta"] * N)),
     "one step too few": ("prediction", attribute(t=lambda a, N: a["t"] - 1)),
-    "the norm is not squared": ("order_parameters", attribute(norm=lambda a, N: a["norm"] ** 0.5)),
+    "the norm is not squared": (
+        "order_parameters",
+        attribute(norm=lambda a, N: a.get("norm", 1.0) ** 0.5),
+        lambda case: "norm" in case.attrs,
+    ),
     "eta_bar is not applied": ("mode_solution", attribute(eta_bar=1.0)),
 }
 

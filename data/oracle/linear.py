@@ -184,7 +184,7 @@ def multiplier(inputs, attrs, full):
 
 
 def deep_linear_truncated(inputs, attrs, full):
-    """`deep_linear_update` less the singular values at most rcond times the largest: of J, or in blocks of L_i and R_i."""
+    """`deep_linear_update` less singular values of at most rcond times the largest, of J, or in blocks of L_i and R_i."""
     w, S, q = weights_of(inputs, "w_"), la.root(covariance(inputs)), mp.mpf(attrs.get("q", 1))
     rho, rcond, g = mp.mpf(attrs.get("rho", 0)), mp.mpf(attrs["rcond"]), gradient(w, inputs)
     if not attrs.get("block", False):
@@ -194,13 +194,9 @@ def deep_linear_truncated(inputs, attrs, full):
     u = []
     for L, R, g_i in zip(*partial_products(w, S), layers(g, shapes(w)), strict=True):
         left, right = la.kept(la.matmul(la.transpose(L), L), rcond), la.kept(la.matmul(R, la.transpose(R)), rcond)
-        terms = [
-            ((x * y + rho) ** (-1 / q) * mp.fdot(z, la.matvec(g_i, v)), z, v) for x, z in left for y, v in right
-        ]
-        size = mp.mpf(len(w)) ** (-1 / q)
-        u.append(
-            [[size * mp.fsum(c * z[a] * v[b] for c, z, v in terms) for b in range(len(g_i[0]))] for a in range(len(g_i))]
-        )
+        terms = [((x * y + rho) ** (-1 / q) * mp.fdot(z, la.matvec(g_i, v)), z, v) for x, z in left for y, v in right]
+        u_i = [[mp.fsum(c * z[a] * v[b] for c, z, v in terms) for b in range(len(g_i[0]))] for a in range(len(g_i))]
+        u.append(la.scale(u_i, mp.mpf(len(w)) ** (-1 / q)))
     return named("u", u, 1), {}
 
 

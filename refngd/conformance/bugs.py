@@ -615,8 +615,8 @@ wide_without_N: 1/N is missing in the kernels of infinite width
     - [B_l * A_l / A_l.shape[1] for
     + [B_l * A_l for
 norm_not_squared: the norm is not squared
-    - x[0, 0] = attrs["norm"]
-    + x[0, 0] = attrs["norm"] ** 0.5
+    - x[0, 0] = attrs.get("norm", 1.0)
+    + x[0, 0] = attrs.get("norm", 1.0) ** 0.5
 
 # deep linear networks
 

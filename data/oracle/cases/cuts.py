@@ -37,12 +37,12 @@ def deep_linear_truncated():
             name = f"{title}, rho = {rho}, q = {q}"
             book.add("discriminating", name, "Huh (9), (12), (19)", [*pins, of], weights(*network), attrs)
     inputs = weights((3, 3, 2, 2), 745)
-    inputs["w_2"] = [[2.0**-60 * v for v in row] for row in inputs["w_2"]]
+    inputs["w_2"] = [[2.0**-4 * v for v in row] for row in inputs["w_2"]]
     for rho, q in POWERS:
-        attrs = {"q": q, "block": False, "rho": 2.0**-120 * rho, "rcond": 2.0**-20}
-        title = f"a layer of 2^-60, rho = {attrs['rho']}, q = {q}"
-        pins = ["J does not feel the other layers, but their u_i is not 0"]
-        book.add("stress", title, "Huh (9), (12)", pins, inputs, attrs)
+        attrs = {"q": q, "block": False, "rho": rho, "rcond": 2.0**-3}
+        title = f"a layer of 2^-4, rho = {rho}, q = {q}"
+        pins = ["J hardly feels the other layers, but their u_i is not 0"]
+        book.add("discriminating", title, "Huh (9), (12)", pins, inputs, attrs)
     return book
 
 
@@ -78,9 +78,10 @@ def empirical_coefficient():
         *((name, more) for name in ("KFAC", "KFAC-separate", "KFAC-gram") for more in ({}, product)),
     ):
         for rho, q, frozen in ((0.0, 1, 0), (0.15625, 1, 1), (0.15625, 2, 0)):
-            if q == 2 and fisher in ("BlockTridiagonal", "Layerwise") or more and not rho:
+            if (q == 2 and fisher in ("BlockTridiagonal", "Layerwise")) or (more and not rho):
                 continue
-            inputs, attrs = problem(fisher, (5, 4, 5, 3), 3, 761, N_test=2, y=False, rho=rho, q=q, frozen=frozen, **more)
+            options = {"rho": rho, "q": q, "frozen": frozen, **more}
+            inputs, attrs = problem(fisher, (5, 4, 5, 3), 3, 761, N_test=2, y=False, **options)
             title = f"{fisher}{', damped product' if more else ''}, rho = {rho}, q = {q}, frozen = {frozen}"
             book.add("discriminating", title, "K&O (11), (S.46)", pins, inputs, attrs)
     for fisher in ("BlockDiagonal", "KFAC", "KFAC-separate"):
@@ -102,8 +103,8 @@ def sample_loss():
 
 BOOKS = (direction_truncated, deep_linear_truncated, multiplier, empirical_coefficient, sample_loss)
 ABOUT = {
-    "direction_truncated": "dW_l of an approximation whose small singular values count as zero, rcond: K&O (8) to (23).",
-    "deep_linear_truncated": "u_i of update rules whose small singular values count as zero, rcond: Huh (9), (12), (19).",
+    "direction_truncated": "dW_l of an approximation whose small singular values count as zero, K&O (8) to (23).",
+    "deep_linear_truncated": "u_i of update rules whose small singular values count as zero, Huh (9), (12), (19).",
     "multiplier": "Lambda = (K + rho I)^{-1/q} E of Huh (9), (12).",
     "empirical_coefficient": "Theta_bar(x', x) from the kernels A_l and B_l of both pairs of samples alone, K&O (11).",
     "sample_loss": "The loss on samples, and its gradient, of deep linear networks: Huh (1), (4).",

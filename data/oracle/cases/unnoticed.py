@@ -22,7 +22,6 @@ START = {
     "deep_linear_update": 46,
     "dynamics": 24,
     "order_parameters": 10,
-    "deep_linear_step": 21,
 }
 RANGE = "not in the range of float32"
 
@@ -144,19 +143,13 @@ def mode_velocity(book):
     for size, eps in ((1e-140, 0.25), (1e-70, 1e-300), (1e90, 0.25), (1e60, 1e200)):
         inputs = {"s": [[size, 3 * size], [2 * size, size], [size, -size]], "s_star": [1.0, 2.0]}
         title = f"damped, layers of {size}, eps = {eps}"
-        book.add("stress", title, "Huh (S.I.16)", ["eps + ||j||^2 of any size", RANGE], inputs, {"eps": eps, "eta": 0.75})
+        attrs = {"eps": eps, "eta": 0.75}
+        book.add("stress", title, "Huh (S.I.16)", ["eps + ||j||^2 of any size", RANGE], inputs, attrs)
 
 
 def order_parameters(book):
     attrs = {"activation": "tanh", "sigma_w": DISTINCT["sigma_w"], "sigma_b": DISTINCT["sigma_b"], "depth": 3} | NTK
     book.add("discriminating", "inputs of unit norm", "K&O (S.138)", ["norm = 1 if absent"], {}, attrs | {"M_0": 5})
-
-
-def deep_linear_step(book):
-    inputs = {"w_1": [[1.0]], "w_2": [[1.25]], "w_star": [[-2.0]]}
-    error = "eta is too large: both layers change sign in one step, which jumps over w_bar = 0, where u is infinite"
-    attrs = {"q": 1, "block": False, "eta": 1.0, "steps": 1}
-    book.refuse("NGD: a step over a singular J", "Huh (9)", "a step over where there is no flow", inputs, attrs, error)
 
 
 def flow(book):
@@ -179,7 +172,8 @@ def matmul(*factors):
     """Exact, for small numbers."""
     result, *others = factors
     for B in others:
-        result = [[sum(a * b for a, b in zip(row, column, strict=True)) for column in zip(*B, strict=True)] for row in result]
+        columns = list(zip(*B, strict=True))
+        result = [[sum(a * b for a, b in zip(row, column, strict=True)) for column in columns] for row in result]
     return result
 
 
@@ -215,13 +209,15 @@ def deep_linear_update(book):
     inputs = weights((3, 4, 3, 2), 111)
     inputs["w_star"] = [[2.0**24 * v for v in row] for row in inputs["w_star"]]
     pins = ["the norm of u is compared with clip whatever its size"]
-    book.add("discriminating", "sqrt-NGD, clipped: a large map wanted", "Huh (12)", pins, inputs, {"q": 2, "clip": 0.75})
+    title, attrs = "sqrt-NGD, clipped: a large map wanted", {"q": 2, "clip": 0.75}
+    book.add("discriminating", title, "Huh (12)", pins, inputs, attrs)
 
 
 def dynamics(book):
     inputs = training_set([[6.0, 0.25, 0.0], [0.25, 0.5, 0.125], [0.0, 0.125, 0.75]], 2, 721)
     error = "eta is too large for t = inf: eta times the largest eigenvalue is 2.25"
-    book.refuse("t = inf, eta lambda > 2", "K&O (10)", "a limit that there is not", inputs, {"eta": 0.375, "t": INF}, error)
+    attrs = {"eta": 0.375, "t": INF}
+    book.refuse("t = inf, eta lambda > 2", "K&O (10)", "a limit that there is not", inputs, attrs, error)
 
 
 LATER = (
@@ -236,7 +232,6 @@ LATER = (
     mode_velocity,
     flow,
     order_parameters,
-    deep_linear_step,
 )
 EXTENDED = {make.__name__: make for make in LATER}
 
