@@ -184,7 +184,7 @@ def multiplier(inputs, attrs, full):
 
 
 def deep_linear_truncated(inputs, attrs, full):
-    """`deep_linear_update` less singular values of at most rcond times the largest, of J, or by blocks of L_i and R_i."""
+    """`deep_linear_update` less singular values at most rcond times the largest, of J, or by blocks of L_i and R_i."""
     w, S, q = weights_of(inputs, "w_"), la.root(covariance(inputs)), mp.mpf(attrs.get("q", 1))
     rho, rcond, g = mp.mpf(attrs.get("rho", 0)), mp.mpf(attrs["rcond"]), gradient(w, inputs)
     if not attrs.get("block", False):
