@@ -6,7 +6,7 @@
 from .deep import weights
 from .directions import FISHERS, INF
 from .problems import draw, extended
-from .second import DISTINCT, NTK, problem
+from .second import DISTINCT, NTK, positive, problem
 from .steps import training_set
 from .third import close
 
@@ -21,6 +21,7 @@ START = {
     "jacobian": 13,
     "deep_linear_update": 46,
     "dynamics": 24,
+    "mode_time": 38,
     "order_parameters": 10,
 }
 RANGE = "not in the range of float32"
@@ -74,6 +75,18 @@ def direction(book):
             options = {"pins": pins, "strict": True} if strict else {"pins": ["nearly singular"]}
             title, inputs = title + ", refined" * strict, close(inputs, 2.0**gap)
             book.add("stress", title, FISHERS[fisher][1], inputs=inputs, attrs=attrs, **options)
+    inputs, attrs = problem("Layerwise", (5, 3, 1), 4, 724, bias=False, rho=0.0, q=1)
+    inputs["Sigma"] = [[0.0, 1.0], [1.0, 0.0]]
+    pins = ["G is singular where the ranks of J_1 and of J_2 differ: its pseudo-inverse"]
+    book.add(
+        "boundary", "Layerwise: the blocks of two layers beside the diagonal alone", "K&O (15)", pins, inputs, attrs
+    )
+    for fisher in ("BlockTridiagonal", "Layerwise"):
+        inputs, attrs = problem(fisher, (3, 4, 5, 1), 3, 725, activation="relu", rho=0.0, q=1)
+        inputs["W_1"] = [[*(-abs(v) for v in row[:-1]), 0.125] for row in inputs["W_1"]]
+        inputs["x"][1] = [1.25, 0.75, 1.5]
+        pins = ["a sample that is dead in the first layer is alive in the others"]
+        book.add("boundary", f"{fisher}: a sample is dead in the first layer", "K&O (15)", pins, inputs, attrs)
 
 
 def prediction(book):
@@ -127,6 +140,14 @@ def alpha(book):
     attrs = separate | biased | {"n": 2, "widths": [3, 8, 1]}
     error = "there is no alpha for these widths and n: all samples share the block of the output's bias"
     book.refuse("KFAC, the bias apart: two samples", "K&O (12)", wrong, {}, attrs, error)
+    error = "there is no alpha for these widths, this fisher and this x: Theta_bar is not alpha I"
+    for title, second in (("x and -x with a zero", [-0.75, 0.0, -1.25]), ("x with 0 and with -0", [0.75, -0.0, 1.25])):
+        twins = {"x": [[0.75, 0.0, 1.25], second]}
+        book.refuse(f"BlockDiagonal, tanh: {title}", "K&O (12)", wrong, twins, blocks | tanh, error)
+    attrs = FISHERS["Unitwise"][0] | relu | {"n": 2, "widths": [3, 8, 1]}
+    x = {"x": [[1024.0, 0.0, 0.0], [0.0, 1024.0 + 2.0**-20, 0.0]]}
+    pins = ["norms that agree but for 2^-30", "not exact in float32"]
+    book.add("stress", "Unitwise, relu: large inputs of almost one norm", "K&O (S.128)", pins, x, attrs)
 
 
 def kernels(book):
@@ -155,6 +176,13 @@ def order_parameters(book):
 def flow(book):
     inputs = weights((3, 2), 711) | {"times": [0.5, 1.25]}
     book.add("limit", "one layer", "Huh (12)", ["w' = -eta u"], inputs, {"q": 2, "block": False, "eta": 0.75})
+    inputs, attrs = weights((3, 4, 2), 712) | {"times": [0.0]}, {"q": 1, "block": False, "eta": 0.75, "converged": 0.5}
+    book.add("limit", "no time at all", "Huh (12)", ["the state at t = 0 is the first"], inputs, attrs)
+
+
+def mode_time(book):
+    inputs, attrs = {"fraction": [-0.25, 0.0, 0.5], "s_star": 2.0, "s0": -1.0}, {"p": 0.0, "eta_bar": 1.5}
+    book.add("boundary", "p = 0, negative start", "Huh (17)", ["p = 0 allows s0 < 0"], inputs, attrs)
 
 
 def jacobian(book):
@@ -201,13 +229,18 @@ def nearly_singular(gap, rows=2):
 
 def deep_linear_update(book):
     pins = ["as accurate as from J: the eigenvectors of K have to be mended, or given up, kappa_gram = kappa"]
-    for gap in (-8, -11, -12):
-        for q in (2, 3):
-            attrs = {"q": q, "block": False}
-            title = f"three layers with singular values 1 and 2^{gap}, q = {q}"
-            book.add("stress", title, "Huh (12)", [*pins, RANGE], nearly_singular(2.0**gap), attrs, strict=True)
+    for gap, q in ((-8, 2), (-8, 3), (-11, 2), (-11, 3), (-12, 2), (-12, 3), (-16, 2), (-20, 2)):
+        attrs = {"q": q, "block": False}
+        title = f"three layers with singular values 1 and 2^{gap}, q = {q}"
+        book.add("stress", title, "Huh (12)", [*pins, RANGE], nearly_singular(2.0**gap), attrs, strict=True)
     inputs = weights((3, 4, 3, 2), 111)
     inputs["w_star"] = [[2.0**24 * v for v in row] for row in inputs["w_star"]]
+    pins = ["the norm of u is compared with clip whatever its size"]
+    small = {name: [[2.0**-300 * v for v in row] for row in inputs[name]] for name in ("w_1", "w_2", "w_3")}
+    pins = ["rho is far above J^T J, of which the squares underflow", RANGE]
+    for q in (1, 2):
+        attrs = {"q": q, "rho": 0.15625}
+        book.add("stress", f"tiny layers, damped, q = {q}", "Huh (12)", pins, weights((3, 4, 3, 2), 111) | small, attrs)
     pins = ["the norm of u is compared with clip whatever its size"]
     title, attrs = "sqrt-NGD, clipped: a large map wanted", {"q": 2, "clip": 0.75}
     book.add("discriminating", title, "Huh (12)", pins, inputs, attrs)
@@ -216,6 +249,10 @@ def deep_linear_update(book):
 def dynamics(book):
     inputs = training_set([[6.0, 0.25, 0.0], [0.25, 0.5, 0.125], [0.0, 0.125, 0.75]], 2, 721)
     error = "eta is too large for t = inf: eta times the largest eigenvalue is 2.25"
+    attrs = {"eta": 2.0**60, "t": INF}
+    tiny = training_set([[2.0**-60 * v for v in row] for row in positive(470, 4)], 3, 722)
+    pins = ["what counts as zero is relative to the largest eigenvalue"]
+    book.add("stress", "a tiny Theta_bar, t = inf", "K&O (14)", pins, tiny, attrs)
     attrs = {"eta": 0.375, "t": INF}
     book.refuse("t = inf, eta lambda > 2", "K&O (10)", "a limit that there is not", inputs, attrs, error)
 
@@ -231,6 +268,7 @@ LATER = (
     kernels,
     mode_velocity,
     flow,
+    mode_time,
     order_parameters,
 )
 EXTENDED = {make.__name__: make for make in LATER}
