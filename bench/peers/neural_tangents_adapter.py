@@ -101,9 +101,14 @@ def layers(attrs: dict, depth: int):
     return kernel_fn
 
 
+def both(inputs):
+    """x_test, which may be absent, and x."""
+    return [jnp.asarray(inputs.get(name, inputs["x"])) for name in ("x_test", "x")]
+
+
 def kernels(inputs, attrs, convert):
     """A_{l-1} is the covariance of u_l; the NTK of l + 1 layers less A_l, over that of l layers, is Xi_l, for B_l."""
-    x_test, x, L = jnp.asarray(inputs["x_test"]), jnp.asarray(inputs["x"]), attrs["depth"]
+    (x_test, x), L = both(inputs), attrs["depth"]
     A, Theta = zip(*[layers(attrs, l)(x_test, x, ("nngp", "ntk")) for l in range(1, L + 1)], strict=True)
     B = [jnp.ones_like(A[0])] * L
     for l in range(L - 1, 0, -1):
@@ -114,12 +119,12 @@ def kernels(inputs, attrs, convert):
 
 def kernel_coefficient(inputs, attrs, convert):
     unsupported(attrs.get("rho", 0.0) > 0 and not math.isinf(attrs.get("q", 1)), "damping")
-    Theta = layers(attrs, attrs["depth"])(jnp.asarray(inputs["x_test"]), jnp.asarray(inputs["x"]), "ntk")
+    Theta = layers(attrs, attrs["depth"])(*both(inputs), "ntk")
     return {"Theta_bar": Theta / len(inputs["x"]) if convert else Theta}
 
 
 def order_parameters(inputs, attrs, convert):
-    x = jnp.zeros((1, attrs["M_0"])).at[0, 0].set(attrs["norm"])
+    x = jnp.zeros((1, attrs["M_0"])).at[0, 0].set(attrs.get("norm", 1.0))
     return {"q": jnp.stack([layers(attrs, l)(x, x, "nngp")[0, 0] for l in range(1, attrs["depth"] + 1)])}
 
 
