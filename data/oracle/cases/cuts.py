@@ -81,7 +81,7 @@ def empirical_coefficient():
             if (q == 2 and fisher in ("BlockTridiagonal", "Layerwise")) or (more and not rho):
                 continue
             options = {"rho": rho, "q": q, "frozen": frozen, **more}
-            inputs, attrs = problem(fisher, (2, 4, 3, 3), 3, 761, N_test=2, y=False, **options)
+            inputs, attrs = problem(fisher, (3, 4, 4, 3), 3, 823, N_test=2, y=False, **options)
             title = f"{fisher}{', damped product' if more else ''}, rho = {rho}, q = {q}, frozen = {frozen}"
             book.add("discriminating", title, "K&O (11), (S.46)", pins, inputs, attrs)
     for fisher in ("BlockDiagonal", "KFAC", "KFAC-separate"):

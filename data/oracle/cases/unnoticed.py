@@ -82,7 +82,7 @@ def direction(book):
         "boundary", "Layerwise: the blocks of two layers beside the diagonal alone", "K&O (15)", pins, inputs, attrs
     )
     for fisher in ("BlockTridiagonal", "Layerwise"):
-        inputs, attrs = problem(fisher, (3, 4, 5, 1), 3, 725, activation="relu", rho=0.0, q=1)
+        inputs, attrs = problem(fisher, (3, 3, 2, 1), 3, 725, activation="relu", rho=0.0, q=1)
         inputs["W_1"] = [[*(-abs(v) for v in row[:-1]), 0.125] for row in inputs["W_1"]]
         inputs["x"][1] = [1.25, 0.75, 1.5]
         pins = ["a sample that is dead in the first layer is alive in the others"]
@@ -134,7 +134,7 @@ def alpha(book):
     book.refuse("KFAC, linear: four corners", "K&O (12)", wrong, corners, attrs, few)
     attrs = separate | biased | {"n": 4, "widths": [3, 8, 8, 1], "frozen": [3]}
     book.refuse("KFAC, the bias apart: more samples than inputs", "K&O (12)", wrong, {}, attrs, few)
-    attrs = separate | biased | {"n": 3, "widths": [3, 8, 8, 1], "frozen": [3]}
+    attrs = separate | biased | {"n": 3, "widths": [3, 3, 3, 1], "frozen": [3]}
     pins = ["a bias with a block of its own adds n"]
     book.add("boundary", "KFAC, the bias apart: as many samples as inputs", "K&O (12)", pins, {}, attrs)
     attrs = separate | biased | {"n": 2, "widths": [3, 8, 1]}
