@@ -140,8 +140,8 @@ class Rule:
     rho: Levenberg-Marquardt damping, H_+ + rho I; 0 for the Moore-Penrose pseudo-inverse.
     clip: the largest norm of u, all layers together; a longer u is shortened, after all else.
     regularised: multiply by (1 + rho)^{1/q}, so that rho -> inf is SGD, (S.I.15), or d^{-1/q} of it for blocks.
-    rcond: which singular values of J count as zero, relative to the largest, and in block rules of L_i and of R_i, damped
-        or not. None for what rounding leaves of a zero: see `singular_cutoff`, and `spectral.cutoff` for blocks.
+    rcond: which singular values of J count as zero, relative to the largest, and in block rules of L_i and of R_i; with
+        damping too. None for what rounding leaves of a zero: see `singular_cutoff`, and `spectral.cutoff` for blocks.
 
     Raises ValueError for numbers out of range.
     """
