@@ -81,12 +81,12 @@ def direction(book):
     book.add(
         "boundary", "Layerwise: the blocks of two layers beside the diagonal alone", "K&O (15)", pins, inputs, attrs
     )
-    for fisher in ("BlockTridiagonal", "Layerwise"):
-        inputs, attrs = problem(fisher, (3, 3, 2, 1), 3, 725, activation="relu", rho=0.0, q=1)
-        inputs["W_1"] = [[*(-abs(v) for v in row[:-1]), 0.125] for row in inputs["W_1"]]
-        inputs["x"][1] = [1.25, 0.75, 1.5]
-        pins = ["a sample that is dead in the first layer is alive in the others"]
-        book.add("boundary", f"{fisher}: a sample is dead in the first layer", "K&O (15)", pins, inputs, attrs)
+    inputs, attrs = problem("BlockTridiagonal", (3, 3, 2, 1), 3, 725, activation="relu", rho=0.0, q=1)
+    inputs["W_1"] = [[*(-abs(v) for v in row[:-1]), 0.125] for row in inputs["W_1"]]
+    inputs["x"][1] = [1.25, 0.75, 1.5]
+    pins = ["a sample that is dead in the first layer is alive in the others"]
+    title = "BlockTridiagonal: a sample is dead in the first layer"
+    book.add("boundary", title, "K&O (15)", pins, inputs, attrs)
 
 
 def prediction(book):
@@ -161,7 +161,7 @@ def mode_velocity(book):
     inputs = {"s": [[0.0, 1e-200], [3e-200, 0.0]], "s_star": [1.0, 2.0]}
     attrs = {"q": 1, "block": False, "eta": 0.75}
     book.add("stress", "one layer of 0, the other tiny", "Huh (12)", ["||j||^2 underflows", RANGE], inputs, attrs)
-    for size, eps in ((1e-140, 0.25), (1e-70, 1e-300), (1e90, 0.25), (1e60, 1e200)):
+    for size, eps in ((1e-140, 0.25), (1e60, 1e200)):
         inputs = {"s": [[size, 3 * size], [2 * size, size], [size, -size]], "s_star": [1.0, 2.0]}
         title = f"damped, layers of {size}, eps = {eps}"
         attrs = {"eps": eps, "eta": 0.75}
