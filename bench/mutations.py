@@ -176,6 +176,7 @@ def forget_package() -> None:
 
 
 def clear_caches() -> None:
+    """Of the functions of the package."""
     for name, module in list(sys.modules.items()):
         if name.partition(".")[0] == "refngd":
             for function in vars(module).values():

@@ -701,7 +701,11 @@ def block_update(L: Array, R: Array, E: Array, rho: float, q: float, rcond: floa
 
 
 def multiplier(w, w_star, S, q=1, rho=0.0, rcond=None) -> Array:
-    """Lambda = (K + rho I)^{-1/q} E (n_out, n_in), Huh (9), K = J J^T less what counts as zero of J: see `svd`."""
+    """Lambda = (K + rho I)^{-1/q} E (n_out, n_in), Huh (9), K = J J^T less what counts as zero of J: see `svd`.
+
+    w: the weights, w_i (n_i, n_{i-1}). w_star (n_out, n_in), S (n_in, n_in): those of `displacement`.
+    Outside the range of K it is rho^{-1/q} E, 0 if rho is.
+    """
     E = displacement(w, w_star, S)
     U, s, _ = svd(linear_jacobian(w, S), rcond)
     e, t, live = E.T.ravel(), np.hypot(s, math.sqrt(rho)), s > 0
