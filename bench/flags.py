@@ -26,6 +26,7 @@ from refngd.conformance.compare import FAILED, check
 
 from .parallel import executors
 
+UNSURE = {("direction-277", "cut_off_none")}  # what rounding leaves of its zero, on some processors nothing
 PATH = Path(__file__).parent.parent / "data" / "oracle" / "bugs.json"
 
 
@@ -70,9 +71,10 @@ def places() -> dict[str, set[str]]:
 
 
 def caught(case: vectors.Case) -> list[str]:
-    """The bugs that a case catches."""
+    """The bugs that a case catches, on any processor."""
     calls = called(case)
-    return [name for name in BUGS if places()[name] & calls and catches(name, case)]
+    found = [name for name in BUGS if places()[name] & calls and catches(name, case)]
+    return [name for name in found if (case.id, name) not in UNSURE]
 
 
 def flags(cases: list[vectors.Case], jobs: int) -> dict[str, list[str]]:

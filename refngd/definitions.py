@@ -707,11 +707,11 @@ def multiplier(w, w_star, S, q=1, rho=0.0, rcond=None) -> Array:
     Outside the range of K it is rho^{-1/q} E, 0 if rho is.
     """
     E = displacement(w, w_star, S)
-    U, s, _ = svd(linear_jacobian(w, S), rcond)
-    e, t, live = E.T.ravel(), np.hypot(s, math.sqrt(rho)), s > 0
-    inside = U[:, live] @ (t[live] ** (-2 / q) * (U[:, live].T @ e))
-    outside = e - U[:, live] @ (U[:, live].T @ e)
-    return (inside + (rho ** (-1 / q) * outside if rho > 0 else 0)).reshape(E.T.shape).T
+    J, e = linear_jacobian(w, S), E.T.ravel()
+    U, s, _ = svd(np.hstack([J, np.zeros((len(e), len(e)), J.dtype)]), rcond)  # U is square
+    t = np.hypot(s, math.sqrt(rho))
+    power = np.where(t > 0, np.where(t > 0, t, 1) ** (-2 / q), 0)
+    return (U @ (power * (U.T @ e))).reshape(E.T.shape).T
 
 
 def update(w, w_star, S, q=1, block=False, rho=0.0, clip=math.inf, regularised=False, rcond=None) -> list[Array]:

@@ -90,6 +90,11 @@ def gram_of_fisher(inputs, attrs):
     return fisher.worst_gram(Approximation.of(attrs, inputs), s, delta, H)
 
 
+def gram_of_kept(inputs, attrs):
+    """The most that singular values above rcond times the largest allow."""
+    return mp.mpf(attrs["rcond"]) ** -2
+
+
 def gram_of_jacobian(inputs, attrs):
     """What stands for kappa where that is infinite."""
     return fisher.range_condition(trained(inputs, attrs)[2])
@@ -161,6 +166,8 @@ GRAMS = {
     "kernel_coefficient": kernels.worst_gram,
     "forster": dynamics.gram_of_inputs,
     **dict.fromkeys((*LINEAR, "multiplier"), linear.gram_of_map),
+    **dict.fromkeys(("direction_truncated", "deep_linear_truncated"), gram_of_kept),
+    "sample_loss": dynamics.gram_of_inputs,
 }
 FALLBACK = {
     **dict.fromkeys(APPROXIMATE, gram_of_jacobian),

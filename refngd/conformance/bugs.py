@@ -254,7 +254,7 @@ q_floored: q is rounded down to a whole number
     + np.where(w != 0, w, 1) ** (-1 / np.floor(q))
 cut_off_none: singular values that are rounding are inverted
     - np.where(s > cut * s.max(-1, keepdims=True, initial=0), s, 0), Vt
-    + s, Vt
+    + np.maximum(s, np.finfo(s.dtype).eps / 2**20 * s.max(-1, keepdims=True, initial=0)), Vt
 cut_off_1e-3: singular values below 1e-3 of the largest count as zero
     - cut = max(R.shape[-2:]) * np.finfo(s.dtype).eps if
     + cut = 1e-3 if
@@ -280,8 +280,8 @@ rcond_damped: what rcond takes away is left where there is damping
     - U, s, Vt = svd(R, rcond)
     + U, s, Vt = svd(R, None if rho else rcond)
 multiplier_inside: of a damped Lambda the part outside the range of K is lost
-    - (rho ** (-1 / q) * outside if rho > 0 else 0)
-    + 0
+    - power = np.where(t > 0, np
+    + power = np.where(s > 0, np
 eigenvalues_moduli: the moduli of eigenvalues stand for them
     - np.where(w != 0, w, 1) ** (-1 / q)
     + abs(np.where(w != 0, w, 1)) ** (-1 / q)

@@ -93,7 +93,11 @@ def empirical_coefficient():
 
 def sample_loss():
     book = Book("sample_loss")
-    for title, widths, P in (("more samples than inputs", (3, 4, 2), 5), ("fewer samples than inputs", (4, 3, 2), 3)):
+    for title, widths, P in (
+        ("more samples than inputs", (3, 4, 2), 5),
+        ("fewer samples than inputs", (4, 3, 2), 3),
+        ("three layers", (3, 4, 5, 2), 7),
+    ):
         inputs = {name: a for name, a in weights(widths, 771).items() if name != "w_star"}
         inputs |= {"x": draw(77160, (P, widths[0])), "y": draw(77161, (P, widths[-1]))}
         pins = ["the mean over samples of ||w_bar x - y||^2 / 2, with what is left at w_star"]

@@ -87,6 +87,21 @@ def direction(book):
     pins = ["a sample that is dead in the first layer is alive in the others"]
     title = "BlockTridiagonal: a sample is dead in the first layer"
     book.add("boundary", title, "K&O (15)", pins, inputs, attrs)
+    inputs, attrs = problem("Layerwise", (2, 4, 4, 1), 3, 882, bias=False, activation="linear", rho=0.0, q=1)
+    inputs["x"][2] = [a - 4 * b for a, b in zip(*inputs["x"][:2], strict=True)]
+    pins = ["rows of J of different size, of which one depends on the others: the weights of least squares are all 1"]
+    book.add("boundary", "Layerwise: a sample that is the sum of others", "K&O (15)", pins, inputs, attrs)
+    inputs, attrs = problem("Layerwise", (3, 3, 2, 1), 3, 883, activation="relu", rho=0.0, q=1)
+    inputs["W_1"] = [[*(-abs(v) for v in row[:-1]), 0.125] for row in inputs["W_1"]]
+    inputs["x"][1] = [1.25, 0.75, 1.5]
+    pins = ["a sample that is dead in the first layer is alive in the others"]
+    book.add("boundary", "Layerwise: a sample is dead in the first layer", "K&O (15)", pins, inputs, attrs)
+    inputs, attrs = problem("BlockDiagonal", (3, 4, 24, 1), 20, 881, bias=False, activation="linear", rho=0.0, q=1)
+    inputs["W_1"] = [[a + 2.0**-6 * b for a, b in zip((0.75, -1.25, 0.5), row, strict=True)] for row in draw(88101, (4, 3))]
+    inputs["W_2"] = [[a - b, b - c, c - d, d - a] for a, b, c, d in draw(88102, (24, 4))]
+    pins = ["zeros of many samples are known to more than 4 units of rounding: the cut-off grows with the size"]
+    title = "BlockDiagonal: twenty samples of rank three, of which W_2 leaves a 64th"
+    book.add("boundary", title, "K&O (18)", pins, inputs, attrs)
 
 
 def prediction(book):
