@@ -24,6 +24,7 @@ START = {
     "mode_time": 38,
     "order_parameters": 10,
 }
+NEAR = ((-18, 754), (-22, 736), (-22, 750), (-22, 758))
 RANGE = "not in the range of float32"
 
 
@@ -91,17 +92,24 @@ def direction(book):
     inputs["x"][2] = [a - 4 * b for a, b in zip(*inputs["x"][:2], strict=True)]
     pins = ["rows of J of different size, of which one depends on the others: the weights of least squares are all 1"]
     book.add("boundary", "Layerwise: a sample that is the sum of others", "K&O (15)", pins, inputs, attrs)
-    inputs, attrs = problem("Layerwise", (3, 3, 2, 1), 3, 883, activation="relu", rho=0.0, q=1)
+    inputs, attrs = problem("Layerwise", (3, 3, 4, 1), 3, 883, activation="relu", rho=0.0, q=1)
     inputs["W_1"] = [[*(-abs(v) for v in row[:-1]), 0.125] for row in inputs["W_1"]]
-    inputs["x"][1] = [1.25, 0.75, 1.5]
+    inputs["x"] = [[-1.25, 0.5, -0.75], [1.25, 0.75, 1.5], [-0.5, -1.5, 0.25]]
     pins = ["a sample that is dead in the first layer is alive in the others"]
     book.add("boundary", "Layerwise: a sample is dead in the first layer", "K&O (15)", pins, inputs, attrs)
     inputs, attrs = problem("BlockDiagonal", (3, 4, 24, 1), 20, 881, bias=False, activation="linear", rho=0.0, q=1)
-    inputs["W_1"] = [[a + 2.0**-6 * b for a, b in zip((0.75, -1.25, 0.5), row, strict=True)] for row in draw(88101, (4, 3))]
+    inputs["W_1"] = [
+        [a + 2.0**-6 * b for a, b in zip((0.75, -1.25, 0.5), row, strict=True)] for row in draw(88101, (4, 3))
+    ]
     inputs["W_2"] = [[a - b, b - c, c - d, d - a] for a, b, c, d in draw(88102, (24, 4))]
     pins = ["zeros of many samples are known to more than 4 units of rounding: the cut-off grows with the size"]
     title = "BlockDiagonal: twenty samples of rank three, of which W_2 leaves a 64th"
     book.add("boundary", title, "K&O (18)", pins, inputs, attrs)
+    inputs, attrs = problem("QuasiDiagonal", (1, 3, 3), 40, 901, rho=0.0, q=1)
+    inputs["x"] = [[0.7001953125]] * 40
+    pins = ["rounding of 120 rows leaves more of a zero than that of a few"]
+    title = "QuasiDiagonal: forty samples of a constant input"
+    book.add("boundary", title, FISHERS["QuasiDiagonal"][1], pins, inputs, attrs)
 
 
 def prediction(book):
@@ -230,16 +238,15 @@ ORTHOGONAL = {  # but for a factor
 }
 
 
-def nearly_singular(gap, rows=2):
+def nearly_singular(gap, stream=720):
     """Three layers of which the first and the last have the singular values 1 and `gap`."""
     two, three = ORTHOGONAL[2], ORTHOGONAL[3]
-    inputs = {
+    return {
         "w_1": matmul(three, diagonal(1.0, gap, gap), list(zip(*three, strict=True))),
-        "w_2": draw(72002, (3, 3)),
+        "w_2": draw(100 * stream + 2, (3, 3)),
         "w_3": matmul(two, [[1.0, 0.0, 0.0], [0.0, gap, 0.0]], three),
-        "w_star": draw(72050, (2, 3)),
+        "w_star": draw(100 * stream + 50, (2, 3)),
     }
-    return inputs
 
 
 def deep_linear_update(book):
@@ -259,6 +266,13 @@ def deep_linear_update(book):
     pins = ["the norm of u is compared with clip whatever its size"]
     title, attrs = "sqrt-NGD, clipped: a large map wanted", {"q": 2, "clip": 0.75}
     book.add("discriminating", title, "Huh (12)", pins, inputs, attrs)
+    pins = ["eigenvectors that are off are told from the size of their products, whatever the signs", RANGE]
+    for gap, stream in NEAR:
+        attrs, title = (
+            {"q": 2, "block": False},
+            f"three layers with singular values 1 and 2^{gap}, w_2 of stream {stream}",
+        )
+        book.add("stress", title, "Huh (12)", pins, nearly_singular(2.0**gap, stream), attrs, strict=True)
 
 
 def dynamics(book):
