@@ -365,7 +365,7 @@ def coupled(s: Signals, Sigma: Array, rho: float, q: float) -> Array:
     U, a, Vt = svd(R)  # R (r NC, P)
     U, a, Vt = U[:, a > 0], a[a > 0], Vt[a > 0]
     root = U, a, np.repeat(np.sign(w), s.f.size), N, rho, q
-    if np.allclose(E @ ones, 1):
+    if np.allclose(E @ ones, 1, rtol=0, atol=1e3 * np.finfo(JT.dtype).eps):
         z = np.kron((ones / np.sqrt(abs(w)))[:, None], np.eye(s.f.size, dtype=JT.dtype))  # (r NC, NC)
         return Vt.T @ signed_power(*root, a[:, None] * (U.T @ z))
     K = Vt.T @ signed_power(*root, Vt @ JT)  # what lies outside the range of V has the eigenvalue rho
@@ -379,7 +379,7 @@ def signed_power(U: Array, a: Array, D: Array, N: int, rho: float, q: float, X: 
     pseudo-inverse is P t^{-1} Q^+ t^{-1} P, where P = I - Y Y^T takes away Z / t, Z being the null space of Q.
     """
     t = np.hypot(a / math.sqrt(N), math.sqrt(rho))[:, None]  # (r, 1)
-    if (D > 0).all():
+    if (D > 0).all() or not len(a):
         return X * t ** (-2 / q)
     c = a[:, None] / t
     Q = c * ((U.T * D) @ U) * c.T / N + np.diag(rho / t[:, 0] ** 2)
@@ -522,7 +522,7 @@ def wide_kernels(net: Net, phi: Any, L: int, test: Array, train: Array, frozen=0
         i, j = np.indices(r.shape).reshape(2, -1)
         found = phi.gap(r.ravel(), c.ravel(), a1[i], a[j])
         cosine = np.clip(products / np.sqrt(np.outer(*squares)), -1, 1)
-        gaps = (1 - cosine, 1 - cosine**2) if found is None else [v.reshape(r.shape) for v in found]
+        gaps = (1 - cosine, 1 - cosine**2, cosine) if found is None else (*[v.reshape(r.shape) for v in found], cosine)
     B = [np.ones_like(A[0])] * L
     for l in range(L - 1, 0, -1):
         B[l - 1] = slopes[l - 1] * B[l]
@@ -531,24 +531,24 @@ def wide_kernels(net: Net, phi: Any, L: int, test: Array, train: Array, frozen=0
     return A, [B[l - 1] for l in layers]
 
 
-def input_gaps(test: Array, train: Array) -> tuple[Array, Array]:
-    """1 - rho and 1 - rho^2 (N', N) of the cosines rho between inputs, from the chords between their directions.
+def input_gaps(test: Array, train: Array) -> tuple[Array, Array, Array]:
+    """1 - rho, 1 - rho^2 and rho (N', N), cosines between inputs: of the first two from chords between directions.
 
     Of angles below 1e-8 the cosine, which is 1 to rounding, knows nothing; phi' takes the root of 1 - rho.
     """
     units = [x / np.where(x.any(1), np.linalg.norm(x, axis=1), 1)[:, None] for x in (test, train)]
     near, far = (((units[0][:, None] + sign * units[1]) ** 2).sum(2) for sign in (-1, 1))
-    return near / 2, near * far / 4
+    return near / 2, near * far / 4, units[0] @ units[1].T
 
 
 def correlations(squares, variances, gaps, w, b) -> tuple[Array, Array]:
-    """r and (1 - r^2)^{1/2} (N', N) between u_l and u_l', from 1 - rho and 1 - rho^2 between phi_{l-1} and phi_{l-1}'.
+    """r and (1 - r^2)^{1/2} (N', N) between u_l and u_l', from 1 - rho, 1 - rho^2 and rho of phi_{l-1} and phi_{l-1}'.
 
     In u_l' u_l = w (E[phi'^2] E[phi^2])^{1/2} rho + b, over (q' q)^{1/2}, nothing cancels if 1 - r^2 is made of these.
     """
     (own1, bias1), (own, bias) = (np.sqrt([w * m / q, b / q]) for m, q in zip(squares, variances, strict=True))
     both, shared = np.outer(own1, own), np.outer(bias1, bias)
-    r = both * (1 - gaps[0]) + shared
+    r = both * np.where(gaps[0] < 0.5, 1 - gaps[0], gaps[2]) + shared
     unequal = np.outer(own1, bias) - np.outer(bias1, own)
     return np.clip(r, -1, 1), np.sqrt(both**2 * gaps[1] + unequal**2 + 2 * both * shared * gaps[0])
 

@@ -269,7 +269,7 @@ def _sinking(T, a, u0):
 def _time_below(s_star, s0, p):
     """T of s0 < 0 until 0, inf if p >= 1; 0 for s0 >= 0."""
     u0 = np.where((s0 < 0) & (p < 1), -s0 / s_star, 0)
-    return np.where(s0 < 0, np.where(p < 1, _sunk(np.maximum(1 - p, 0.5**52), u0, 0.0), math.inf), 0)
+    return np.where(s0 < 0, np.where(p < 1, _sunk(np.maximum(1 - p, 0.5**53), u0, 0.0), math.inf), 0)
 
 
 def _sunk(a, u0, u):

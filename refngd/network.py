@@ -141,16 +141,18 @@ class Signals:
     def _scaled(self, sizes: np.ndarray, least: float) -> tuple["Signals", float]:
         """`parts` of all layers, from the largest entries of each h and each delta (2 L,)."""
         L, info = len(self.h), np.finfo(self.f.dtype)
+        live = (sizes[:L] > 0) & (sizes[L:] > 0)  # J of the other layers is 0, whatever size their h or delta has
         sizes = np.append(np.where(sizes > 0, sizes, 1), least or 1.0)
         exponents = np.maximum(np.frexp(sizes)[1], info.minexp)  # sizes are below 2^exponents
         if abs(exponents).max() < info.maxexp // 8:
             return self, 1.0
         h, delta, root = exponents[:L], exponents[L : 2 * L], exponents[2 * L]
-        top = max(*(h + delta).tolist(), int(root)) if least else max((h + delta).tolist())
+        top = max([*(h + delta)[live].tolist(), *[int(root)] * bool(least)], default=1)
         if not info.minexp < top < info.maxexp:
             raise FloatingPointError(f"the Jacobian leaves the range of {self.f.dtype}: rescale x or the weights")
         scaled_h = [X * 2.0 ** float(-a) for X, a in zip(self.h, h, strict=True)]
-        scaled_delta = [X * 2.0 ** float(a - top) for X, a in zip(self.delta, h, strict=True)]
+        shifts = np.where(live, h - top, -np.inf)
+        scaled_delta = [X * 2.0 ** float(a) for X, a in zip(self.delta, shifts, strict=True)]
         return replace(self, h=scaled_h, delta=scaled_delta), 2.0**top
 
 
@@ -287,7 +289,7 @@ class Network:
         if not math.isfinite(size):  # here, since phi may hide it: relu(-inf) = 0, tanh(inf) = 1
             checked_finite(f"W[{l}]", w)
             raise FloatingPointError(f"u_{l + 1} overflows: rescale x or the weights")
-        if size < float(np.finfo(u.dtype).tiny) and bool(h.any()) and bool(w.any()):
+        if size < float(np.finfo(u.dtype).tiny) and bool((_of_size_one(h) @ _of_size_one(w).T).any()):
             raise FloatingPointError(f"u_{l + 1} underflows: rescale x or the weights")
         return h, u_next
 
@@ -321,6 +323,10 @@ class Network:
     def check_inputs(self, x: Array) -> None:
         """Raise ValueError unless x is a finite array (N, M_0), float32 or float64, with N >= 1."""
         checked_array("x", x, ("N", self.widths[0]))
+
+
+def _of_size_one(X: Array) -> Array:
+    return X / (float(abs(X).max()) or 1.0)
 
 
 def _is_size(v: float) -> bool:

@@ -3,7 +3,7 @@
 The Forster transform is `A = forster(x)`, then `unit_norm(x @ A)` and, with the same A, `unit_norm(x_test @ A)`.
 """
 
-from math import inf
+import math
 
 import numpy as np
 
@@ -23,7 +23,7 @@ def standardise(x: Array, train: Array | None = None) -> Array:
     train = x if train is None else checked_numbers("train", train, ("N", x.shape[1]))
     with np.errstate(all="ignore"):  # reported below
         mean, deviation = train.mean(), train.std()
-    if not 0 < float(deviation) < inf:  # not <=, or this passes nan
+    if not 0 < float(deviation) < math.inf:  # not <=, or this passes nan
         raise ValueError(f"train is constant or too large, from {train.min()} to {train.max()}: it has no scale")
     return (x - mean) / deviation
 
@@ -47,7 +47,8 @@ def forster(x: Array, tolerance: float | None = None, steps: int = 10_000) -> Ar
     """A (M_0, M_0) of the Forster transform Y = unit_norm(x A), Y^T Y = (N / M_0) I.
 
     x: (N, M_0), the samples, N >= M_0.
-    tolerance: of ||S - I||_F; None stands for 4 eps ||A||_F ||A^{-1}||_F, which is what rounding leaves.
+    tolerance: of ||S - I||_F; None stands for 4 eps ||A||_F ||A^{-1}||_F, which is what rounding leaves, and from there
+        on for as long as it falls, since slow convergence leaves more of A than of S.
     steps: at most so many.
 
     K&O B.3, below (S.109): on Y the first layer of K-FAC is isotropic although M_0 < N, (S.111). It iterates
@@ -66,7 +67,7 @@ def forster(x: Array, tolerance: float | None = None, steps: int = 10_000) -> Ar
     if tolerance is not None:
         tolerance = checked_number("tolerance", tolerance, "None or a number > 0", lambda v: v > 0)
     X, I = x.astype(np.float64), xp.eye(M_0, dtype=np.float64)
-    A, eps = I, float(np.finfo(X.dtype).eps)
+    A, eps, last = I, float(np.finfo(X.dtype).eps), math.inf
     for _ in range(steps + 1):
         Y = unit_norm(X @ A)
         S = Y.T @ Y * (M_0 / N)
@@ -77,9 +78,9 @@ def forster(x: Array, tolerance: float | None = None, steps: int = 10_000) -> Ar
         residual, rounding = float(xp.linalg.norm(S - I)), 4 * eps * float(xp.linalg.cond(A, "fro"))
         if not rounding < eps ** (1 / 3):  # X A is losing its digits: A runs away from a crowded subspace
             raise xp.linalg.LinAlgError(_crowded(power, N))
-        if residual <= (rounding if tolerance is None else tolerance):
+        if residual <= (rounding if tolerance is None else tolerance) and (tolerance or not residual < last):
             return A.astype(x.dtype)
-        A = A @ (V * power)
+        A, last = A @ (V * power), residual
     raise xp.linalg.LinAlgError(
         f"no Forster transform of x in {steps} steps: ||(M_0 / N) Y^T Y - I|| is still {residual:.3g}. Raise steps or "
         f"tolerance, add samples (N = {N}, M_0 = {M_0}), or keep fewer principal components"

@@ -285,8 +285,8 @@ multiplier_inside: of a damped Lambda the part outside the range of K is lost
 eigenvalues_moduli: the moduli of eigenvalues stand for them
     - np.where(w != 0, w, 1) ** (-1 / q)
     + abs(np.where(w != 0, w, 1)) ** (-1 / q)
-    - if (D > 0).all():
-    + if True:
+    - (D > 0).all() or
+    + True or
 eigenvalues_positive: negative eigenvalues count as zero
     - np.where(w != 0, np.where(w != 0, w, 1)
     + np.where(w > 0, np.where(w != 0, w, 1)
@@ -713,8 +713,8 @@ wide_equal_variances: all samples are taken to have the variance of one
     - phi.features(np.sqrt(q)) for q in
     + phi.features(np.sqrt(0 * q + variances[1][0])) for q in
 wide_r_is_rounded: r is 1 less rounding between equal samples
-    - return near / 2, near * far / 4
-    + return near / 2 + np.finfo(near.dtype).eps, near * far / 4 + 2 * np.finfo(near.dtype).eps
+    - return near / 2, near * far / 4,
+    + return near / 2 + np.finfo(near.dtype).eps, near * far / 4 + 2 * np.finfo(near.dtype).eps,
 wide_angle_of_cosine: the angle between samples is taken from its cosine alone
     - r, c = correlations(squares, variances, gaps, w, b)
     + r, c = correlations(squares, variances, gaps, w, b)
@@ -747,7 +747,7 @@ angles_cancel: 1 - rho is the difference of two numbers near 1
     - return {"gap": gap, "square": square}
     + return {"gap": 1 - (1 - gap), "square": square}
 forster_whitens: the inputs are whitened, once
-    - for _ in range(200):
+    - for _ in range(3_000):
     + for _ in range(1):
 forster_columns: columns are scaled to norm 1, not rows
     - np.linalg.norm(Y, axis=1, keepdims=True)

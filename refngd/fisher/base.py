@@ -216,7 +216,8 @@ def has_full_rank(net: Network, trained: Trained, n: int) -> bool:
         if rays == math.inf:
             rank += own
         else:  # J(t x) = t J(x), t > 0, of all layers whose inputs lie on rays: C rows a ray
-            on_rays, most = on_rays + own, max(most, C * rays)
+            alive = round(rays * (1 - 0.5 ** min(net.widths[l:-1], default=math.inf)))  # through the narrowest layer
+            on_rays, most = on_rays + own, max(most, C * alive)
     return net.activation != linear and rank + min(on_rays, most) >= n * C
 
 

@@ -98,7 +98,8 @@ class Layerwise(Fisher):
 
     def _coefficient(self, test, train, rho, q):
         I = array_module(train.f).eye(train.f.size, dtype=train.f.dtype)
-        solutions = self._solutions(train, I, rho, q, refine=False)
+        coupled = any(len(groups) > 1 for groups, _ in _parts(self._coupling(train.trained)))
+        solutions = self._solutions(train, I, rho, q, self.refine and coupled)
         return sum(block.cross(test.take(group), X) for group, block, X in solutions)
 
     def _solutions(self, s, E, rho, q, refine) -> Iterator[tuple[list[int], "_Jacobian", Array]]:
@@ -221,7 +222,9 @@ class _Jacobian:
         return root_svd(jacobian(self.s) / math.sqrt(len(self.s.f)), self.rcond)
 
     def product(self, X: Array) -> Array:
-        """Theta X (NC, 1), without Theta."""
+        """Theta X (NC, k), of one column without Theta."""
+        if X.shape[1] > 1:
+            return self.Theta @ X
         layers = zip(self.s.h, self.s.delta, self._pull(X), strict=True)
         return sum(push_layer(h, delta, dw) for h, delta, dw in layers).reshape(-1, 1)
 
@@ -425,7 +428,7 @@ def _equal_rows(matrix: np.ndarray) -> list[list[int]]:
 
 def _has_one_in_range(Sigma: np.ndarray) -> bool:
     w, *_ = np.linalg.lstsq(Sigma, np.ones(len(Sigma)), rcond=None)
-    return np.allclose(Sigma @ w, 1, rtol=0, atol=1e-8)
+    return np.allclose(Sigma @ w, 1, rtol=0, atol=1e-12)
 
 
 def _checked_Sigma(Sigma: ArrayLike) -> np.ndarray:

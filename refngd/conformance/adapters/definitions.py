@@ -275,11 +275,14 @@ def alpha(inputs, attrs):
 
 def forster(inputs, attrs):
     """Y Y^T of Y = unit_norm(x A), A <- A S^{-1/2}, S = (M_0 / N) Y^T Y."""
-    Y, (N, M_0) = inputs["x"].astype(float), inputs["x"].shape
-    for _ in range(200):  # convergence is linear
+    Y, (N, M_0), gap = inputs["x"].astype(float), inputs["x"].shape, np.inf
+    for _ in range(3_000):  # convergence is linear
         Y = Y / np.linalg.norm(Y, axis=1, keepdims=True)
-        Y = Y @ d.inverse_power(Y.T @ Y * (M_0 / N), 0.0, 2)
-    Y = Y / np.linalg.norm(Y, axis=1, keepdims=True)
+        S = Y.T @ Y * (M_0 / N)
+        gap, last = np.linalg.norm(S - np.eye(M_0)), gap
+        if last <= gap <= 1e-10:
+            break
+        Y = Y @ d.inverse_power(S, 0.0, 2)
     return {"gram": Y @ Y.T}
 
 
@@ -346,11 +349,11 @@ def integrated(velocity, theta, times, event=None):
             raise RuntimeError("the velocity is too stiff to be integrated")
         return velocity(theta)
 
-    options = {"method": "DOP853", "t_eval": times, "rtol": 1e-13, "atol": 1e-15, "events": event}
-    solution = solve_ivp(counted, (0.0, times[-1]), theta, **options)
+    options = {"method": "DOP853", "t_eval": times, "rtol": 1e-13, "events": event}
+    solution = solve_ivp(counted, (0.0, times[-1]), theta, atol=1e-15 * (abs(theta).max() or 1), **options)
     if solution.status < 1:
         return solution.y.T, solution.t
-    return np.array([*solution.y.T, solution.y_events[0][0]]), [*solution.t, solution.t_events[0][0]]
+    return np.array([*np.transpose(solution.y), solution.y_events[0][0]]), [*solution.t, solution.t_events[0][0]]
 
 
 def flow(inputs, attrs):
