@@ -6,6 +6,7 @@ The output Hessians H_n (C x C) of the loss are part of G; that of the mean squa
 """
 
 from dataclasses import dataclass
+from itertools import product
 
 from mpmath import mp
 
@@ -378,6 +379,9 @@ def direction_truncated(inputs, attrs, full):
         factors = kfac_factors(a, s, unit_hessians(s))
         dW = []
         for l, g_l, (A, B, _) in zip(s.layers, parts, factors, strict=True):
+            if a.kfac_damping == "product":
+                dW.append(of_pairs(la.kept(A, rcond), la.kept(B, rcond), a, g_l))
+                continue
             right = la.transpose(la.apply_kept(A, *options, la.transpose(g_l)))
             fixed = l == s.L and a.kfac_last == "identity"
             dW.append(la.scale(right, (B[0][0] + a.rho) ** (-1 / a.q)) if fixed else la.apply_kept(B, *options, right))
@@ -390,6 +394,15 @@ def direction_truncated(inputs, attrs, full):
         for i, (v,) in zip(own, steps, strict=True):
             theta[i] = v
     return named("dW", layers(theta, shapes_of(s.index)), s.layers), {}
+
+
+def of_pairs(of_A, of_B, a, g):
+    """sum (alpha beta + rho)^{-1/q} v_B v_B^T g v_A v_A^T over pairs of eigenvalues alpha, beta with their vectors."""
+    dW = la.scale(g, 0)
+    for (alpha, v_A), (beta, v_B) in product(of_A, of_B):
+        c = (alpha * beta + a.rho) ** (-1 / a.q) * mp.fdot(v_B, la.matvec(g, v_A))
+        dW = la.add(dW, [[c * u * v for v in v_A] for u in v_B])
+    return dW
 
 
 def empirical_coefficient(inputs, attrs, full):

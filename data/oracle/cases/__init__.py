@@ -1,6 +1,6 @@
 """The cases, by operation. Ids are permanent: cases are appended to the book of their operation."""
 
-from . import cuts, deep, directions, edges, frozen, passes, second, steps, theory, third, unnoticed
+from . import cuts, deep, directions, edges, frozen, passes, second, sought, steps, theory, third, unnoticed
 from .problems import Book
 
 PARTS = (passes, directions, theory, deep, cuts)
@@ -11,6 +11,6 @@ def cases(operation):
     """All cases of an operation, in the order of their ids."""
     books = {make.__name__: make for part in PARTS for make in part.BOOKS}
     book = books[operation]() if operation in books else Book(operation)
-    for later in (second, edges, steps, third, frozen, unnoticed):
+    for later in (second, edges, steps, third, frozen, unnoticed, sought):
         book = later.extend(book)
     return book.cases

@@ -97,13 +97,13 @@ def direction(book):
     inputs["x"] = [[-1.25, 0.5, -0.75], [1.25, 0.75, 1.5], [-0.5, -1.5, 0.25]]
     pins = ["a sample that is dead in the first layer is alive in the others"]
     book.add("boundary", "Layerwise: a sample is dead in the first layer", "K&O (15)", pins, inputs, attrs)
-    inputs, attrs = problem("BlockDiagonal", (3, 4, 24, 1), 20, 881, bias=False, activation="linear", rho=0.0, q=1)
+    inputs, attrs = problem("BlockDiagonal", (3, 4, 14, 1), 14, 881, bias=False, activation="linear", rho=0.0, q=1)
     inputs["W_1"] = [
         [a + 2.0**-6 * b for a, b in zip((0.75, -1.25, 0.5), row, strict=True)] for row in draw(88101, (4, 3))
     ]
-    inputs["W_2"] = [[a - b, b - c, c - d, d - a] for a, b, c, d in draw(88102, (24, 4))]
+    inputs["W_2"] = [[a - b, b - c, c - d, d - a] for a, b, c, d in draw(88102, (14, 4))]
     pins = ["zeros of many samples are known to more than 4 units of rounding: the cut-off grows with the size"]
-    title = "BlockDiagonal: twenty samples of rank three, of which W_2 leaves a 64th"
+    title = "BlockDiagonal: fourteen samples of rank three, of which W_2 leaves a 64th"
     book.add("boundary", title, "K&O (18)", pins, inputs, attrs)
     inputs, attrs = problem("QuasiDiagonal", (1, 3, 3), 40, 901, rho=0.0, q=1)
     inputs["x"] = [[0.7001953125]] * 40
