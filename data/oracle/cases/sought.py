@@ -65,7 +65,7 @@ def small_first(size):
 
 
 UNLIKE = {"x": times(2.0**-140, [[1.0, 2.0], [2.0**-29, 2.0**-30]]), "x_test": [[1.0, 1.0]]}
-UNEVEN = {"W_1": [[1.0, 0.0, 0.0]], "W_2": [[1.0, -1.0], [-1.0, 1.0]], "W_3": [[1.0, 2.0**-20, 0.0]]}
+UNEVEN = {"W_1": [[1.0, 0.0, 0.0]], "W_2": [[1.0, -1.0], [-1.0, 1.0]], "W_3": [[2.0**-140, 2.0**-160, 0.0]]}
 PAIR = {
     "W_1": [[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]],
     "W_2": [[1.0, 2.0**-30, -1.0], [-1.0, -(2.0**-30), 1.0]],
@@ -108,7 +108,7 @@ def direction(book):
     attrs = LINEAR | {"fisher": "Unitwise", "rho": 0.0, "q": 1}
     add("boundary", "Unitwise: no residual is left", "K&O (23)", ["the step is 0"], inputs, attrs)
 
-    pins = [REFINED, "samples of a unit whose r differ by a factor of 2^20", FINE]
+    pins = [REFINED, "samples of a unit whose r differ by a factor of 2^20", RANGE]
     for y in ([[1.0], [2.0], [1.0]], [[-1.0], [-2.0], [1.0]]):
         inputs = UNEVEN | {"x": [[2.0**-7, 0.5], [2.0, -1.0], [0.0, 0.5]], "y": y}
         title = f"Unitwise: rows of different size, y_1 = {y[0][0]}, refined"
@@ -217,25 +217,20 @@ def coefficient(book):
     attrs = LINEAR | {"sigma_w": 2.0**300, "fisher": "Entrywise", "rho": 2.0**1022, "q": 1}
     pins = ["J^2 + rho stays in the range", RANGE]
     book.add("stress", "Entrywise: rho = 2^1022", "K&O, section 3.2", pins, inputs, attrs)
-    inputs = {"W_1": [[1.0, 0.5], [0.5, 1.0]], "W_2": [[1.0, 0.25], [0.5, 1.0]], "W_3": [[1.0, 0.5]], **UNLIKE}
-    inputs |= {"Sigma": [[1.0, 0.0, 0.5], [0.0, 1.0, 0.5], [0.5, 0.5, 0.5]]}
-    pins = [REFINED, "rows of J of different size: no direction is cut off", RANGE]
-    title = "Layerwise, singular Sigma: samples of 2^-140 and 2^-170, refined"
-    book.add("stress", title, "K&O (16)", pins, inputs, RELU | SPLIT | {"rho": 0.0}, strict=True)
     inputs = {"W_1": [[1.0, 0.5], [0.5, 1.0]], "W_2": [[1.0, 0.5]], "Sigma": PSD}
     inputs |= {"x": [[1.0, 2.0], [2.0, 1.0]], "x_test": [[1.0, 1.0]]}
     pins = ["squares of J are far above rho"]
     attrs = RELU | SPLIT | {"sigma_w": 2.0**26, "rho": 4.0}
     book.add("stress", "Layerwise, sigma_w = 2^26", "K&O (16)", pins, inputs, attrs)
-    inputs = small_first(2.0**-10) | {"x_test": [[1.0, 1.0]]}
-    title, pins = "BlockTridiagonal, five layers: W_1 of 2^-10", ["blocks of different size, and a singular Sigma"]
+    inputs = small_first(2.0**-6) | {"x_test": [[1.0, 1.0]]}
+    title, pins = "BlockTridiagonal, five layers: W_1 of 2^-6", ["blocks of different size, and a singular Sigma"]
     book.add("stress", title, "K&O (19)", pins, inputs, STANDARD | CHAIN | {"rho": 0.0})
     inputs = {"W_1": [[1.0, 0.0], [1.0, 1.0], [-1.0, -0.5]], "W_2": [[1.0, 2.0, 0.75]]}
     inputs |= {"x": [[1.0, 1.0], [-1.0, -1.0]], "x_test": [[1.0, 0.0]]}
     attrs = RELU | {"fisher": "Unitwise", "rho": 0.0, "q": 1}
     pins = ["each sample is dead for some units"]
     book.add("boundary", "Unitwise: opposite samples", "K&O (23)", pins, inputs, attrs)
-    pins = [REFINED, "samples of a unit whose r differ", FINE]
+    pins = [REFINED, "samples of a unit whose r differ", RANGE]
     x = {"x": [[2.0**-10, 7.5], [2.0, -1.0], [0.0, 7.5]], "x_test": [[2.0, 3.0]]}
     title = "Unitwise: rows of different size, refined"
     book.add("stress", title, "K&O (23)", pins, UNEVEN | x, OF_UNITS | {"rho": 0.0}, strict=True)
@@ -382,9 +377,6 @@ def training(book):
     inputs = {"W_1": [[1.0]], "W_2": [[2.0**600]], "x": [[2.0**-600]], "y": [[2.0]]}
     attrs = LINEAR | EXACT | step | {"rho": 1.0}
     book.add("stress", "Exact: layers of opposite size", "K&O (7)", pins, inputs, attrs)
-    inputs = {"W_1": [[1.0, 2.0]], "x": [[2.0**-600, 0.0], [0.0, 2.0**-600]], "y": [[1.0], [2.0]]}
-    attrs = LINEAR | {"fisher": "Entrywise"} | step
-    book.add("stress", "Entrywise: inputs of 2^-600", "K&O (7)", pins, inputs, attrs)
 
 
 def forward(book):
