@@ -430,7 +430,7 @@ struct Fisher {
 // (a U^T D U a / N + rho I)^{-1/q} X for X (r, n), U (n, r), a (r) > 0 and signs D (n): definitions.signed_power.
 Matrix signed_power(const Matrix& U, const Vector& a, const Vector& D, double N, double rho, double q, Matrix X) {
   const Vector t = a.unaryExpr([&](double v) { return std::hypot(v / std::sqrt(N), std::sqrt(rho)); });
-  if (D.size() == 0 || D.minCoeff() > 0) return t.array().pow(-2 / q).matrix().asDiagonal() * X;
+  if (a.size() == 0 || D.size() == 0 || D.minCoeff() > 0) return t.array().pow(-2 / q).matrix().asDiagonal() * X;
   require(q == 1, "G is indefinite: q is " + text(q) + "; expected 1 or inf");
   const Vector c = a.cwiseQuotient(t), inverse = t.cwiseInverse();
   Matrix Q = c.asDiagonal() * (U.transpose() * D.asDiagonal() * U) * c.asDiagonal() / N;
@@ -478,7 +478,7 @@ Matrix coupled(const Signals& s, const Fisher& fisher) {
   const Vector a = d.s.head(rank);
   Vector D(U.rows());
   for (long i = 0; i < D.size(); i++) D[i] = sign[i / NC];
-  const bool in_range = (reached.array() - 1).abs().maxCoeff() < 1e-5;
+  const bool in_range = (reached.array() - 1).abs().maxCoeff() < 1e3 * eps;
   Matrix X = V.transpose() * JT;
   if (in_range) {  // J^T = R^T z
     X.setZero();
@@ -819,7 +819,7 @@ struct Problem {
       const Matrix& Sigma_x = input("Sigma_x");
       require(Sigma_x.rows() == S.rows() && Sigma_x == Sigma_x.transpose(), "Sigma_x is not symmetric");
       const Eigen_ d = eigen(Sigma_x);
-      require(d.w.minCoeff() > 0, "Sigma_x is not positive definite");
+      require(d.w.minCoeff() >= 0, "Sigma_x has a negative eigenvalue");
       S = applied(d, [](double w) { return std::sqrt(w); });
     }
     return Linear(listed("w", inputs), w_star, S);
