@@ -177,6 +177,51 @@ def test_the_quasi_diagonal_takes_a_power_without_bias():
 # -------------------------------------------------------------------------------------------------------- preprocessing
 
 
+def array(rows):
+    return on(np.array(rows, float))
+
+
+def test_outputs_of_zero_are_no_underflow_and_what_underflows_is_told():
+    net = rn.Network((2, 1), sigma_w=1.0)
+    for W, x in (([[1.0, 0.0]], [[0.0, 1.0]]), ([[1.0, -1.0]], [[0.5, 0.5]])):
+        assert host(net.forward([array(W)], array(x))).item() == 0
+    for W, x in (([[2.0**-600, 0.0]], [[2.0**-600, 1.0]]), ([[0.0, 2.0**-600]], [[1.0, 2.0**-600]])):
+        with pytest.raises(FloatingPointError, match="u_1 underflows"):
+            net.forward([array(W)], array(x))
+
+
+@pytest.mark.parametrize("fisher", ["Exact", "BlockDiagonal", "Entrywise", "Unitwise"])
+@pytest.mark.parametrize("exponent", [600, 1000])
+def test_a_dead_layer_has_no_say_in_the_scale_of_the_others(fisher, exponent):
+    net = rn.Network((1, 1, 1), sigma_w=1.0, sigma_b=1.0)
+    W = [array([[-1.0, 0.0]]), array([[1.0, 1.0]])]
+    one, large = (
+        FISHERS[fisher].direction(net.signals(W, array([[x]])), array([[-1.0]]), 0.25) for x in (4.0, 2.0**exponent)
+    )
+    for a, b in zip(host(one), host(large), strict=True):
+        assert (a == b).all()
+
+
+def test_one_is_in_the_range_of_sigma_or_is_not():
+    """To more than half of the digits: 1 - v (v . 1) / |v|^2 is 2^-29 here, and an eigenvalue of 2^-41 not zero."""
+    v = np.array([1, 1 + 2.0**-28])
+    net, W = rn.Network((2, 2, 1), rn.tanh, sigma_w=1.0), [array([[1.0, 0.5], [0.25, 1.0]]), array([[1.0, 0.5]])]
+    s, e = net.signals(W, array([[1.0, 0.5]])), array([[1.0]])
+    Sigmas = np.outer(v, v), np.outer(v, v) + 2.0**-41 * np.eye(2)
+    singular, regular = (rn.Layerwise(Sigma).direction(s, e, 2.0**-20) for Sigma in Sigmas)
+    for a, b in zip(host(singular), host(regular), strict=True):
+        assert relative(a, b) < 1e-5  # 1.4e-3 where 1 counts as in the range
+
+
+def test_the_forster_transform_goes_on_where_convergence_is_slow():
+    """Y Y^T / (N / M_0) is a projector; to stop at the first residual that is rounding left 3e-12."""
+    x = [[-1.3125, 0.25, 1.5625, 1.8125], [0.1875, 0.375, 0.4375, -0.375], [-1.75, 1.1875, -0.25, 0]]
+    x = array([*x, [2.0625, 0.3125, 0.25, -2.125], [0.0625, -0.125, 1.5625, -1.25]])
+    Y = host(preprocess.unit_norm(x @ preprocess.forster(x)))
+    G = Y @ Y.T
+    assert np.linalg.norm(G @ G - 1.25 * G) < 1e-12 * np.linalg.norm(G)
+
+
 def test_a_coarse_tolerance_ends_the_forster_transform_early(rng):
     x = on(rng.standard_normal((9, 4)))
 
