@@ -68,7 +68,7 @@ def forster(x: Array, tolerance: float | None = None, steps: int = 10_000) -> Ar
         tolerance = checked_number("tolerance", tolerance, "None or a number > 0", lambda v: v > 0)
     X, I = x.astype(np.float64), xp.eye(M_0, dtype=np.float64)
     A, eps, last = I, float(np.finfo(X.dtype).eps), math.inf
-    for _ in range(steps + 1):
+    for step in range(steps + 1):
         Y = unit_norm(X @ A)
         S = Y.T @ Y * (M_0 / N)
         V, power = eigen_power(S, 0.0, 2, None)
@@ -78,7 +78,7 @@ def forster(x: Array, tolerance: float | None = None, steps: int = 10_000) -> Ar
         residual, rounding = float(xp.linalg.norm(S - I)), 4 * eps * float(xp.linalg.cond(A, "fro"))
         if not rounding < eps ** (1 / 3):  # X A is losing its digits: A runs away from a crowded subspace
             raise xp.linalg.LinAlgError(_crowded(power, N))
-        if residual <= (rounding if tolerance is None else tolerance) and (tolerance or not residual < last):
+        if residual <= (tolerance or rounding) and (tolerance or step == steps or not residual < last):
             return A.astype(x.dtype)
         A, last = A @ (V * power), residual
     raise xp.linalg.LinAlgError(

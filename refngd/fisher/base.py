@@ -48,9 +48,9 @@ class Fisher(ABC):
 
     rcond: the singular values of the Jacobian of a block that are at most rcond times the largest count as zero; None
         for `spectral.cutoff`, 4 n eps.
-    refine: whether `direction`, and `coefficient` where layers are coupled, is to be as accurate as from the Jacobian
-        itself, with errors of about u cond(J), or, faster where cond(J) is large, as its Gram matrices, with errors of
-        u cond(J)^2.
+    refine: whether `direction` is to be as accurate as from the Jacobian itself, with errors of about u cond(J), or,
+        faster where cond(J) is large, as accurate as its Gram matrices, with errors of u cond(J)^2. The `coefficient`
+        of coupled layers is refined with their kernels.
     """
 
     isotropic_for_any_loss = False  # whether alpha is that of the whitened signals of any loss with a regular Hessian

@@ -246,7 +246,7 @@ class _Jacobian:
         """U (NC, k) and t (k,) of J / sqrt(N) = U t V^T, t = 0 where it counts as zero."""
         if self.is_small:
             U, t, _ = self.svd
-        elif self.refine:
+        elif self.refine and self.E.shape[1] == 1:
             columns = (X / len(self.s.f) ** 0.5 for X in _columns(self.s))
             U, t = factors(self.Theta, self.E, rho, self.rcond, columns)
         else:
