@@ -410,6 +410,9 @@ def deep_linear_update(book):
     for exponent in (-12, -40):
         title, attrs = f"a bottleneck of one, rho = 2^{exponent}, refined", {"q": 1, "rho": 2.0**exponent}
         book.add("stress", title, "Huh (12)", [REFINED, *pins], inputs, attrs, strict=True)
+    negative = inputs | {"w_1": times(-1.0, inputs["w_1"])}
+    title, attrs = "a bottleneck of one, w_1 negative, rho = 2^-12, refined", {"q": 1, "rho": 2.0**-12}
+    book.add("stress", title, "Huh (12)", [REFINED, *pins], negative, attrs, strict=True)
     for w, clip, title in ((4.0, 8.0, "u is longer than clip > 1"), (0.125, 0.5, "u is shorter than clip < 1")):
         inputs = {"w_1": [[w]], "w_2": [[w / 2]], "w_star": [[0.0]]}
         attrs = {"q": INF, "block": False, "clip": clip}
