@@ -184,11 +184,11 @@ def direction(book):
     attrs = LINEAR | KFAC | {"rho": 0.0, "q": 1}
     title = "KFAC: two rows 2^-16 from parallel, of different size, refined"
     add("stress", title, "K&O (20)", [REFINED, FINE], inputs, attrs, strict=True)
-    pins = [REFINED, "whatever the units of J", RANGE]
+    pins = [REFINED, "whatever the units of J", FINE]
     for gap, q in ((-16, 2), (-21, 1)):
         rows = [[1.0, 0.5, 0.25, 0.75], plus([1.0, 0.5, 0.25, 0.75], [0.5, 1.0, -1.0, 0.25], 2.0**gap)]
-        inputs = {"W_1": [[1.0, 1.0, 0.5, -0.5]], "x": times(2.0**100, [*rows, [0.25, -1.0, 0.5, 0.125]])}
-        inputs |= {"y": times(2.0**146, [[1.0], [0.0], [0.5]])}
+        inputs = {"W_1": [[1.0, 1.0, 0.5, -0.5]], "x": [*rows, [0.25, -1.0, 0.5, 0.125]]}
+        inputs |= {"y": times(2.0**46, [[1.0], [0.0], [0.5]])}
         attrs = LINEAR | EXACT | {"sigma_w": 2.0**46, "rho": 0.0, "q": q}
         title = f"Exact, sigma_w = 2^46: two samples 2^{gap} from each other, q = {q}, refined"
         add("stress", title, "K&O (8)", pins, inputs, attrs, strict=True)
@@ -503,8 +503,6 @@ def flow(book):
     book.add("stress", "NGD between small weights", "Huh (12)", pins, inputs, attrs)
     inputs = {"w_1": [[2.0]], "w_2": [[1.0]], "w_star": [[2.0]], "times": [1.0, 2.0]}
     pins = ["without `converged` no time is left out"]
-    late = {"w_1": [[1.25]], "w_star": [[0.75]], "times": [1.0, 48.0, 96.0]}
-    book.add("limit", "SGD for a long time", "Huh (12)", pins, late, {"q": INF, "eta": 1.0})
     book.add("limit", "at w_star from the start", "Huh (12)", pins, inputs, {"q": 1, "eta": 1.0})
     inputs = {"w_1": [[1.0]], "w_2": [[2.0]], "w_star": [[3.0]], "times": [10.0]}
     attrs = {"q": 1, "block": False, "eta": 1.0, "converged": 0.5}
