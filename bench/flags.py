@@ -73,8 +73,8 @@ def places() -> dict[str, set[str]]:
 def caught(case: vectors.Case) -> list[str]:
     """The bugs that a case catches, on any processor."""
     calls = called(case)
-    found = [name for name in BUGS if places()[name] & calls and catches(name, case)]
-    return [name for name in found if (case.id, name) not in UNSURE]
+    tried = [name for name in BUGS if places()[name] & calls and (case.id, name) not in UNSURE]
+    return [name for name in tried if catches(name, case)]
 
 
 def flags(cases: list[vectors.Case], jobs: int) -> dict[str, list[str]]:

@@ -326,6 +326,7 @@ class Network:
 
 
 def _of_size_one(X: Array) -> Array:
+    """X over its largest modulus, so that a product that underflows does not; zeros stay zeros."""
     return X / (float(abs(X).max()) or 1.0)
 
 

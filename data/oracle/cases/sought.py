@@ -75,9 +75,7 @@ OF_UNITS = {**RELU, "sigma_b": 1.0, "parameterization": "standard", "fisher": "U
 
 
 def direction(book):
-    def add(kind, title, equation, pins, inputs, attrs, **more):
-        book.add(kind, title, equation, pins, inputs, attrs, **more)
-
+    add = book.add
     pins = ["a dead unit has a factor of 0, which damping of the product does not reach"]
     net = {"W_1": [[1.0, 0.5], [-1.0, -1.0]], "W_2": [[0.5, 0.25]]}
     net |= {"x": [[1.0, 0.0], [1.0, 2.0], [0.0, 1.0]], "y": [[1.0], [0.0], [2.0]]}

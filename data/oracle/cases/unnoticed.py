@@ -268,10 +268,7 @@ def deep_linear_update(book):
     book.add("discriminating", title, "Huh (12)", pins, inputs, attrs)
     pins = ["eigenvectors that are off are told from the size of their products, whatever the signs", RANGE]
     for gap, stream in NEAR:
-        attrs, title = (
-            {"q": 2, "block": False},
-            f"three layers with singular values 1 and 2^{gap}, w_2 of stream {stream}",
-        )
+        title, attrs = f"three layers: 1 and 2^{gap}, w_2 of stream {stream}", {"q": 2, "block": False}
         book.add("stress", title, "Huh (12)", pins, nearly_singular(2.0**gap, stream), attrs, strict=True)
 
 
