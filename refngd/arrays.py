@@ -108,11 +108,11 @@ def erf(u: Array) -> Array:
 
 
 def batches(like: Array, count: int, each: int, limit: int = 2**22) -> list[slice]:
-    """Slices of range(count) such that temporaries of `each` entries per item stay below `limit` entries.
+    """Slices of range(count) whose temporaries, of `each` entries per item, have at most `limit` + `each` entries.
 
     like: an array on the device; 64 times the limit on a GPU, which has no cache to stay in, and launches to save.
     """
-    step = max(1, (limit if array_module(like) is np else 64 * limit) // each)
+    step = -(-(limit if array_module(like) is np else 64 * limit) // each)  # rounded up
     return [slice(i, min(i + step, count)) for i in range(0, count, step)]
 
 

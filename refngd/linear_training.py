@@ -10,6 +10,7 @@ from .arrays import Array, array_module, raising, to_device
 from .checks import checked_instance, checked_number, checked_positive, checked_values, checked_whole
 from .deep_linear import Rule, Statistics, check, displacement, is_saddle, loss, norm, product
 from .jacobian import flatten, shaped
+from .spectral import largest
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,8 @@ def flow(
     times: numbers >= 0, each larger than the one before.
     eta: the learning rate, > 0.
     converged: if ||E|| falls to this share of its first value, the last state is that, and later times are left out.
-    tolerance: of each step of SciPy's DOP853, which works on the host in float64.
+    tolerance: of each step of SciPy's DOP853, which works on the host in float64: this share of each weight, and of
+        the largest at t = 0.
     evaluations: the largest number of evaluations of u.
 
     Raises ValueError for bad arguments, at once, and FloatingPointError where steps fall below rounding or
@@ -133,18 +135,16 @@ def flow(
     _check_start(w, data, rule)
     velocity, theta = _Velocity(w, data, rule, checked_positive("eta", eta), evaluations), _to_theta(w)
     start = velocity.error(theta)
+    if not (start and times[-1]):  # at rest, or the start alone
+        return [State(float(t), w, loss(w, data)) for t in times]
 
     def excess(t: float, theta: np.ndarray) -> float:
         return velocity.error(theta) - converged * start
 
     excess.terminal = True
-    states, later = [State(0.0, w, loss(w, data))] * int(times[0] == 0), times[times > 0]
-    if not later.size:
-        return states
-    options = dict(rtol=tolerance, atol=tolerance * norm(w) / math.sqrt(theta.size))
-    options["events"] = excess if converged * start > 0 else None
+    options = dict(rtol=tolerance, atol=tolerance * largest(theta), events=excess if converged else None)
     with np.errstate(all="ignore"):  # of a velocity so large that no step is small enough
-        solution = solve_ivp(velocity, (0.0, later[-1]), theta, "DOP853", later, **options)
+        solution = solve_ivp(velocity, (0.0, times[-1]), theta, "DOP853", times, **options)
     if solution.status < 0:
         raise FloatingPointError(velocity.report("it needs steps below rounding"))
     # SciPy leaves y a list where no time was reached
@@ -152,7 +152,7 @@ def flow(
     if solution.status == 1:
         reached.append((solution.t_events[0][0], solution.y_events[0][0]))
     weights = [(float(t), velocity.weights(y)) for t, y in reached]
-    return states + [State(t, w_t, loss(w_t, data)) for t, w_t in weights]
+    return [State(t, w_t, loss(w_t, data)) for t, w_t in weights]
 
 
 class _Velocity:

@@ -136,14 +136,14 @@ def gram(X: Array, n: int) -> Array:
 
 
 def power_of_gram(K: Array, rho: float, q: float, rcond: float | None = None) -> Array:
-    """(K + rho I)^{-1/q} (n, n) of K >= 0 (n, n), on the range of K.
+    """(K + rho I)^{-1/q} (n, n) of K >= 0 (n, n), on the range of K, or on all vectors if rho is far above rounding.
 
     rcond: that of a root of K, so that eigenvalues of at most rcond^2 times the largest count as zero.
     """
     X = refined_inverse(K, array_module(K).eye(len(K), dtype=K.dtype), rho, None) if q == 1 and rcond is None else None
     if X is not None:
         return X
-    U, t = eigen_root(K, rcond)
+    U, t = eigen_root(K, rcond, rho)
     return (U * gain(t, rho, q)) @ U.T
 
 
@@ -238,19 +238,29 @@ def norms(X: Array) -> Array:
 
 def inverse(K: Array) -> tuple[Array, Array]:
     """K^{-1} (.., n, n) and ||K||_F ||K^{-1}||_F (..) of symmetric K (.., n, n); inf or nan where one is singular."""
+    xp = array_module(K)
     with np.errstate(all="ignore"):  # the inverse of a singular K may be finite, but not its square
         try:
-            X = array_module(K).linalg.inv(K)
-        except np.linalg.LinAlgError:  # CuPy divides by zero instead
-            return K, math.inf * norms(K)
+            X = xp.linalg.inv(K)
+        except np.linalg.LinAlgError:  # of one K at least; CuPy divides by zero instead
+            regular, X = xp.linalg.slogdet(K)[0] != 0, K.copy()
+            X[regular] = xp.linalg.inv(K[regular])
+            return X, xp.where(regular, norms(K) * norms(X), math.inf)
         return X, norms(K) * norms(X)
 
 
-def eigen_root(K: Array, rcond: float | None = None) -> tuple[Array, Array]:
-    """U (n, n) and t (n,) of a root U t V^T of K >= 0 (n, n); a t that counts as zero is 0."""
-    w, U = eigen(K)
-    live = w > cutoff(len(w), w.dtype, None if rcond is None else rcond**2) * w.max()
-    return U, live * array_module(w).where(live, w, 1) ** 0.5
+def eigen_root(K: Array, rcond: float | None = None, rho: float = 0.0) -> tuple[Array, Array]:
+    """U (n, n) and t (n,) of a root U t V^T of K >= 0 (n, n); a t that counts as zero is 0.
+
+    rho: if it is above the rounding of K, no t counts as zero without an rcond: what K cannot tell from 0 may be far
+        above 0 in R, and (t^2 + rho)^{-1/q} does not depend on it.
+    """
+    (w, U), xp = eigen(K), array_module(K)
+    zero = cutoff(len(w), w.dtype, None if rcond is None else rcond**2) * w.max()
+    if rcond is None and rho > zero:
+        return U, xp.maximum(w, SAFE * cutoff(len(w), w.dtype) * zero) ** 0.5
+    live = w > zero
+    return U, live * xp.where(live, w, 1) ** 0.5
 
 
 def solve(K: Array, B: Array) -> Array:

@@ -250,7 +250,8 @@ def flow(inputs, attrs, full):
     w = weights_of(inputs, "w_")
     theta, eta, values, at = flat(w), mp.mpf(attrs.get("eta", 1)), [], mp.mpf(0)
     times = inputs["times"]
-    end = half_life(attrs, eta) if "converged" in attrs else mp.inf
+    falls = "converged" in attrs and loss(w, inputs) > 0
+    end = half_life(attrs, eta) if falls else mp.inf
     stops = end < times[-1]
     times = [t for t in times if t < end] + [end] * stops
 

@@ -43,6 +43,7 @@ from ..spectral import (
     gain,
     inverse_size,
     is_damped,
+    largest,
     lost_share,
     power_of_gram,
     refined,
@@ -205,8 +206,7 @@ class _Jacobian:
 
     def __init__(self, s: Signals, E: Array, c: float, refine: bool, rcond: float | None) -> None:
         self.s, self.c, self.refine, self.rcond, self.lost = s, c, refine, rcond, 0.0
-        squares = (_squares(delta) * _squares(h[:, None]) for h, delta in zip(s.h, s.delta, strict=True))
-        self.alive = (sum(squares) > 0).reshape(-1, 1)  # rows of J that are not zero: the others do not act
+        self.alive = _tops(s).reshape(-1, 1) > 0  # rows of J that are not zero: the others do not act
         self.E = self.alive * E
         self.is_small = len(E) >= s.P
         self.is_regular = True  # until a direction of the rows that are alive counts as zero
@@ -250,7 +250,7 @@ class _Jacobian:
             columns = (X / len(self.s.f) ** 0.5 for X in _columns(self.s))
             U, t = factors(self.Theta, self.E, rho, self.rcond, columns)
         else:
-            U, t = eigen_root(self.Theta, self.rcond)
+            U, t = eigen_root(self.Theta, self.rcond, rho)
         self.lost = 0.0 if is_damped(t, rho, self.rcond) else lost_share(U, t, self.E)
         self.is_regular = int((t > 0).sum()) == int(self.alive.sum())
         return U, t
@@ -293,7 +293,7 @@ class _Kernel:
         return None if self.rcond is not None else refined_inverse(self.Theta, self.E, rho, None)
 
     def factors(self, rho: float) -> tuple[Array, Array]:
-        return eigen_root(self.Theta, self.rcond)
+        return eigen_root(self.Theta, self.rcond, rho)
 
     def finish(self, lam: Array) -> Array:
         return lam
@@ -301,8 +301,7 @@ class _Kernel:
 
 def _balanced(s: Signals, E: Array) -> tuple[Signals, Array]:
     """The signals with rows of J (NC, P) of about unit norm, by powers of two, and E (NC, k) scaled alike."""
-    tops = [abs(delta).max(2) * abs(h).max(1, keepdims=True) for h, delta in zip(s.h, s.delta, strict=True)]
-    T = inverse_size(array_module(E).stack(tops).max(0))  # (N, C)
+    T = inverse_size(_tops(s))
     return replace(s, delta=[delta * T[:, :, None] for delta in s.delta]), T.reshape(-1, 1) * E
 
 
@@ -311,9 +310,10 @@ def _are_regular(blocks: list) -> bool:
     return all(block.is_regular and bool((block.alive == blocks[0].alive).all()) for block in blocks)
 
 
-def _squares(X: Array) -> Array:
-    """The squared norms (N, c) of the rows of X (N, c, k)."""
-    return array_module(X).einsum("nci,nci->nc", X, X)
+def _tops(s: Signals) -> Array:
+    """The largest modulus (N, C) in each row of J."""
+    tops = [abs(delta).max(2) * abs(h).max(1, keepdims=True) for h, delta in zip(s.h, s.delta, strict=True)]
+    return array_module(s.f).stack(tops).max(0)
 
 
 def _columns(s: Signals) -> Iterator[Array]:
@@ -370,7 +370,7 @@ def _signed_inverse(Sigma: np.ndarray, roots: Array, rho: float) -> LinearMap:
     pseudo-inverse at rho = 0 is that of Q between projections that take away the null space of t Q t.
     """
     xp, (w, E) = array_module(roots), np.linalg.eigh(Sigma)
-    live = abs(w) > 1e-13 * len(w) * abs(w).max()
+    live = abs(w) > 1e-13 * len(w) * largest(Sigma)
     U, a, Wt = thin_svd(_mix((abs(w[live]) ** 0.5 * E[:, live]).T, roots))
     U, a, Wt = U[:, a > 0], a[a > 0], Wt[a > 0]
     signs = xp.asarray(np.repeat(np.sign(w[live]), len(U) // live.sum()), dtype=U.dtype)

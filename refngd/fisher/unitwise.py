@@ -1,17 +1,18 @@
 """One block a unit, i.e. a row of W_l with its bias, without J: a unit takes an N x N system for any number of outputs.
 
     G                = block-diagonal part of F by units, + rho I                                     K&O (23)
-    J_{l,i}[(n,c),:] = delta_l[n,c,i] h_{l-1}[n,:],   a root R = D h_{l-1} (N, k), D = diag(r), r_n = |delta_l[n,:,i]|
-    direction_{l,i}  = R^T (R R^T / N + rho I)^{-1/q} D g / N,    g_n = sum_c delta_l[n,c,i] e[n,c] / r_n^2
-    R R^T / N        = D K D,    K = h_{l-1} h_{l-1}^T / N                                            (S.131)
+    J_{l,i}[(n,c),:] = delta_l[n,c,i] h_{l-1}[n,:];   a root of its block of F is R / sqrt(N) = D H,
+                       H_n = h_{l-1}[n,:] / |h_{l-1}[n,:]|, D_n = r_n |h_{l-1}[n,:]| / sqrt(N), r_n = |delta_l[n,:,i]|
+    direction_{l,i}  = H^T D (D K D + rho I)^{-1/q} D g,   K = H H^T,                                 (S.131)
+                       g_n = sum_c delta_l[n,c,i] e[n,c] / (r_n^2 |h_{l-1}[n,:]|)
 
-A sample with r_n = 0 is dead for the unit. For q = 1 the system of the others is scaled to unit diagonal, which frees
-it from the spread of r, c_n = r_n / sqrt(K_nn r_n^2 + rho):
+A sample with D_n = 0 is dead for the unit. For q = 1 the system of the others is scaled to unit diagonal, which frees
+it from the spread of D, c_n = D_n / sqrt(D_n^2 + rho):
 
-    direction_{l,i}  = h_{l-1}^T c y / N,   (c K c + diag(d)) y = c g,   d_n = rho / (K_nn r_n^2 + rho)
+    direction_{l,i}  = H^T c y,   (c K c + diag(d)) y = c g,   d_n = rho / (D_n^2 + rho)
 
-and solved, many units at a time. Where that loses digits, and for other q, the singular values of R are taken; h, if it
-has more columns than rows, is replaced by its triangle, of which all products are the same.
+and solved, many units at a time. Where that loses digits, and for other q, the singular values of D H are taken; H, if
+it has more columns than rows, is replaced by its triangle, of which all products are the same.
 """
 
 import math
@@ -29,8 +30,8 @@ from ..spectral import (
     inverse,
     inverse_size,
     is_damped,
-    largest,
     norm,
+    norms,
     root_svd,
     safe,
     solve,
@@ -56,10 +57,10 @@ class Unitwise(Fisher):
         xp, dW, lost = array_module(e), [], 0.0
         for (scaled, c), delta in zip(s.parts(math.sqrt(rho)), s.delta, strict=True):
             layer = _Layer(scaled, rho / c / c, q, self.refine, self.rcond)
-            mu = xp.zeros((delta.shape[2], len(e)), e.dtype)
+            mu = xp.empty((delta.shape[2], len(e)), e.dtype)
             for units, mu_units in layer.multipliers(e[:, :, None]):
                 mu[units] = mu_units[:, :, 0]
-            dW.append((c ** (1 - 2 / q) / len(e) * mu) @ scaled.h[0])
+            dW.append(c ** (1 - 2 / q) * mu @ layer.H)
             lost = max(lost, layer.lost)
         warn_of_loss(lost, e)
         return dW
@@ -69,8 +70,9 @@ class Unitwise(Fisher):
         E = xp.eye(N * C, dtype=train.f.dtype).reshape(N, C, N * C)
         Theta_bar = xp.zeros((*test.f.shape, N * C), train.f.dtype)
         for (scaled, c), h1, delta1 in zip(train.parts(math.sqrt(rho)), test.h, test.delta, strict=True):
-            K1 = c ** (1 - 2 / q) / N * (h1 @ scaled.h[0].T)  # (N', N)
-            for units, mu in _Layer(scaled, rho / c / c, q, False, self.rcond).multipliers(E):  # mu (u, N, NC)
+            layer = _Layer(scaled, rho / c / c, q, False, self.rcond)
+            K1 = c ** (1 - 2 / q) * (h1 @ layer.H.T)  # (N', N)
+            for units, mu in layer.multipliers(E):  # mu (u, N, NC)
                 Theta_bar += delta1[:, :, units] @ xp.tensordot(K1, mu, (1, 1))
         return Theta_bar.reshape(test.f.size, N * C)
 
@@ -90,69 +92,75 @@ class _Layer:
     """The systems of all units of a layer, of which `multipliers` gives the solutions."""
 
     def __init__(self, layer: Signals, rho: float, q: float, refine: bool, rcond: float | None) -> None:
-        (self.h,), (delta,) = layer.h, layer.delta
+        (h,), (delta,) = layer.h, layer.delta
         self.rho, self.q, self.refine, self.rcond, self.lost = rho, q, refine, rcond, 0.0
-        N, k = self.h.shape
+        (N, k), xp = h.shape, array_module(h)
+        S = inverse_size(abs(h).max(1))[:, None]  # so that squares neither over- nor underflow
+        size = norms((S * h)[:, None])[:, None]
+        self.H = S * h / xp.where(size > 0, size, 1)
+        rows = (size / S / math.sqrt(N))[:, :, None] * delta  # (N, C, M), of the norms D
+        self.T = inverse_size(abs(rows).max(2).max(1))
+        self.rows = self.T[:, None, None] * rows
         self.is_regular = q == 1 and rcond is None and k >= N
         if self.is_regular:
-            self.K = self.h @ self.h.T / N
-            c, limit = self.K.diagonal() ** -0.5, safe(N) if refine else float(np.finfo(self.K.dtype).eps) ** -0.5
-            self.is_clear = bool(inverse(c[:, None] * self.K * c)[1] <= limit)  # and so are the systems of all units
-        T = inverse_size(abs(delta).max(2).max(1)) if rho == 0 else array_module(delta).ones_like(delta[:, 0, 0])
-        self.T, self.delta = T, delta * T[:, None, None]  # so that r of confident samples does not underflow
+            self.K, limit = self.H @ self.H.T, safe(N) if refine else float(np.finfo(h.dtype).eps) ** -0.5
+            self.is_clear = bool(inverse(self.K)[1] <= limit)  # and so are the systems of all units
 
     @cached_property
     def root(self) -> Array:
         """(N, min(k, N)) with K = root root^T."""
-        N, k = self.h.shape
-        return (triangle([self.h]).T if k > N else self.h) / math.sqrt(N)
+        return triangle([self.H]).T if self.H.shape[1] > len(self.H) else self.H
 
     def multipliers(self, E: Array) -> Iterator[tuple[Array, Array]]:
-        """Some units at a time, and their mu (u, N, k) for right-hand sides E (N, C, k); R^T mu / N is the step."""
+        """Some units at a time, and their mu (u, N, k) for right-hand sides E (N, C, k); the step is H^T mu."""
         xp, (N, _, k) = array_module(E), E.shape
-        E, r2 = E * self.T[:, None, None], (self.delta * self.delta).sum(1).T  # (N, C, k), (M, N)
-        size = 2.0 ** math.frexp(largest(E))[1]  # since squares of mu are taken
-        E, live = E / size, r2 >= float(np.finfo(r2.dtype).tiny)
+        E, squares = (self.T / math.sqrt(N))[:, None, None] * E, (self.rows * self.rows).sum(1).T  # (N, C, k), (M, N)
+        live = squares >= float(np.finfo(squares.dtype).tiny)
         order = xp.argsort(live.sum(1))  # so that units of a batch have about as many live samples
         most = live.sum(1)[order].tolist()
-        for batch in batches(E, len(order), N * max(N, k), limit=2**20):
+        for batch in batches(E, len(order), N * max(N, k), limit=2**17):
             units = order[batch]
-            delta, alive, r2_u = self.delta[:, :, units], live[units], xp.where(live[units], r2[units], 1)
-            g = (delta.transpose(0, 2, 1) @ E).transpose(1, 0, 2) * (alive / r2_u)[:, :, None]  # (u, N, k)
-            mu = self._of_kernel(r2_u, alive, g, max(1, most[batch][-1])) if self.is_regular else None
-            yield units, size * (self._of_root(r2_u, alive, g) if mu is None else mu)
+            alive, D2 = live[units], xp.where(live[units], squares[units], 1)  # (u, N)
+            D = (alive * D2**0.5 / self.T)[:, :, None]  # (u, N, 1)
+            g = (self.rows[:, :, units].transpose(0, 2, 1) @ E).transpose(1, 0, 2) * (alive / D2)[:, :, None]  # (u, N, k)
+            mu = self._of_kernel(D, g, max(1, most[batch][-1])) if self.is_regular else self._of_root(D, g)
+            yield units, mu
 
-    def _of_root(self, r2: Array, live: Array, g: Array) -> Array:
-        """mu = D U (t^2 + rho)^{-1/q} U^T D g (u, N, k) from the singular values of R / sqrt(N) = D root."""
-        D = (live * r2**0.5 / self.T)[:, :, None]
-        U, t, _ = root_svd(D * self.root, self.rcond)
-        c = U.mT @ (D * g)
-        if not is_damped(t, self.rho, self.rcond):
-            self.lost = max(self.lost, norm((t == 0)[:, :, None] * c) / (norm(D * g) or 1.0))
-        return D * ((U * gain(t, self.rho, self.q)) @ c)
+    def _of_root(self, D: Array, g: Array) -> Array:
+        """mu = D U (t^2 + rho)^{-1/q} U^T D g (u, N, k) from the singular values t of D root."""
+        xp, root_rho = array_module(D), math.sqrt(self.rho)
+        S = inverse_size(xp.maximum(D.max(1, keepdims=True), root_rho))  # (u, 1, 1), for the squares of t
+        U, t, _ = root_svd(S * D * self.root, self.rcond)
+        c = U.mT @ (S * D * g)
+        if not is_damped(t / S[:, 0], self.rho, self.rcond):
+            self.lost = max(self.lost, norm((t == 0)[:, :, None] * c) / (norm(S * D * g) or 1.0))
+        return S ** (2 / self.q - 1) * D * ((U * gain(t, (S * root_rho) ** 2, self.q)) @ c)
 
-    def _of_kernel(self, r2: Array, live: Array, g: Array, m: int) -> Array | None:
+    def _of_kernel(self, D: Array, g: Array, m: int) -> Array:
         """mu = c y (u, N, k) from the scaled systems of the m samples that come first, all live ones among them.
 
-        None where one of them loses digits that R has, or with refine = False half of all.
+        From the root where a system loses digits that D H has, or with refine = False half of all.
         """
         xp, (u, N, _) = array_module(g), g.shape
-        place, rows = xp.argsort(~live, axis=1)[:, :m], xp.arange(u)[:, None]  # (u, m), (u, 1)
-        r2, live, g = r2[rows, place], live[rows, place], g[rows, place]  # (u, m), (u, m), (u, m, k)
-        scale = self.K.diagonal()[place] * r2 + self.rho
-        live = live & (scale > 0)  # a sample whose inputs are all zero is dead as well
-        scale = xp.where(live, scale, 1)
-        c, d = (live * xp.sqrt(r2 / scale))[:, :, None], xp.where(live, self.rho / scale, 1)[:, :, None]
+        place, rows = xp.argsort(D[:, :, 0] == 0, axis=1)[:, :m], xp.arange(u)[:, None]  # (u, m), (u, 1)
+        live = D[rows, place] > 0  # (u, m, 1)
+        ratio = math.sqrt(self.rho) / xp.where(live, D[rows, place], 1)
+        c = live / xp.hypot(1, ratio)
+        d = xp.where(live, (c * ratio) ** 2, 1)
+        B = c * g[rows, place]
+        S = inverse_size(abs(B).max((1, 2), keepdims=True))  # since squares of y are taken
         system, i = c * self.K[place[:, :, None], place[:, None]] * c.mT, xp.arange(m)
         system[:, i, i] = 1  # c K c + diag(d), less rounding
         if self.is_clear and m <= SOLVED:
-            return _placed(c * solve(system, c * g), rows, place, N)
+            return _placed(c * solve(system, B), rows, place, N)
         inverse_K, condition = inverse(system)
+        y = inverse_K @ (S * B)
         limit = safe(m) if self.refine else float(np.finfo(g.dtype).eps) ** -0.5
-        y = inverse_K @ (c * g)
-        if not condition.max() <= limit or cancels(y, c * g, d, condition).any():
-            return None
-        return _placed(c * y, rows, place, N)
+        unclear = ~(condition <= limit) | cancels(y, S * B, d, condition)  # ~, since the condition may be nan
+        mu = _placed(c * (y / S), rows, place, N)
+        if unclear.any():
+            mu[unclear] = self._of_root(D[unclear], g[unclear])
+        return mu
 
 
 def _placed(z: Array, rows: Array, place: Array, N: int) -> Array:

@@ -368,7 +368,7 @@ def flow(inputs, attrs):
         return d.linear_loss(d.unflatten(theta, shapes), w_star, S) - goal**2 * start
 
     excess.terminal = True
-    thetas, times = integrated(velocity, d.flatten(w), times, excess if goal else None)
+    thetas, times = integrated(velocity, d.flatten(w), times, excess if goal * start else None)
     states = [d.unflatten(theta, shapes) for theta in thetas]
     losses = [d.linear_loss(state, w_star, S) for state in states]
     outputs = {**numbered("w", states[-1]), "loss": losses, **numbered("c", d.conserved(states[-1]))}
