@@ -560,7 +560,8 @@ def _by_singular_values(J: Pairs, e: Array, q: float, rho: float, rcond: float) 
     V = Vs / xp.where(s > 0, s, 1)
     c = V.T @ e
     theta = U @ (s[:, None] * gain(s, rho, q).T * c)
-    outside = _aside(rho, q) * (e - V @ c)
+    missing = int((s > 0).sum()) < len(e)  # else what is left of e is rounding
+    outside = _aside(rho, q) * missing * (e - V @ c)
     return V @ (gain(s, rho, q).T * c), outside, [u_i.T for u_i in shaped(theta[:, 0], shapes)]
 
 

@@ -259,7 +259,7 @@ def _shifted_dual(s: float, r: Array, c: Array, x: Array, y: Array) -> tuple[Arr
 
         E[phi phi] = (E[phi phi])_1 - a b ((1 - r) (E[phi' phi'])_1 - K~),      E[phi' phi'] = (E[phi' phi'])_1 - L~
     """
-    (a, k, _, e_a, E_a), (b, m, _, e_b, E_b) = x, y
+    (a, k, Q_a, e_a, E_a), (b, m, Q_b, e_b, E_b) = x, y
     xp, ab, E = array_module(r), a * b, (E_a + E_b) / 2
     t, p, n = c / (1 + abs(r)), k + m, abs(k - m)  # t is the tangent of half of the acute angle
     near = (r > 0) & (t < 0.8) & ((p * t < 2) | (p * t * t < n))  # there L~ < L, and `_corner` is good at L~
@@ -269,7 +269,7 @@ def _shifted_dual(s: float, r: Array, c: Array, x: Array, y: Array) -> tuple[Arr
     drop = ab * (_one_minus(r, c) * Xi_1 - K)
     if s > 0:
         A, Xi = ab * (E * r + K), E + L
-        far = A_1 - A
+        far = ab * (E * _one_minus(r, c) + xp.minimum(Q_a, Q_b) - xp.minimum(k, m) * xp.minimum(e_a, e_b) - K)
     else:
         A, Xi = s * s - s * (a * e_a + b * e_b) + ab * K, L
         far = ab * (Xi_1 - K) + s * xp.minimum(a, b) * xp.minimum(e_a, e_b)

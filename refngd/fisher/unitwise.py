@@ -122,7 +122,7 @@ class _Layer:
             units = order[batch]
             alive, D2 = live[units], xp.where(live[units], squares[units], 1)  # (u, N)
             D = (alive * D2**0.5 / self.T)[:, :, None]  # (u, N, 1)
-            g = (self.rows[:, :, units].transpose(0, 2, 1) @ E).transpose(1, 0, 2) * (alive / D2)[:, :, None]  # (u, N, k)
+            g = (self.rows[:, :, units].mT @ E).transpose(1, 0, 2) * (alive / D2)[:, :, None]  # (u, N, k)
             mu = self._of_kernel(D, g, max(1, most[batch][-1])) if self.is_regular else self._of_root(D, g)
             yield units, mu
 
