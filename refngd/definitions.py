@@ -503,7 +503,7 @@ def linearized_training(test, train, y, fisher, eta, steps, rho=0.0, q=1, loss="
 # ----------------------------------------------------------------------------------------------- infinite width, (S.66)
 
 
-def wide_kernels(net: Net, phi: Any, L: int, test: Array, train: Array, frozen=0) -> tuple[list, list]:
+def wide_kernels(net: Net, phi: Any, L: int, test: Array, train: Array, frozen) -> tuple[list, list]:
     """A_0, .., A_{L-1} and B_1, .., B_L (N', N), (S.171), (S.172), of what is trained: the same for every output.
 
     phi: the Gaussian averages of the activation, an object as in `duals`.
@@ -798,7 +798,7 @@ def mode_map_velocity(s_bar: Array, s_star: Array, p: float, eta_bar: float = 1.
     return eta_bar * (s_star - s_bar) * abs(s_bar) ** p
 
 
-def mode_invariants(s: Array, q: float = 1, block: bool = False) -> Array:
+def mode_invariants(s: Array, q: float, block: bool) -> Array:
     """s_i^2 - s_{i+1}^2, Huh (6); of block rules |s_i|^{2(1-1/q)} - .., footnote 4, and logarithms at q = 1."""
     power = 2 * (1 - 1 / q) if block else 2
     kept = abs(s) ** power if power else np.log(abs(s))

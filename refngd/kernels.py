@@ -79,7 +79,7 @@ def empirical_kernels(test: Signals, train: Signals) -> Kernels:
 def _product(what: str, X1: Array, X: Array, same: bool) -> Array:
     try:
         with np.errstate(all="ignore"):  # reported below
-            return gram(X, 1) if same else finite(X1 @ X.T)
+            return gram(X) if same else finite(X1 @ X.T)
     except FloatingPointError as error:
         raise FloatingPointError(f"{what}: {error}") from error
 
@@ -271,11 +271,7 @@ class _Block:
         scale = self.net.sigma_w / self.net.widths[0] ** 0.5
         rho = xp.clip(self.product[i, j] / (norm1[:, 0] * scale) / (norm[:, 0] * scale), -1, 1)
         gap, square = 1 - rho, (1 - rho) * (1 + rho)
-        close = square < CLOSE
-        if self.watch:  # a sample is parallel to itself, which needs no chord
-            other = i + self.i.start != j + self.j.start
-            gap, square, close = gap * other, square * other, close & other
-        close = xp.flatnonzero(close)
+        close = xp.flatnonzero(square < CLOSE)
         for part in batches(close, len(close), self.net.widths[0], limit=2**22):
             k = close[part]
             x1, x, opposite = self.test.x[i[k]] / norm1[k], self.train.x[j[k]] / norm[k], rho[k] < 0

@@ -130,7 +130,7 @@ def solution(
     up = np.where(below, np.maximum(T - _time_below(unit, s0, p), 0), T)  # the time since 0
     y = _advance(up, *_below_one(unit, np.where(below, 0, s0), p))
     s = np.where(s0 > s_star, unit / y, unit * y)
-    s = np.where(below & (up == 0), -unit * _sinking(T, 1 - p, abs(s0) / unit), s) if below.any() else s
+    s = np.where(up == 0, -unit * _sinking(T, 1 - p, abs(s0) / unit), s) if below.any() else s
     s = np.where(p == 0, s0 * np.exp(-T) - s_star * np.expm1(-T), s)
     s = np.where(free & (p > 0), s0 * np.exp(-np.log1p(p * T) / np.where(p > 0, p, 1)), s)
     return np.where((T == 0) | (s0 == s_star) | ((s0 == 0) & (p >= 1)), s0, s)[()]
@@ -267,9 +267,8 @@ def _sinking(T, a, u0):
 
 
 def _time_below(s_star, s0, p):
-    """T of s0 < 0 until 0, inf if p >= 1; 0 for s0 >= 0."""
-    u0 = np.where((s0 < 0) & (p < 1), -s0 / s_star, 0)
-    return np.where(s0 < 0, np.where(p < 1, _sunk(np.maximum(1 - p, 0.5**53), u0, 0.0), math.inf), 0)
+    """T of s0 < 0 until 0, inf if p >= 1."""
+    return np.where(p < 1, _sunk(1 - p, np.maximum(-s0, 0) / s_star, 0.0), math.inf)
 
 
 def _sunk(a, u0, u):
@@ -291,8 +290,8 @@ def _alternating(a, y0, y):
 def _log_saddle(T, a, y0):
     """ln y for the solution of y' = y^{1-a}, (y0^a + a T)^{1/a}, y0 e^T at a = 0; inf where it has blown up."""
     growth = a * T * y0**-a
-    near = np.log(y0) + np.where(a == 0, T, np.log1p(growth) / a)
-    return np.where(growth <= -1, math.inf, np.where((growth < 1) | (a == 0), near, np.log(y0**a + a * T) / a))
+    near = np.log(y0) + np.where(a == 0, T, np.log1p(np.maximum(growth, -1)) / a)
+    return np.where((growth < 1) | (a == 0), near, np.log(y0**a + a * T) / a)
 
 
 def _require(holds: np.ndarray, what: str) -> None:

@@ -280,8 +280,7 @@ class Network:
         xp = array_module(u)
         N, M = u.shape
         h = xp.empty((N, M + bool(self.sigma_b)), u.dtype)
-        h[:, :M] = self.activation.phi(u) if l else u
-        h[:, :M] *= self._scale(M)
+        h[:, :M] = self._scale(M) * (self.activation.phi(u) if l else u)
         h[:, M:] = self._bias
         with np.errstate(all="ignore"):  # reported below, with the layer's name
             u_next = h @ w.T

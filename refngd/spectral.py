@@ -125,10 +125,10 @@ def is_damped(t: Array, rho: float, rcond: float | None) -> bool:
 # --------------------------------------------------------------------------------------- the power of a Gram matrix
 
 
-def gram(X: Array, n: int) -> Array:
-    """X X^T / n (r, r) of X (r, m). Raises FloatingPointError if it overflows, or all of it underflows."""
+def gram(X: Array) -> Array:
+    """X X^T (r, r) of X (r, m). Raises FloatingPointError if it overflows, or all of it underflows."""
     with np.errstate(all="ignore"):  # reported below
-        K = X @ X.T / n
+        K = X @ X.T
     size = float(K.diagonal().max())
     if not (float(np.finfo(K.dtype).tiny) <= size < math.inf or (X == 0).all()):
         raise FloatingPointError(f"a Gram matrix leaves the range of {K.dtype}: rescale the inputs or the weights")

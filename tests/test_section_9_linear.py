@@ -497,8 +497,11 @@ def balanced(d, n=3, scale=0.5, seed=0):
 @pytest.mark.parametrize("block", [False, True])
 @pytest.mark.parametrize("d", [2, 3])
 def test_ngd_blows_up_where_determinants_of_opposite_sign_let_the_map_be_singular(d, block):
-    """From balanced weights, at the time at which w_* + (w_bar(0) - w_*) e^-t is singular."""
-    w = balanced(d)
+    """From balanced weights, at the time at which w_* + (w_bar(0) - w_*) e^-t is singular.
+
+    Two layers, both of which are singular there, may be carried across by a step of the integrator, not so these.
+    """
+    w = balanced(d, seed=7)
     w_star = generator(4).standard_normal((3, 3))
     w_bar = host(dl.product(w))
     w_star[0] *= -np.sign(np.linalg.det(w_star) * np.linalg.det(w_bar))
@@ -506,7 +509,7 @@ def test_ngd_blows_up_where_determinants_of_opposite_sign_let_the_map_be_singula
     time = min(math.log1p(-m.real) for m in mu if abs(m.imag) < 1e-12 and m.real < 0)
     data = dl.Statistics(on(w_star))
     with pytest.raises(FloatingPointError, match="have opposite signs, so NGD's w_bar meets a singular one") as error:
-        lt.flow(w, data, dl.Rule(1, block), [2 * time], evaluations=5000)
+        lt.flow(w, data, dl.Rule(1, block), [2 * time], tolerance=1e-12, evaluations=5000)
     assert float(str(error.value).split("t = ")[1].split(",")[0]) == pytest.approx(time, rel=1e-6)
     assert lt.flow(w, data, dl.Rule(1, block, rho=0.01), [2 * time])  # damped it goes on
 

@@ -49,8 +49,9 @@ def average(net, function, scale):
     """E[function(u)] for u ~ N(0, scale^2), where function is as smooth as phi."""
     if not kinked(net):
         return trapezoid(lambda z: function(scale * z), strip_of(net, scale))
-    kink, reach = -net.shift / scale, mp.sqrt(2 * (mp.dps + 5) * mp.log(10)) + abs(net.shift / scale)
-    return mp.quad(lambda z: function(scale * z) * density(z), [-reach, kink, reach])
+    kink, reach = -net.shift / scale, mp.sqrt(2 * (mp.dps + 5) * mp.log(10))
+    ends = [-reach, 0, reach] if abs(kink) > reach else [-reach - abs(kink), kink, reach + abs(kink)]
+    return mp.quad(lambda z: function(scale * z) * density(z), ends)
 
 
 def live_share(attrs, q):

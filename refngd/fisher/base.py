@@ -229,10 +229,16 @@ def has_full_ranks(net: Network, trained: Trained, n: int) -> bool:
 
 
 def _has_twins(net: Network, x: Array) -> bool:
-    """Whether two samples have equal signals up to their sign: x twice, or without bias x and -x under an odd phi."""
-    rows = to_device(x, "cpu") + 0.0  # -0 is 0
-    is_odd = not net.sigma_b and net.activation in (linear, tanh, erf)
-    rows = np.concatenate([rows, 0.0 - rows]) if is_odd else rows
+    """Whether two samples have equal signals up to their size: x twice, or without bias
+
+    x and -x under an odd phi, and x and t x, t > 0, under one with phi(t u) = t phi(u).
+    """
+    rows = to_device(x, "cpu")
+    if not net.sigma_b and net.activation in (linear, relu):
+        size = abs(rows).max(1, keepdims=True)
+        rows = (rows / np.where(size > 0, size, 1)).round(10)  # t x is rounded
+    if not net.sigma_b and net.activation in (linear, tanh, erf):
+        rows = np.concatenate([rows, -rows])
     return len(np.unique(rows, axis=0)) < len(rows)
 
 

@@ -108,7 +108,7 @@ class Layerwise(Fisher):
         parts = _parts(self._coupling(s.trained))
         scaled_parts = s.parts(math.sqrt(rho), [[l for group in groups for l in group] for groups, _ in parts])
         for (groups, Sigma), (scaled, c) in zip(parts, scaled_parts, strict=True):
-            for own, right in self._trials(Sigma, scaled, E, rho, q):
+            for own, right in self._trials(Sigma, scaled, E, rho):
                 size, blocks, first = inverse_size(abs(right).max()), [], 0
                 right = size * right
                 for group in groups:
@@ -121,15 +121,14 @@ class Layerwise(Fisher):
             for group, block, X in zip(groups, blocks, solutions, strict=True):
                 yield group, block, c ** (1 - 2 / q) / size * X
 
-    def _trials(self, Sigma, s, E, rho, q) -> list[tuple[Signals, Array]]:
+    def _trials(self, Sigma, s, E, rho) -> list[tuple[Signals, Array]]:
         """Signals and right-hand sides that have the same solution if all blocks are regular; the last has it always.
 
         (T J)^+ T e = J^+ e for J of full row rank and any diagonal T: rows of norm 1 free cut-offs from the spread of
         the rows of J, such as that of confident and unsure samples.
         """
-        small = any(M * k < s.f.size for M, k in s.shapes)
         alone = len(Sigma) == 1  # whose system is balanced in `refined_inverse`
-        as_given = alone or rho or q != 1 or self.rcond is not None or small or not _has_one_in_range(Sigma)
+        as_given = alone or rho or self.rcond is not None or not _has_one_in_range(Sigma)
         return [(s, E)] if as_given else [_balanced(s, E), (s, E)]
 
     def _kernel_coefficient(self, cross, train, rho, q):

@@ -217,13 +217,14 @@ def gaussian(attrs):
 
 
 def kernels(inputs, attrs):
-    A, B = d.wide_kernels(net(attrs), gaussian(attrs), attrs["depth"], inputs.get("x_test", inputs["x"]), inputs["x"])
+    x1, x = inputs.get("x_test", inputs["x"]), inputs["x"]
+    A, B = d.wide_kernels(net(attrs), gaussian(attrs), attrs["depth"], x1, x, 0)
     return {**numbered("A", A, 0), **numbered("B", B), "Theta": sum(d.wide_ntk(A, B))}
 
 
 def kernel_coefficient(inputs, attrs):
     x, problem = inputs["x"], (net(attrs), gaussian(attrs), attrs["depth"])
-    cross, train = (d.wide_kernels(*problem, x1, x) for x1 in (inputs["x_test"], x))
+    cross, train = (d.wide_kernels(*problem, x1, x, 0) for x1 in (inputs["x_test"], x))
     which = *d.trained(0, attrs["depth"], attrs["sigma_b"]), attrs["depth"]
     options = attrs.get("rho", 0.0), attrs.get("q", 1)
     return {"Theta_bar": d.wide_coefficient(cross, train, fisher(inputs, attrs), *options, *which)}
@@ -252,7 +253,7 @@ def angles(inputs, attrs):
 def order_parameters(inputs, attrs):
     x = np.zeros((1, attrs["M_0"]))
     x[0, 0] = attrs.get("norm", 1.0)
-    A, _ = d.wide_kernels(net(attrs), gaussian(attrs), attrs["depth"], x, x)
+    A, _ = d.wide_kernels(net(attrs), gaussian(attrs), attrs["depth"], x, x, 0)
     return {"q": [A_l[0, 0] for A_l in A]}
 
 
