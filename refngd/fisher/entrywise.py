@@ -110,8 +110,6 @@ def _inverse_diagonal(h: Array, delta: Array, rho: float, q: float) -> Array:
     """(F_{l,ij} + rho)^{-1/q} (u, M_{l-1}+1) of some units, delta (N, C, u), and 0 for dead entries."""
     F = ((delta * delta).sum(1) / len(h)).T @ (h * h)
     F += rho
-    alive = float(np.finfo(F.dtype).tiny) <= F
-    F = array_module(F).where(alive, F, 1)
+    F = array_module(F).where(float(np.finfo(F.dtype).tiny) <= F, F, math.inf)
     F **= -1 / q
-    F *= alive
     return F

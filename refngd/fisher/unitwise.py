@@ -30,6 +30,7 @@ from ..spectral import (
     inverse,
     inverse_size,
     is_damped,
+    largest,
     norm,
     norms,
     root_svd,
@@ -114,7 +115,8 @@ class _Layer:
     def multipliers(self, E: Array) -> Iterator[tuple[Array, Array]]:
         """Some units at a time, and their mu (u, N, k) for right-hand sides E (N, C, k); the step is H^T mu."""
         xp, (N, _, k) = array_module(E), E.shape
-        E, squares = (self.T / math.sqrt(N))[:, None, None] * E, (self.rows * self.rows).sum(1).T  # (N, C, k), (M, N)
+        squares, size = (self.rows * self.rows).sum(1).T, 2.0 ** math.frexp(largest(E))[1]  # (M, N)
+        E = self.T[:, None, None] * (E / (size * math.sqrt(N)))  # (N, C, k)
         live = squares >= float(np.finfo(squares.dtype).tiny)
         order = xp.argsort(live.sum(1))  # so that units of a batch have about as many live samples
         most = live.sum(1)[order].tolist()
@@ -124,7 +126,7 @@ class _Layer:
             D = (alive * D2**0.5 / self.T)[:, :, None]  # (u, N, 1)
             g = (self.rows[:, :, units].mT @ E).transpose(1, 0, 2) * (alive / D2)[:, :, None]  # (u, N, k)
             mu = self._of_kernel(D, g, max(1, most[batch][-1])) if self.is_regular else self._of_root(D, g)
-            yield units, mu
+            yield units, size * mu
 
     def _of_root(self, D: Array, g: Array) -> Array:
         """mu = D U (t^2 + rho)^{-1/q} U^T D g (u, N, k) from the singular values t of D root."""

@@ -8,6 +8,10 @@ from .problems import draw, extended
 from .unnoticed import nearly_singular
 
 START = {
+    "angles": 11,
+    "gaussian_outputs": 3,
+    "predictive": 5,
+    "fisher_matrix": 52,
     "direction": 320,
     "coefficient": 122,
     "empirical_coefficient": 31,
@@ -41,6 +45,8 @@ KFAC = FISHERS["KFAC"][0]
 PRODUCT = KFAC | {"kfac_damping": "product"}
 EXACT, SPLIT, CHAIN = ({"fisher": name, "q": 1} for name in ("Exact", "Layerwise", "BlockTridiagonal"))
 PSD, REGULAR = [[1.0, 0.5], [0.5, 1.0]], [[2.0, 1.0], [1.0, 3.0]]
+SINGULAR = [[2.0, 1.0, 0.0], [1.0, 1.0, 1.0], [0.0, 1.0, 2.0]]
+ENTRYWISE = {"fisher": "Entrywise", "q": 1}
 ROW, TURN = [1.0, 0.5, -0.75], [0.5, 1.0, 0.25]
 
 
@@ -72,6 +78,19 @@ PAIR = {
     "W_3": [[1.0, 2.0**-15, 0.0]],
 }
 OF_UNITS = {**RELU, "sigma_b": 1.0, "parameterization": "standard", "fisher": "Unitwise", "q": 1, "frozen": [2, 3]}
+
+
+CLOSE = {"W_1": [[0.0, 0.0, 0.0]], "x": [[1.0, 0.0, 0.0], [1.0, 2.0**-24, 0.0]], "x_test": [[0.0, 1.0, 0.0]]}
+RANK_2 = {
+    "w_1": [[0.09375, -0.28125, -0.1875], [-0.078125, 0.234375, 0.15625]],
+    "w_2": [[0.5, -0.5], [-1.0, -0.5]],
+    "w_3": [[-0.25, -0.5], [0.125, 0.375], [-0.5, 0.0]],
+    "w_star": [
+        [0.4228515625, 0.2998046875, 1.3623046875],
+        [-0.1005859375, -1.419921875, -1.2578125],
+        [0.0224609375, -0.2109375, -0.484375],
+    ],
+}
 
 
 def direction(book):
@@ -213,6 +232,79 @@ def direction(book):
     attrs = STANDARD | KFAC | {"loss": "cross-entropy", "loss_rho": 2.0**-1022, "rho": 0.0, "q": 1}
     add("stress", "KFAC: loss_rho = 2^-1022", "K&O (S.159)", ["Lambda + loss_rho I", RANGE], inputs, attrs)
 
+    def coupled(kind, title, pins, Sigma, W, x, y, attrs, **more):
+        inputs = {f"W_{l}": w for l, w in enumerate(W, 1)} | {"x": x, "y": y, "Sigma": Sigma}
+        add(kind, f"Layerwise: {title}", "K&O (15)", pins, inputs, attrs | SPLIT | {"rho": 0.0}, **more)
+
+    zeros = [[0.0], [0.0]]
+    W = [[[1.0, 0.5], [0.5, 1.0]], [[1.0, -0.5], [0.25, 1.0]], [[1.0, 0.5]]]
+    x, y = [[1.0, 0.5], [0.25, 1.0]], [[1.0], [0.5]]
+    title, pins = "a singular Sigma without positive eigenvalue", ["the zero of Sigma is relative to its modulus"]
+    coupled("boundary", title, pins, times(-1.0, SINGULAR), W, x, y, TANH)
+    W = [
+        [[1.0, -1.875, -0.25], [-0.25, -1.0, 0.625], [-0.25, -0.375, 0.5]],
+        [[-0.5, 1.375, 0.375], [-0.5, -2.0, -1.25], [1.125, 0.0, -0.25]],
+        [[0.625, -0.125, -1.5]],
+    ]
+    x = [[0.0, 0.125, -1.5], times(2.0**-16, [[1.625, 0.875, 1.125]])[0], [0.0, 0.875, 0.375]]
+    y = [[1.625], [-1.25], [-0.625]]
+    title = "a sample 2^-16 of the others and a singular Sigma, refined"
+    rows = ["(T J)^+ T e = J^+ e for J of full row rank, T diagonal"]
+    coupled("stress", title, rows, SINGULAR, W, x, y, LINEAR, strict=True)
+    unit = [[1.0, 0.0], [0.0, 1.0]]
+    Sigma = [[1.0, 0.0, 0.5], [0.0, 1.0, 0.5], [0.5, 0.5, 0.5]]
+    x = [[1.0, 0.0], [0.0, 2.0**-28]]
+    title = "a sample 2^-28 of the other and a singular Sigma, refined"
+    coupled("stress", title, rows, Sigma, [unit, unit, [[1.0, 1.0]]], x, zeros, STANDARD, strict=True)
+    W, wide = [[[1.0, 0.5], [0.25, -1.0]], [[1.0, -0.5]]], [[1.0, 0.0], [0.0, 16.0]]
+    no_range = [[1.0, 2.0], [2.0, 4.0]]
+    title, pins = (
+        "1 is not in the range of Sigma, samples of different size",
+        ["rows stay as they are where J is singular"],
+    )
+    coupled("stress", title, pins, no_range, W, wide, zeros, STANDARD)
+    W = [[[1.0, 1.0], [1.0, 1.0]], [[1.0, 0.0]]]
+    swapped = [[0.0, 1.0], [1.0, 0.0]]
+    title = "one of two blocks is singular, samples of different size"
+    coupled("stress", title, pins, swapped, W, wide, zeros, STANDARD)
+    W, x = [[[1.0, 0.5], [0.25, -1.0]], [[1.0, -0.5]]], [[2.0**-60, 0.0], [0.0, 2.0**-59]]
+    title, pins = "1 is not in the range of Sigma, samples of 2^-60", ["the scale of J does not matter"]
+    coupled("stress", title, pins, no_range, W, x, zeros, STANDARD)
+    W = [[[1.0, -0.25], [0.75, 0.5]], [[0.0, 0.25]]]
+    x = times(2.0**18, [[1.0, 3.0], [1.0 + 2.0**-21, 3.0 + 2.0**-23]])
+    title = "indefinite, samples 2^-21 from each other, refined"
+    coupled("stress", title, [REFINED], [[1.0, 2.0], [2.0, 1.0]], W, x, [[-1.0], [0.0]], STANDARD, strict=True)
+
+    inputs = {"W_1": [[1.0]], "x": [[1.0]] * 3, "y": [[0.0]] * 3}
+    attrs = STANDARD | KFAC | {"rho": 2.0**-10, "q": 1}
+    add("stress", "KFAC: a sample three times, damped, refined", "K&O (20)", [REFINED], inputs, attrs, strict=True)
+    a, step = [-0.125, -0.75, 1.0, -0.75, -0.75], [2.0, -5.0, 16.0, 0.0, 9.0]
+    inputs = linear_layer([a, plus(a, step, 2.0**-27)], [[-0.25], [-0.25]])
+    attrs = STANDARD | KFAC | {"rho": 0.0, "q": 1}
+    title = "KFAC: two samples 2^-27 from each other, refined"
+    add("stress", title, "K&O (20)", [REFINED, FINE], inputs, attrs, strict=True)
+    x = times(2.0**-140, [[1.0, 0.0, 0.0, 0.0], [1.0, 2.0**-24, 0.0, 0.0], [0.0] * 4])
+    y = [[2.0**-50], [-(2.0**-50)], [1.0]]
+    title = "Exact: a large residual of the sample 0, refined"
+    pins = [REFINED, "what the range of J leaves out is relative to what J can see", RANGE]
+    add("stress", title, "K&O (9)", pins, linear_layer(x, y), STANDARD | EXACT | {"rho": 0.0}, strict=True)
+    inputs = linear_layer([[2.0**-8, 0.0, 0.0, 0.0]] * 2, [[1.0], [2.0**-4 - 1.0]])
+    title = "Exact: a small sample twice, damped, refined"
+    add("stress", title, "K&O (9)", [REFINED], inputs, STANDARD | EXACT | {"rho": 2.0**-25}, strict=True)
+
+    inputs = {"W_1": unit, "W_2": [[1.0, 2.0**-520]], "x": [[1.0, -1.0], [-1.0, 1.0]], "y": zeros}
+    attrs = RELU | {"fisher": "Unitwise", "rho": 0.0, "q": 1}
+    pins = ["the scale of a unit does not matter", RANGE]
+    add("stress", "Unitwise: a unit that the output all but ignores", "K&O (23)", pins, inputs, attrs)
+    pins = ["where rho is above all of J J^T the step is grad L / rho^(1/q), however small", RANGE]
+    for fisher, size, q in (("BlockDiagonal", -300, 1), ("BlockDiagonal", -300, 2), ("Unitwise", -500, 1)):
+        inputs = {"W_1": [[1.0]], "W_2": [[2.0**size]], "x": [[2.0**size]], "y": [[1.0]]}
+        title = f"{fisher}: a layer of 2^{2 * size}, q = {q}, damped"
+        add("stress", title, "K&O (18)", pins, inputs, LINEAR | {"fisher": fisher, "rho": 1.0, "q": q})
+    inputs = {"W_1": [[2.0**-150]], "W_2": [[2.0**500]], "x": [[2.0**150]], "y": [[1.0]]}
+    pins = ["h and delta of opposite size", RANGE]
+    add("stress", "Entrywise: 2^500 beside 2^-150", "K&O, section 3.2", pins, inputs, LINEAR | ENTRYWISE | {"rho": 0.0})
+
 
 def coefficient(book):
     inputs = {"W_1": [[1.0, 0.5]], "W_2": [[0.5, 0.25]], "x": [[1.0], [2.0]], "x_test": [[0.5]]}
@@ -252,6 +344,15 @@ def coefficient(book):
     pins = ["J(x') and J(x) of opposite size", RANGE]
     book.add("stress", "Unitwise: inputs of 2^600 and of 2^-600", "K&O (23)", pins, inputs, attrs)
 
+    inputs = {"W_1": draw(93100, (20, 1)), "W_2": draw(93101, (1, 20)), "x": draw(93102, (96, 1)), "x_test": [[0.5]]}
+    attrs = LINEAR | {"fisher": "Unitwise", "rho": 0.5, "q": 1}
+    pins = ["whatever is done at a time, every unit counts once"]
+    title = "Unitwise: twenty units and ninety-six samples, refined"
+    book.add("boundary", title, "K&O (23)", pins, inputs, attrs, strict=True)
+    for q in (1, 2):
+        title, pins = f"Exact: a damped direction that Theta cannot tell from 0, q = {q}", ["rho keeps it"]
+        book.add("stress", title, "K&O (11)", pins, CLOSE, STANDARD | EXACT | {"rho": 2.0**-30, "q": q})
+
 
 def empirical_coefficient(book):
     pins = ["samples of different size: no direction is cut off", "B_l and A_l alone"]
@@ -263,6 +364,15 @@ def empirical_coefficient(book):
     inputs, attrs = {"W_1": [[0.5, 1.0]], "x": x, "x_test": [[1.0, 1.0]]}, LINEAR | EXACT | {"rho": 0.0}
     title = "Exact: samples of 2^-140 and 2^-167, refined"
     book.add("stress", title, "K&O (9)", pins, inputs, attrs, strict=True)
+
+    attrs = STANDARD | EXACT | {"rho": 2.0**-30}
+    title, pins = "Exact: a damped direction that Theta cannot tell from 0", ["rho keeps it"]
+    book.add("stress", title, "K&O (11)", pins, CLOSE, attrs)
+    inputs = {"W_1": [[1.0, 0.0]], "W_2": [[1.0, 0.0]], "x": [[1.0], [-1.0]], "x_test": [[2.0]]}
+    attrs = STANDARD | {"activation": "relu", "sigma_b": 1.0} | SPLIT | {"rho": 0.0}
+    pins = ["a sample is dead in one layer alone"]
+    title = "Layerwise, indefinite: a sample dead in the second layer"
+    book.add("boundary", title, "K&O (15)", pins, inputs | {"Sigma": [[1.0, 2.0], [2.0, 1.0]]}, attrs)
 
 
 def kernel_coefficient(book):
@@ -291,6 +401,35 @@ def kernels(book):
     pins = ["squares of a negative entry", RANGE]
     inputs = {"x": [[-1.0, 2.0**-600]]}
     book.add("stress", "relu: entries of -1 and 2^-600", "K&O (S.171)", pins, inputs, {"activation": "relu", **plain})
+
+    inputs = {"x": [[1.0, 0.0]], "x_test": [[0.25, 0.75]]}
+    attrs = RELU | {"sigma_b": 8.0, "depth": 2}
+    pins = ["two samples that the bias makes nearly parallel"]
+    book.add("boundary", "a bias far above the inputs", "K&O (S.171)", pins, inputs, attrs)
+
+
+def angles(book):
+    attrs, pins = {"activation": "shifted_relu", "shift": 1.0}, ["the gap far from the kink, to the last digit"]
+    for theta, size in ((0.0390625, -6), (0.0234375, -10)):
+        inputs = {"theta": [theta], "a": [2.0**size], "b": [2.0**size]}
+        book.add("boundary", f"shifted ReLU, a = 2^{size}", "K&O (S.178)", pins, inputs, attrs)
+
+
+def gaussian_outputs(book):
+    inputs = {"K": times(2.0**-60, [[2.0, 1.0], [1.0, 2.0]]), "Z": [[1.0], [0.0]]}
+    book.add("boundary", "K of 2^-60", "K&O (S.66)", ["the scale of K does not matter"], inputs, {})
+
+
+def predictive(book):
+    inputs = {"K": times(2.0**-60, [[2.0, 1.0], [1.0, 2.0]]), "Theta_bar": [[1.0]], "cross": [[0.5]], "y": [[1.0]]}
+    title, pins = "K of 2^-60", ["the scale of K does not matter"]
+    book.add("boundary", title, "K&O (S.66)", pins, inputs, {"eta": 0.5, "t": 1})
+
+
+def fisher_matrix(book):
+    attrs = TANH | {"parameterization": "standard", "fisher": "BlockDiagonal"}
+    inputs = {"W_1": [[1.0, 0.5], [-0.5, 1.0]], "W_2": [[1.0, 0.5]], "x": [[1.0, 0.25], [0.5, -1.0]]}
+    book.add("limit", "BlockDiagonal: rho is absent", "K&O (18)", ["rho = 0"], inputs, attrs)
 
 
 def averages(book):
@@ -351,6 +490,13 @@ def alpha(book):
     pins = ["one sample has one norm, be it 0"]
     book.add("boundary", "Unitwise: the sample 0, with bias", "K&O (S.128)", pins, {"x": [[0.0, 0.0]]}, attrs)
 
+    attrs = RELU | exact | {"widths": [1, 4, 1, 1], "n": 2, "frozen": [2, 3]}
+    title = "Exact, relu, [1, 4, 1, 1]: the layers that would do are frozen"
+    book.refuse(title, "K&O (12)", wrong, {}, attrs, "there is no alpha for these widths, this fisher and this frozen")
+    attrs = RELU | exact | {"widths": [2, 8, 8, 1], "n": 2}
+    title = "Exact, relu: x and 2 x"
+    book.refuse(title, "K&O (12)", wrong, {"x": [[1.0, 0.5], [2.0, 1.0]]}, attrs, error)
+
 
 def batch_training(book):
     inputs = {"W_1": [[1.0, 0.5]], "x": [[1.0, 0.0], [0.0, 1.0]], "y": [[2.0], [1.0]], "order": [[0, 1], [1, 0]]}
@@ -396,6 +542,18 @@ def multiplier(book):
     inputs, attrs = nearly_singular(2.0**-8, 736), {"q": 1, "rho": 0.0}
     book.add("stress", title, "Huh (9)", [REFINED], inputs, attrs, strict=True)
 
+    pins = ["no share of e is outside the range of a regular J"]
+    inputs = {"w_1": [[1.0, 0.5], [-0.5, 1.25]], "w_2": [[1.0, 0.75], [0.5, -1.0]], "w_3": [[1.0, 0.25], [-0.25, 0.5]]}
+    inputs |= {"w_star": [[0.5, -1.0], [1.0, 0.75]]}
+    attrs = {"q": 2, "rho": 2.0**-60, "rcond": 2.0**-10}
+    book.add("boundary", "three layers, rho = 2^-60, with rcond", "Huh (9)", pins, inputs, attrs)
+    near = {"w_1": [[1.0, 1.0], [1.0, 1.0 + 2.0**-8]], "w_2": [[1.0, 0.5], [-0.25, 1.0]]}
+    near |= {"w_3": [[1.0, -1.0], [-1.0, 1.0 + 2.0**-8]], "w_star": [[0.5, -1.0], [1.0, 0.75]]}
+    attrs = {"q": 1.5, "rho": 2.0**-80}
+    book.add("stress", "three layers, two nearly singular, rho = 2^-80", "Huh (9)", pins, near, attrs)
+    title = "three layers, J of rank 2"
+    book.add("boundary", title, "Huh (9)", ["a singular value that is rounding alone"], RANK_2, {"q": 1})
+
 
 def deep_linear_update(book):
     inputs = {"w_1": [[2.0**-128]], "w_2": times(2.0**-102, [[0.5], [0.75]]), "w_star": [[-1.1875], [-0.8125]]}
@@ -415,6 +573,9 @@ def deep_linear_update(book):
         inputs = {"w_1": [[w]], "w_2": [[w / 2]], "w_star": [[0.0]]}
         attrs = {"q": INF, "block": False, "clip": clip}
         book.add("boundary", f"SGD: {title}", "Huh, section 5", ["clip only shortens"], inputs, attrs)
+
+    pins = ["a singular value that is rounding alone"]
+    book.add("boundary", "three layers, J of rank 2", "Huh (9)", pins, RANK_2, {"q": 1})
 
 
 def deep_linear_step(book):
@@ -474,6 +635,13 @@ def mode_solution(book):
     add("p = 1, close to 0 from below", 707.0, 1.0, -1.0, 1.0, [*below, RANGE])
     add("p = 1.5, s0 = 0, times out of range", 2.0**700, 1.0, 0.0, 1.5, ["it stays at 0", RANGE], eta_bar=2.0**400)
 
+    inputs, attrs = {"t": [2.0], "s_star": [1.0], "s0": [-0.25]}, {"p": 0.5, "eta_bar": 1.0}
+    book.add("boundary", "p = 0.5, past 0", "Huh (17)", ["it goes on from 0"], inputs, attrs)
+    inputs = {"t": [3.183231456205249e-12, 4.092726157978177e-10], "s_star": [1.0]}
+    inputs |= {"s0": [1.2197274440461925e-17, 1.81603863891322e-18]}
+    pins = ["to the last digit where s has grown a little", FINE]
+    book.add("stress", "p = 0.5, short times from far below", "Huh (17)", pins, inputs, attrs)
+
 
 def mode_time(book):
     inputs, attrs = {"fraction": [0.5], "s_star": [2.0**-10], "s0": [-8.0]}, {"p": 0.0, "eta_bar": 1.0}
@@ -506,6 +674,11 @@ def flow(book):
     attrs = {"q": 1, "block": False, "eta": 1.0, "converged": 0.5}
     book.add("limit", "converged before the first time", "Huh (12)", ["one state, and its time"], inputs, attrs)
 
+    inputs = {"w_1": [[2.0]], "w_2": [[1.0]], "w_star": [[2.0]], "times": [0.0, 1.0, 2.0]}
+    attrs = {"q": 1, "eta": 1.0, "converged": 0.5}
+    pins = ["where ||E|| is 0 it does not fall, and no time is left out"]
+    book.add("limit", "at w_star from the start, with converged", "Huh (12)", pins, inputs, attrs)
+
 
 def forster(book):
     for stream, shape in ((921, (8, 4)), (922, (11, 3))):
@@ -515,8 +688,22 @@ def forster(book):
     x = [[1.0, 0.0]] * 5 + [[1.0, j + 1.0] for j in range(6)]
     book.add("boundary", "5 of 11 samples are one", "K&O B.3", pins, {"x": x}, {})
 
+    g = 2.0**-6
+    x = [[1.0, 1.0, 0.5], [1.0, 1.0 + g, 0.5], [1.0, 1.0, 0.5 + g], [1.0, 1.0 + g, 0.5 - g]]
+    x += [[1.0, 1.0 - g / 2, 0.5 - g / 2]]
+    title = "samples near each other, refined"
+    book.add("stress", title, "K&O B.3", ["A may be ill-conditioned"], {"x": x}, {}, strict=True)
+    g = 2.0**-10
+    x = [[0.5, -0.25 * g], [1.0, 0.75 * g], [-0.75, 1.25 * g]]
+    title = "inputs of different size, refined"
+    book.add("stress", title, "K&O B.3", ["to the last digit, whatever the units"], {"x": x}, {}, strict=True)
+
 
 LATER = (
+    angles,
+    gaussian_outputs,
+    predictive,
+    fisher_matrix,
     direction,
     coefficient,
     empirical_coefficient,
