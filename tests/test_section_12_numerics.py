@@ -27,8 +27,8 @@ def gram_solve(X, b, refine):
     """X^T (X X^T)^{-1} b through the Gram matrix."""
     X, b = on(X), on(b)
     if refine:
-        return X.T @ refined_inverse(gram(X, 1), b, 0.0, lambda Y: X @ (X.T @ Y))
-    return X.T @ (power_of_gram(gram(X, 1), 0.0, 1) @ b)
+        return X.T @ refined_inverse(gram(X), b, 0.0, lambda Y: X @ (X.T @ Y))
+    return X.T @ (power_of_gram(gram(X), 0.0, 1) @ b)
 
 
 def high_precision_solve(X, b):

@@ -46,7 +46,6 @@ PRODUCT = KFAC | {"kfac_damping": "product"}
 EXACT, SPLIT, CHAIN = ({"fisher": name, "q": 1} for name in ("Exact", "Layerwise", "BlockTridiagonal"))
 PSD, REGULAR = [[1.0, 0.5], [0.5, 1.0]], [[2.0, 1.0], [1.0, 3.0]]
 SINGULAR = [[2.0, 1.0, 0.0], [1.0, 1.0, 1.0], [0.0, 1.0, 2.0]]
-ENTRYWISE = {"fisher": "Entrywise", "q": 1}
 ROW, TURN = [1.0, 0.5, -0.75], [0.5, 1.0, 0.25]
 
 
@@ -301,9 +300,6 @@ def direction(book):
         inputs = {"W_1": [[1.0]], "W_2": [[2.0**size]], "x": [[2.0**size]], "y": [[1.0]]}
         title = f"{fisher}: a layer of 2^{2 * size}, q = {q}, damped"
         add("stress", title, "K&O (18)", pins, inputs, LINEAR | {"fisher": fisher, "rho": 1.0, "q": q})
-    inputs = {"W_1": [[2.0**-150]], "W_2": [[2.0**500]], "x": [[2.0**150]], "y": [[1.0]]}
-    pins = ["h and delta of opposite size", RANGE]
-    add("stress", "Entrywise: 2^500 beside 2^-150", "K&O, section 3.2", pins, inputs, LINEAR | ENTRYWISE | {"rho": 0.0})
 
 
 def coefficient(book):
@@ -349,6 +345,10 @@ def coefficient(book):
     pins = ["whatever is done at a time, every unit counts once"]
     title = "Unitwise: twenty units and ninety-six samples, refined"
     book.add("boundary", title, "K&O (23)", pins, inputs, attrs, strict=True)
+    inputs = {"W_1": [[1.0]], "W_2": [[2.0**500]], "x": [[2.0**300]], "x_test": [[2.0**300]]}
+    attrs = LINEAR | {"fisher": "Entrywise", "rho": 0.0, "q": 1}
+    pins = ["h and delta of every layer have their own size", RANGE]
+    book.add("stress", "Entrywise: weights of 1 and of 2^500", "K&O, section 3.2", pins, inputs, attrs)
     for q in (1, 2):
         title, pins = f"Exact: a damped direction that Theta cannot tell from 0, q = {q}", ["rho keeps it"]
         book.add("stress", title, "K&O (11)", pins, CLOSE, STANDARD | EXACT | {"rho": 2.0**-30, "q": q})

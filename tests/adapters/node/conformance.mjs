@@ -55,7 +55,8 @@ function powerOfRoot(R, N, rho, q) {
   const [n, k] = [R.length, R[0].length];
   if (q === Infinity) return transpose(R);
   const size = Math.max(...R.flat().map(Math.abs));
-  const c = size > 0 ? 2 ** Math.floor(Math.log2(size)) : 1; // so that squares of squares stay in range
+  const c = size > 0 ? 2 ** Math.floor(Math.log2(size)) : 1; // so that squares of squares stay in range,
+  const top = Math.max(c, Math.sqrt(rho)); // and those of c and of the root of rho
   const vectors = scaled(n < k ? R : transpose(R), 1 / c); // the shorter list is orthogonalised
   const along = range(vectors.length).map((i) => range(vectors.length).map((j) => (i === j ? 1 : 0)));
   orthogonalise(vectors, along);
@@ -64,7 +65,8 @@ function powerOfRoot(R, N, rho, q) {
   const result = range(k).map(() => new Array(n).fill(0));
   s.forEach((value, m) => {
     if (value <= cutoff) return;
-    const gain = c * Math.pow((c * value * (c * value)) / N + rho, -1 / q); // R / c = sum of u v^T with ||u|| ||v|| = value
+    const power = Math.pow(((c / top) * value) ** 2 / N + rho / top / top, -1 / q);
+    const gain = c * Math.pow(top, -1 / q) * Math.pow(top, -1 / q) * power; // R / c = sum of u v^T, ||u|| ||v|| = value
     const [u, v] = n < k ? [along[m], vectors[m]] : [vectors[m], along[m]];
     v.forEach((v_i, i) => u.forEach((u_j, j) => (result[i][j] += gain * v_i * u_j)));
   });
