@@ -126,11 +126,16 @@ def solution(
     unit = np.where(free, np.where(s0 == 0, 1, abs(s0)), s_star)
     root = unit ** (p / 2)  # s_star^p may be out of range where T is not
     T = (eta_bar * root) * (root * t)
-    _require((T >= LEAST) | (t == 0) | (s0 <= s_star) | (p == 0), "eta_bar s_star^p t underflows")
+    _require(
+        (T >= LEAST) | (t == 0) | (p == 0) | (abs(s0) <= s_star) & ((s0 != 0) | (p >= 1)),
+        "eta_bar s_star^p t underflows",
+    )
     up = np.where(below, np.maximum(T - _time_below(unit, s0, p), 0), T)  # the time since 0
     y = _advance(up, *_below_one(unit, np.where(below, 0, s0), p))
     s = np.where(s0 > s_star, unit / y, unit * y)
-    s = np.where(up == 0, -unit * _sinking(T, 1 - p, abs(s0) / unit), s) if below.any() else s
+    if below.any():
+        _below_one(unit, s0, p)  # refuses what is out of range
+        s = np.where(up == 0, -_sinking(T, 1 - p, abs(s0) / unit, unit), s)
     s = np.where(p == 0, s0 * np.exp(-T) - s_star * np.expm1(-T), s)
     s = np.where(free & (p > 0), s0 * np.exp(-np.log1p(p * T) / np.where(p > 0, p, 1)), s)
     return np.where((T == 0) | (s0 == s_star) | ((s0 == 0) & (p >= 1)), s0, s)[()]
@@ -257,13 +262,14 @@ def _root(excess, slope, low, high):
     return z
 
 
-def _sinking(T, a, u0):
-    """u(T) from u0 > 0, by u' = -(1 + u) u^{1-a}, before it is 0."""
+def _sinking(T, a, u0, unit):
+    """unit u(T) from u0 > 0, by u' = -(1 + u) u^{1-a}, before it is 0."""
     start = np.log(np.where(u0 > 0, u0, 1))
     end = -math.log(LEAST)
     z = _root(lambda z: _sunk(a, u0, np.exp(-z)) - T, lambda z: np.exp(-a * z) / (1 + np.exp(-z)), -start, end)
-    u = np.where(z < end - 1e-9, np.exp(-z), 0)  # or below all numbers
-    return _corrected(u, (_sunk(a, u0, u) - T) * (1 + u) * u**-a)
+    u, tail = np.exp(-z), _log_saddle(_sunk(a, u0, LEAST) - T, a, LEAST)  # ln u where u is below all numbers
+    u = _corrected(u, (_sunk(a, u0, u) - T) * (1 + u) * u**-a)
+    return np.where(z < end - 1e-9, unit * u, np.exp(np.log(unit) + tail))
 
 
 def _time_below(s_star, s0, p):

@@ -239,6 +239,8 @@ def _has_twins(net: Network, x: Array) -> bool:
         rows = (rows / np.where(size > 0, size, 1)).round(10)  # t x is rounded
     if not net.sigma_b and net.activation in (linear, tanh, erf):
         rows = np.concatenate([rows, -rows])
+    if not net.sigma_b and net.activation == relu:
+        rows = np.concatenate([rows, 0 * rows[:1]])  # a sample of zeros is dead
     return len(np.unique(rows, axis=0)) < len(rows)
 
 

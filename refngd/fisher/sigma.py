@@ -206,7 +206,7 @@ class _Jacobian:
     def __init__(self, s: Signals, E: Array, c: float, refine: bool, rcond: float | None) -> None:
         self.s, self.c, self.refine, self.rcond, self.lost = s, c, refine, rcond, 0.0
         self.alive = _tops(s).reshape(-1, 1) > 0  # rows of J that are not zero: the others do not act
-        self.E = self.alive * E
+        self.right, self.E = E, self.alive * E
         self.is_small = len(E) >= s.P
         self.is_regular = True  # until a direction of the rows that are alive counts as zero
 
@@ -280,7 +280,8 @@ class _Kernel:
 
     def __init__(self, Theta: Array, rcond: float | None) -> None:
         self.Theta, self.rcond = Theta, rcond
-        self.E, self.alive = array_module(Theta).eye(len(Theta), dtype=Theta.dtype), Theta.diagonal()[:, None] > 0
+        self.right = self.E = array_module(Theta).eye(len(Theta), dtype=Theta.dtype)
+        self.alive = Theta.diagonal()[:, None] > 0
 
     def product(self, X: Array) -> Array:
         return self.Theta @ X
@@ -346,7 +347,7 @@ def _coupled(Sigma: np.ndarray, blocks: list, rho: float) -> list[Array]:
         _warn_if_resonant(Sigma, [t for _, t in factors], rho, n, blocks[0].c)
     roots = _block_diagonal([U * t for U, t in factors])  # (L n, r)
     inverse_roots = _block_diagonal([U * gain(t, 0.0, 2) for U, t in factors])  # U t^{-1}
-    solve_H = _signed_inverse(Sigma, roots, rho)
+    solve_H, x = _signed_inverse(Sigma, roots, rho, blocks[0].right)
 
     def inverse(X: Array) -> Array:  # factor by factor, since the large entries of inverse_roots act on small ones
         return inverse_roots @ solve_H(roots.T @ X)
@@ -357,22 +358,27 @@ def _coupled(Sigma: np.ndarray, blocks: list, rho: float) -> list[Array]:
 
     B = xp.concatenate([block.E for block in blocks])
     lam = refined(inverse, B, product) if blocks[0].refine else None
-    lam = (inverse(B) if lam is None else lam).reshape(L, n, k)
-    return [block.finish(v) for block, v in zip(blocks, lam, strict=True)]
+    if lam is None:
+        lam = inverse(B) if x is None else inverse_roots @ x
+    return [block.finish(v) for block, v in zip(blocks, lam.reshape(L, n, k), strict=True)]
 
 
-def _signed_inverse(Sigma: np.ndarray, roots: Array, rho: float) -> LinearMap:
+def _signed_inverse(Sigma: np.ndarray, roots: Array, rho: float, E: Array) -> tuple[LinearMap, Array | None]:
     """X (r, k) -> (H + rho I)^{-1} X of H = roots^T (Sigma (x) I) roots, without the squares of `roots` (L n, r).
+
+    And what it has for X = roots^T (1 (x) E), E (n, k), if 1 is in the range of Sigma: W a U^T z, T^T z = 1 (x) E, is X
+    with small errors in small directions.
 
     With Sigma = T^T D T, D of signs, and (T (x) I) roots = U a W^T, H is W a Q a W^T, Q = U^T (D (x) I) U, and with
     t^2 = a^2 + rho its inverse on the range of W is W t^{-1} Q_t^{-1} t^{-1} W^T, Q_t = (a/t) Q (a/t) + rho / t^2. The
     pseudo-inverse at rho = 0 is that of Q between projections that take away the null space of t Q t.
     """
-    xp, (w, E) = array_module(roots), np.linalg.eigh(Sigma)
+    xp, (w, V) = array_module(roots), np.linalg.eigh(Sigma)
     live = abs(w) > 1e-13 * len(w) * largest(Sigma)
-    U, a, Wt = thin_svd(_mix((abs(w[live]) ** 0.5 * E[:, live]).T, roots))
+    w, V = w[live], V[:, live]
+    U, a, Wt = thin_svd(_mix((abs(w) ** 0.5 * V).T, roots))
     U, a, Wt = U[:, a > 0], a[a > 0], Wt[a > 0]
-    signs = xp.asarray(np.repeat(np.sign(w[live]), len(U) // live.sum()), dtype=U.dtype)
+    signs = xp.asarray(np.repeat(np.sign(w), len(E)), dtype=U.dtype)
     t = (a * a + rho) ** 0.5
     c, t = U * (a / t), t[:, None]
     q, Z = eigen((c.T * signs) @ c + xp.diag(rho / t[:, 0] ** 2))
@@ -380,15 +386,21 @@ def _signed_inverse(Sigma: np.ndarray, roots: Array, rho: float) -> LinearMap:
     regular = abs(q) > cutoff(len(q), q.dtype) * spread  # U has errors of eps max(a) / t
     power = (regular / xp.where(regular, q, 1))[:, None]
     null, _ = xp.linalg.qr(Z[:, ~regular] / t)
-    aside = 0.0 if rho == 0 or _has_one_in_range(Sigma) else 1 / rho  # for what has a share outside the range of W
+    in_range = _has_one_in_range(Sigma)
+    aside = 0.0 if rho == 0 or in_range else 1 / rho  # for what has a share outside the range of W
+
+    def inside(X: Array) -> Array:
+        right = X - null @ (null.T @ X)
+        y = Z @ (power * (Z.T @ (right / t))) / t
+        return Wt.T @ (y - null @ (null.T @ y))
 
     def solve(X: Array) -> Array:
-        inside = Wt @ X
-        right = inside - null @ (null.T @ inside)
-        y = Z @ (power * (Z.T @ (right / t))) / t
-        return Wt.T @ (y - null @ (null.T @ y)) + aside * (X - Wt.T @ inside)
+        return inside(Wt @ X) + aside * (X - Wt.T @ (Wt @ X))
 
-    return solve
+    if not in_range:
+        return solve, None
+    z = [float(v) * E for v in V.sum(0) / abs(w) ** 0.5]
+    return solve, inside(a[:, None] * (U.T @ xp.concatenate(z)))
 
 
 def _block_diagonal(blocks: list[Array]) -> Array:

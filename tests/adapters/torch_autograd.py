@@ -293,7 +293,8 @@ def power_of_root(R: Tensor, N: float, rho: float, q: float) -> Tensor:
     U, s, Vt = torch.linalg.svd(R, full_matrices=False)
     live = alive(s, max(R.shape[-2:]))
     s = torch.where(live, s, 1)
-    return (Vt.mT * (live * s * (s * s / N + rho) ** (-1 / q))[..., None, :]) @ U.mT
+    t = torch.hypot(s / math.sqrt(N), s.new_tensor(rho) ** 0.5) ** (-1 / q)  # not (s s / N + rho), which may overflow
+    return (Vt.mT * (live * s * t * t)[..., None, :]) @ U.mT
 
 
 def preconditioned(inputs: dict[str, Tensor], attrs: dict, s: Signals) -> Tensor:
@@ -331,16 +332,35 @@ def merges(Sigma: Tensor) -> bool:
 
 
 def coupled(Sigma: Tensor, s: Signals, rho: float, q: float) -> Tensor:
-    """G^{-1/q} J^T of G = S^T (Sigma (x) I) S / N + rho I, S = blockdiag(J_l): K&O (15), on the range of S^T."""
-    parts = [torch.linalg.svd(J.flatten(2).flatten(0, 1), full_matrices=False) for J in s.J]
-    parts = [(U[:, keep], t[keep], Vt[keep]) for U, t, Vt in parts for keep in [alive(t, max(len(U), Vt.shape[1]))]]
-    roots = [U * t for U, t, _ in parts]
-    G = torch.cat([torch.cat([Sigma[l, m] * a.T @ b for m, b in enumerate(roots)], 1) for l, a in enumerate(roots)])
-    V, right = torch.block_diag(*[Vt.T for *_, Vt in parts]), torch.cat([root.T for root in roots])
-    G = G / s.N + rho * torch.eye(len(G)).to(G)
-    if rho > 0 and q == 1:
-        return V @ torch.linalg.solve(G, right)
-    return V @ (symmetric_power(G, -1 / q) @ right)
+    """G^{-1/q} J^T of G = S^T (Sigma (x) I) S / N + rho I, S = blockdiag(J_l): K&O (15).
+
+    Sigma = T^T D T with signs D, so G = R^T D R / N + rho I, R = (T (x) I) S = U a V^T, is V t Q t V^T on the range of
+    V, t^2 = a^2 / N + rho, and Q = (a/t) U^T D U (a/t) / N + rho / t^2 is I where all signs are positive. So no square
+    of J is formed. The pseudo-inverse of t Q t is P t^{-1} Q^+ t^{-1} P, where P takes away Z / t, Z the null space of
+    Q.
+    """
+    if not Sigma.any():
+        return s.flat().T * (rho ** (-1 / q) if rho > 0 else 0.0)
+    w, E = torch.linalg.eigh(Sigma)
+    w, E = w[alive(w.abs(), len(w))], E[:, alive(w.abs(), len(w))]
+    T, JT = w.abs().sqrt()[:, None] * E.T, s.flat().T
+    R = torch.cat([torch.kron(T[:, [l]], J.flatten(2).flatten(0, 1)) for l, J in enumerate(s.J)], 1)
+    U, a, Vt = torch.linalg.svd(R, full_matrices=False)
+    keep = alive(a, max(R.shape))
+    U, a, Vt, D = U[:, keep], a[keep, None], Vt[keep], w.sign().repeat_interleave(s.f.numel())
+    in_range = torch.allclose(E @ E.sum(0), torch.ones(len(E)).to(E), rtol=0, atol=1e3 * torch.finfo(E.dtype).eps)
+    z = torch.kron((E.sum(0) / w.abs().sqrt())[:, None], torch.eye(s.f.numel()).to(E))
+    right = a * (U.T @ z) if in_range else Vt @ JT  # V^T J^T, J^T = R^T z
+    outside = rho ** (-1 / q) * (JT - Vt.T @ (Vt @ JT)) if rho > 0 and not in_range else 0
+    t = torch.hypot(a / math.sqrt(s.N), a.new_tensor(rho) ** 0.5)
+    if (D > 0).all() or not len(a):
+        return Vt.T @ (right * t ** (-1 / q) * t ** (-1 / q)) + outside
+    c = a / t
+    w, Z = torch.linalg.eigh(c * ((U.T * D) @ U) * c.T / s.N + torch.diag(rho / t[:, 0] ** 2))
+    null = w.abs() <= len(w) * torch.finfo(w.dtype).eps * (a.max() / t.min())
+    Y = torch.linalg.qr(Z[:, null] / t)[0]
+    right = Z @ (torch.where(null, 0, 1 / torch.where(null, 1, w))[:, None] * (Z.T @ ((right - Y @ (Y.T @ right)) / t)))
+    return Vt.T @ (right / t - Y @ (Y.T @ (right / t))) + outside
 
 
 def kfac(attrs: dict, s: Signals, l: int, rho: float, q: float) -> Tensor:

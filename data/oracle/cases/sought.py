@@ -3,6 +3,8 @@
 `START` is where the cases of each operation begin: those of the other files come before, and no more are added there.
 """
 
+import math
+
 from .directions import FISHERS, INF
 from .problems import draw, extended
 from .unnoticed import nearly_singular
@@ -241,15 +243,14 @@ def direction(book):
     title, pins = "a singular Sigma without positive eigenvalue", ["the zero of Sigma is relative to its modulus"]
     coupled("boundary", title, pins, times(-1.0, SINGULAR), W, x, y, TANH)
     W = [
-        [[1.0, -1.875, -0.25], [-0.25, -1.0, 0.625], [-0.25, -0.375, 0.5]],
-        [[-0.5, 1.375, 0.375], [-0.5, -2.0, -1.25], [1.125, 0.0, -0.25]],
-        [[0.625, -0.125, -1.5]],
+        [[1.625, -0.125, -1.5], [-0.75, -0.625, -1.125], [0.125, 0.875, 1.25]],
+        [[-0.875, 0.5, 1.5], [0.875, 0.0, -0.875], [2.0, -0.125, 0.375]],
+        [[-0.75, 0.5, -0.5]],
     ]
-    x = [[0.0, 0.125, -1.5], times(2.0**-16, [[1.625, 0.875, 1.125]])[0], [0.0, 0.875, 0.375]]
-    y = [[1.625], [-1.25], [-0.625]]
-    title = "a sample 2^-16 of the others and a singular Sigma, refined"
+    x = [[0.5, -0.5, 1.375], times(2.0**-20, [[0.375, 1.0, -1.0]])[0], [-0.25, -1.125, -1.25]]
+    title = "a sample 2^-20 of the others and a singular Sigma, refined"
     rows = ["(T J)^+ T e = J^+ e for J of full row rank, T diagonal"]
-    coupled("stress", title, rows, SINGULAR, W, x, y, LINEAR, strict=True)
+    coupled("stress", title, rows, SINGULAR, W, x, [[-0.875], [0.0], [0.0]], LINEAR, strict=True)
     unit = [[1.0, 0.0], [0.0, 1.0]]
     Sigma = [[1.0, 0.0, 0.5], [0.0, 1.0, 0.5], [0.5, 0.5, 0.5]]
     x = [[1.0, 0.0], [0.0, 2.0**-28]]
@@ -300,6 +301,42 @@ def direction(book):
         inputs = {"W_1": [[1.0]], "W_2": [[2.0**size]], "x": [[2.0**size]], "y": [[1.0]]}
         title = f"{fisher}: a layer of 2^{2 * size}, q = {q}, damped"
         add("stress", title, "K&O (18)", pins, inputs, LINEAR | {"fisher": fisher, "rho": 1.0, "q": q})
+    W, small = [[[1.0, 0.5], [0.25, 1.0]], [[1.0, 0.5], [-0.5, 1.0]], [[1.0, 0.5]]], 2.0**-38
+    Sigma = [[0.0, small, 1.0], [small, 2 * small, 1.0], [1.0, 1.0, 0.0]]
+    inputs = {f"W_{l}": w for l, w in enumerate(W, 1)} | {"x": [[1.0, 0.5]], "y": [[0.0]], "Sigma": Sigma}
+    pins = ["all of 1 that Sigma leaves out has the eigenvalue rho"]
+    title = "Layerwise: 1 is 2^-39 from the range of Sigma, damped"
+    add("stress", title, "K&O (15)", pins, inputs, STANDARD | SPLIT | {"rho": 2.0**-10})
+    W = [[[0.875, 0.75, -1.125], [0.25, 0.25, -1.125]], [[-0.25, 2.375]]]
+    x = [[2.625, 2.0, 0.3125], [2.624999523162842, 2.0, 0.3124997615814209]]
+    y = [[1.7998046875], [1.7998050786554813]]
+    title = "nearly equal samples with nearly equal residuals, refined"
+    coupled("stress", title, [REFINED, FINE], [[4.0, 2.0], [2.0, 4.0]], W, x, y, STANDARD, strict=True)
+    W = [[[-2.125, -1.0], [-0.25, 0.5]], [[-0.125, 0.625], [1.25, 0.0], [-2.375, 0.25]], [[-0.5, -0.75, 0.5]]]
+    x = [[1.375, 1.0], [1.375 - 2.0**-28, 1.0 - 2.0**-28]]
+    Sigma, y = [[0.0, 1.0, 0.0], [1.0, 0.0, 1.0], [0.0, 1.0, -2.0]], [[8.8095703125], [7.559570288663963]]
+    title = "indefinite, samples 2^-28 from each other, refined"
+    coupled("stress", title, [REFINED, FINE], Sigma, W, x, y, STANDARD, strict=True)
+    inputs = linear_layer([[1.0, 0.0], [1.0, 2.0**-18]], [[-1.0], [1.0]]) | {"W_1": [[0.0, 0.0]]}
+    attrs = STANDARD | {"fisher": "Unitwise", "rho": 2.0**-8, "q": 1}
+    title = "Unitwise: two samples 2^-18 from each other, damped, refined"
+    add("stress", title, "K&O (23)", [REFINED], inputs, attrs, strict=True)
+    gap = 2.0**-22
+    inputs = {"W_1": [[1.0]] * 4, "W_2": [[1.0, 0.25, 0.75, 0.0], [1.0, 0.25 + gap, 0.75 - 2 * gap, 3 * gap]]}
+    inputs |= {"x": [[1.0], [-1.0]], "y": [[0.5, -0.25], [2.0**60, 1.0]]}
+    attrs = RELU | {"parameterization": "standard"} | KFAC | {"rho": 0.0, "q": 1}
+    pins = [REFINED, "the residual of a dead sample does not act"]
+    title = "KFAC: outputs 2^-22 from each other, a dead sample of 2^60, refined"
+    add("stress", title, "K&O (20)", pins, inputs, attrs, strict=True)
+    inputs = {"W_1": times(2.0**-40, [[1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]]), "W_2": [[1.0, 1.0]]}
+    inputs["x"] = [[1.0, 0.0, 0.0, 0.0], [1.0, 87 / 2048, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0], [0.0, 0.0, 1.0, 2.0**-30]]
+    inputs["y"] = [[0.0], [1.0], [0.0], [0.0]]
+    attrs = RELU | {"parameterization": "standard", "fisher": "Unitwise", "rho": 0.0, "q": 1, "frozen": [2]}
+    title, pins = (
+        "Unitwise: one of two units is singular, refined",
+        [REFINED, "a unit has nothing to do with the others"],
+    )
+    add("stress", title, "K&O (23)", pins, inputs, attrs, strict=True)
 
 
 def coefficient(book):
@@ -352,6 +389,15 @@ def coefficient(book):
     for q in (1, 2):
         title, pins = f"Exact: a damped direction that Theta cannot tell from 0, q = {q}", ["rho keeps it"]
         book.add("stress", title, "K&O (11)", pins, CLOSE, STANDARD | EXACT | {"rho": 2.0**-30, "q": q})
+    inputs = {"W_1": [[1.0, 1.0, 1.0]], "x": [[1.0, 0.0, 0.0], [0.0, 2.0**-7, 0.0]], "x_test": [[1.0, 1.0, 1.0]]}
+    attrs = STANDARD | EXACT | {"rho": 0.0, "rcond": 2.0**-10}
+    pins = ["rcond is of the singular values of J, and not of their squares"]
+    book.add("stress", "Exact: rcond below the smallest singular value", "K&O (11)", pins, inputs, attrs)
+    x = times(2.0**-140, [[1.0, 0.0], [0.0, 2.0**-50]])
+    inputs = {"W_1": [[1.0, 1.0]], "x": x, "x_test": times(2.0**-140, [[0.0, 1.0]])}
+    attrs = STANDARD | {"fisher": "Unitwise", "rho": 2.0**-260, "q": 1}
+    title, pins = "Unitwise: samples of 2^-140 and 2^-190, damped", ["rho is far above every row of J", RANGE]
+    book.add("stress", title, "K&O (23)", pins, inputs, attrs)
 
 
 def empirical_coefficient(book):
@@ -406,6 +452,17 @@ def kernels(book):
     attrs = RELU | {"sigma_b": 8.0, "depth": 2}
     pins = ["two samples that the bias makes nearly parallel"]
     book.add("boundary", "a bias far above the inputs", "K&O (S.171)", pins, inputs, attrs)
+    attrs = TANH | {"sigma_w": 8.0, "depth": 1}
+    pins = ["what a last layer would need is not asked for"]
+    book.add("boundary", "one layer, however large sigma_w", "K&O (S.171)", pins, {"x": [[1.0]]}, attrs)
+    inputs = {"x": [[1.0, 0.0], [-1.0, 1.0]]}
+    pins = ["two samples that the bias makes nearly parallel"]
+    book.add(
+        "boundary", "a bias far above two samples", "K&O (S.171)", pins, inputs, RELU | {"sigma_b": 16.0, "depth": 3}
+    )
+    inputs = {"x": [[1.0]], "x_test": [[1.0]] * 512 + [[2.0]]}
+    pins = ["however many samples there are"]
+    book.add("boundary", "513 samples to predict", "K&O (S.171)", pins, inputs, LINEAR | {"depth": 1})
 
 
 def angles(book):
@@ -496,6 +553,17 @@ def alpha(book):
     attrs = RELU | exact | {"widths": [2, 8, 8, 1], "n": 2}
     title = "Exact, relu: x and 2 x"
     book.refuse(title, "K&O (12)", wrong, {"x": [[1.0, 0.5], [2.0, 1.0]]}, attrs, error)
+    attrs = RELU | exact | {"widths": [2, 8, 1], "n": 2}
+    for title, x in (
+        ("samples of 2^-40", times(2.0**-40, [[1.0, 0.0], [0.0, 1.0]])),
+        ("samples 2^-32 from each other", [[1.0, 2.0**-32], [1.0, 0.0]]),
+    ):
+        pins = ["samples that are not parallel, in any units"]
+        book.add("boundary", f"Exact, relu: {title}", "K&O (12)", pins, {"x": x}, attrs)
+    x = [[0.0, 0.0], [1.0, 0.5]]
+    for net in (RELU, LINEAR):
+        attrs = net | exact | {"widths": [2, 8, 1], "n": 2}
+        book.refuse(f"Exact, {net['activation']}: a sample of zeros", "K&O (12)", wrong, {"x": x}, attrs, error)
 
 
 def batch_training(book):
@@ -576,6 +644,9 @@ def deep_linear_update(book):
 
     pins = ["a singular value that is rounding alone"]
     book.add("boundary", "three layers, J of rank 2", "Huh (9)", pins, RANK_2, {"q": 1})
+    inputs, attrs = {"w_1": [[0.0]], "w_2": [[2.0]], "w_star": [[2.0]]}, {"q": INF, "clip": 1.0}
+    pins = ["one of the updates is 0"]
+    book.add("boundary", "SGD from w_1 = 0, clipped", "Huh (12)", pins, inputs, attrs)
 
 
 def deep_linear_step(book):
@@ -641,6 +712,15 @@ def mode_solution(book):
     inputs |= {"s0": [1.2197274440461925e-17, 1.81603863891322e-18]}
     pins = ["to the last digit where s has grown a little", FINE]
     book.add("stress", "p = 0.5, short times from far below", "Huh (17)", pins, inputs, attrs)
+    for t, s_star, s0, p in (
+        (2.0**-97, 1.0, 2.0**100, 2.0),
+        (2.0**-46, 1.0, -(2.0**-90), 0.5),
+        (720 * 2.0**-300, 2.0**300, -(2.0**300), 1.0),
+    ):
+        inputs, attrs = {"t": [t], "s_star": [s_star], "s0": [s0]}, {"p": p, "eta_bar": 1.0}
+        sign, size = ("-" if s0 < 0 else ""), round(math.log2(abs(s0)))
+        title = f"p = {p:g}, from {sign}2^{size}, s_star = 2^{round(math.log2(s_star))}"
+        book.add("stress", title, "Huh (17)", ["s_0 and s_star of different size, or a short time"], inputs, attrs)
 
 
 def mode_time(book):
