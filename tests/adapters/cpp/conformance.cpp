@@ -287,7 +287,10 @@ Svd svd(const Matrix& R) {
   const double largest = s.size() ? s.maxCoeff() : 0, cut = std::max(R.rows(), R.cols()) * eps * largest;
   for (long i = 0; i < s.size(); i++)
     if (s[i] <= cut) s[i] = 0;
-  return {found.matrixU(), found.matrixV(), s};
+  Matrix U = found.matrixU();
+  for (long n = 0; n < R.rows(); n++)
+    if (R.row(n).isZero(0)) U.row(n).setZero();  // not rounding: a residual of any size may stand there
+  return {U, found.matrixV(), s};
 }
 
 // s (s^2/N + rho)^{-1/q}, and 0 at s = 0, which is the pseudo-inverse.
