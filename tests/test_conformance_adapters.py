@@ -31,7 +31,7 @@ NOT_IN_TORCH = {
     "flatten", "flow", "forster", "gamma", "gaussian_outputs", "init", "isotropy", "kernel_coefficient", "kernels",
     "linearized", "linearized_training", "mode_escape", "mode_exponents", "mode_map_velocity", "mode_solution",
     "mode_speed", "mode_time", "mode_unbalanced", "null_update", "order_parameters", "predictive",
-    "semi_orthogonal", "standardise", "statistics", "unit_norm",
+    "semi_orthogonal", "standardise", "statistics", "unit_norm", "wide_training",
 }  # fmt: skip
 IN_NODE = {"forward", "signals", "jacobian", "direction"}
 NODE_FISHERS = {"Exact", "BlockDiagonal", "KFAC", "Unitwise", "Entrywise"}

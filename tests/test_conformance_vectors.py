@@ -239,6 +239,7 @@ SAMPLE = {  # one of each kind of work, all of them fast
     "dynamics": 1, "isotropy": 1, "cross_entropy_flow": 1, "standardise": 1, "statistics": 1, "null_update": 2,
     "euler_drift": 2, "mode_speed": 2, "mode_escape": 2, "mode_map_velocity": 2, "mode_unbalanced": 1, "unit_norm": 1,
     "init": 2, "semi_orthogonal": 1, "gaussian_outputs": 2, "predictive": 1, "centred": 2, "flatten": 1, "averages": 8,
+    "wide_training": 4,
 }  # fmt: skip
 FIRST = {  # how many cases there were when distinct sizes came in
     "alpha": 17, "coefficient": 41, "direction": 123, "fisher_matrix": 31, "forward": 13, "jacobian": 10, "kernels": 15,

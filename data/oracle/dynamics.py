@@ -5,7 +5,7 @@ from mpmath import mp
 from . import fisher, network
 from . import linalg as la
 from .fisher import Approximation, named, softmax, trained
-from .kernels import live_share, order_parameters
+from .kernels import limits, live_share, order_parameters, products, summed
 from .network import Net, differencing
 
 
@@ -38,6 +38,16 @@ def prediction(inputs, attrs, full):
     eta, t = mp.mpf(attrs["eta"]), mp.mpf(attrs["t"])
     f_train, f_test = predict(Theta_bar, cross, train.f, test.f, inputs["y"], eta, t)
     return {"f_train": f_train, "f_test": f_test}, {}
+
+
+def wide_training(inputs, attrs, full):
+    """The mean of f_t(x') at infinite width, where f_0 has the mean 0 and Theta (N, N) is that of every output."""
+    x, x_test, y = inputs["x"], inputs["x_test"], inputs["y"]
+    own, cross = (summed(products(*limits(attrs, x1, x), len(x))) for x1 in (x, x_test))
+    zero, none = ([[mp.mpf(0)] for _ in rows] for rows in (x, x_test))
+    eta, t = mp.mpf(attrs["eta"]), mp.mpf(attrs["t"])
+    columns = [predict(own, cross, zero, none, [[v] for v in column], eta, t)[1] for column in la.transpose(y)]
+    return {"f_test": [[column[n][0] for column in columns] for n in range(len(x_test))]}, {}
 
 
 def loss_value(attrs, f, y):

@@ -115,6 +115,7 @@ OPERATIONS = {
     "training": dynamics.training,
     "kernels": kernels.kernels,
     "kernel_coefficient": kernels.kernel_coefficient,
+    "wide_training": dynamics.wide_training,
     "order_parameters": kernels.order,
     "gamma": kernels.gamma,
     "averages": kernels.averages,

@@ -4,7 +4,7 @@ from . import cuts, deep, directions, edges, frozen, passes, second, sought, ste
 from .problems import Book
 
 PARTS = (passes, directions, theory, deep, cuts)
-ABOUT = {name: text for part in (*PARTS, second, edges, steps, third) for name, text in part.ABOUT.items()}
+ABOUT = {name: text for part in (*PARTS, second, edges, steps, third, sought) for name, text in part.ABOUT.items()}
 
 
 def cases(operation):

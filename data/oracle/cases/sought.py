@@ -10,6 +10,7 @@ from .problems import draw, extended
 from .unnoticed import nearly_singular
 
 START = {
+    "wide_training": 0,
     "angles": 11,
     "gaussian_outputs": 3,
     "predictive": 5,
@@ -337,6 +338,12 @@ def direction(book):
         [REFINED, "a unit has nothing to do with the others"],
     )
     add("stress", title, "K&O (23)", pins, inputs, attrs, strict=True)
+    inputs = {"W_1": [[1.0, -1.0], [-1.0, 1.0]], "W_2": [[-1.0, -1.0]], "x": [[1.0, 0.0], [0.0, 2.0**-600]]}
+    title, pins = (
+        "Unitwise: a unit that sees a sample of 2^-600 alone",
+        ["the scale of a sample does not matter", RANGE],
+    )
+    add("stress", title, "K&O (23)", pins, inputs | {"y": zeros}, attrs)
 
 
 def coefficient(book):
@@ -487,6 +494,25 @@ def fisher_matrix(book):
     attrs = TANH | {"parameterization": "standard", "fisher": "BlockDiagonal"}
     inputs = {"W_1": [[1.0, 0.5], [-0.5, 1.0]], "W_2": [[1.0, 0.5]], "x": [[1.0, 0.25], [0.5, -1.0]]}
     book.add("limit", "BlockDiagonal: rho is absent", "K&O (18)", ["rho = 0"], inputs, attrs)
+
+
+def wide_training(book):
+    pins = ["Theta of all layers, and f_0 has the mean 0"]
+    net = {"sigma_w": 1.5, "sigma_b": 0.5, "parameterization": "ntk"}
+    for k, (activation, depth, N, C, eta, t) in enumerate(
+        (("relu", 3, 5, 2, 0.375, 4), ("erf", 2, 4, 1, 0.25, INF), ("linear", 4, 3, 2, 0.625, 7))
+    ):
+        x, y, x_test = (draw(95000 + 10 * k + j, shape) for j, shape in enumerate(((N, 3), (N, C), (2, 3))))
+        attrs = net | {"activation": activation, "depth": depth, "eta": eta, "t": t}
+        kind = "limit" if t == INF else "discriminating"
+        inputs = {"x": x, "y": y, "x_test": x_test}
+        book.add(kind, f"{activation}, {depth} layers, t = {t}", "K&O (10)", pins, inputs, attrs)
+    inputs = {"x": [[1.0]] * 256 + [[2.0]], "y": [[1.0]] * 256 + [[0.0]], "x_test": [[1.0]]}
+    attrs = LINEAR | {"depth": 1, "eta": 0.25, "t": 2}
+    book.add("boundary", "257 samples", "K&O (10)", ["Theta is symmetric, however many samples"], inputs, attrs)
+    inputs = {"x": [[1.0]], "y": [[1.0]], "x_test": [[1.0]]}
+    error = "eta must be positive"
+    book.refuse("eta = 0", "K&O (10)", "training that stands", inputs, attrs | {"eta": 0.0}, error)
 
 
 def averages(book):
@@ -780,6 +806,7 @@ def forster(book):
 
 
 LATER = (
+    wide_training,
     angles,
     gaussian_outputs,
     predictive,
@@ -807,6 +834,7 @@ LATER = (
     flow,
     forster,
 )
+ABOUT = {"wide_training": "The mean of f_t(x') (N', C) of gradient descent at infinite width, K&O (10)."}
 EXTENDED = {make.__name__: make for make in LATER}
 
 

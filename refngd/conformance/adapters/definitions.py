@@ -230,6 +230,13 @@ def kernel_coefficient(inputs, attrs):
     return {"Theta_bar": d.wide_coefficient(cross, train, fisher(inputs, attrs), *options, *which)}
 
 
+def wide_training(inputs, attrs):
+    x, y, problem = inputs["x"], inputs["y"], (net(attrs), gaussian(attrs), attrs["depth"])
+    own, cross = (sum(d.wide_ntk(*d.wide_kernels(*problem, x1, x, 0))) for x1 in (x, inputs["x_test"]))
+    K = np.zeros((len(cross) + len(x),) * 2, x.dtype)
+    return {"f_test": d.predictive(own, cross, K, y, attrs["eta"], attrs["t"])[0]}
+
+
 def averages(inputs, attrs):
     phi = gaussian(attrs)
     a, b = inputs["a"], inputs["b"]
@@ -502,6 +509,7 @@ OPERATIONS = {
     "mode_map_velocity": mode_map_velocity,
     "mode_unbalanced": mode_unbalanced,
     "predictive": predictive,
+    "wide_training": wide_training,
     "gaussian_outputs": gaussian_outputs,
     "centred": centred,
     "flatten": flatten,

@@ -274,6 +274,12 @@ class Engine:
         cross, train = rn.analytic_kernels(net, x_test, x), rn.analytic_kernels(net, x, x)
         return {"Theta_bar": self._fisher(attrs, inputs).kernel_coefficient(cross, train, **power_of(attrs))}
 
+    def wide_training(self, inputs, attrs):
+        net, x_test, x, y = self._wide(inputs, attrs), inputs["x_test"], inputs["x"], inputs["y"]
+        dynamics = rn.Dynamics(rn.analytic_ntk(net, x, x), 0 * y, y, attrs["eta"])
+        f0 = np.zeros((len(x_test), y.shape[1]), y.dtype)
+        return {"f_test": dynamics.predict(rn.analytic_ntk(net, x_test, x), f0, attrs["t"])}
+
     def order_parameters(self, inputs, attrs):
         net = self._net(attrs, [attrs.get("M_0", 1)] + [1] * attrs["depth"])
         return {"q": rn.order_parameters(net, **given(attrs, "norm"))}
