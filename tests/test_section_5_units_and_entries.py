@@ -94,3 +94,14 @@ def test_condition_numbers_of_theta_bar_are_those_of_figure_3():
             measured[fisher].append(rn.isotropy(fisher.coefficient(s, s, 1e-12)).condition)
     for fisher, condition_number in expected.items():
         assert np.exp(np.log(measured[fisher]).mean()) == pytest.approx(condition_number, rel=0.25), fisher
+
+
+def test_rcond_of_the_quasi_diagonal_ties_an_input_to_the_bias():
+    """Of h = (1, 1), (1.25, 1), 1/82 of a_11 is not the bias's: below rcond, the input's step is beta_1 times its."""
+    net, x = rn.Network((1, 1), rn.linear, 1.0, 1.0), on(np.array([[1.0], [1.25]]))
+    s, e = net.signals([on(np.array([[0.0, 0.0]]))], x), on(np.array([[1.0], [0.0]]))
+    ((loose, bias),), ((free, _),) = (host(rn.QuasiDiagonal(rcond=r).direction(s, e)[0]) for r in (0.5, 0.01))
+    beta = 1.125  # the mean of x
+    assert loose == pytest.approx(beta * bias)
+    assert bias == pytest.approx(0.5 / (1 + beta**2))
+    assert free == pytest.approx(-4)

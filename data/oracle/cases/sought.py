@@ -344,6 +344,10 @@ def direction(book):
         ["the scale of a sample does not matter", RANGE],
     )
     add("stress", title, "K&O (23)", pins, inputs | {"y": zeros}, attrs)
+    inputs = {"W_1": [[1.0], [1.0]], "W_2": [[1.0, 0.0], [0.0, 2.0**-510]], "x": [[1.0]], "y": [[0.0, 0.0]]}
+    attrs = STANDARD | {"fisher": "Unitwise", "rho": 0.0, "q": 1, "frozen": [2]}
+    title, pins = "Unitwise: delta of 2^-510 beside 1", ["what is regular is alive, however small", RANGE]
+    add("stress", title, "K&O (23)", pins, inputs, attrs)
 
 
 def coefficient(book):
