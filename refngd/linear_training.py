@@ -117,7 +117,8 @@ def flow(
     rule: that of u.
     times: numbers >= 0, each larger than the one before.
     eta: the learning rate, > 0.
-    converged: if ||E|| falls to this share of its first value, the last state is that, and later times are left out.
+    converged: if ||E|| falls to this share of its first value, the last state is that, and later times are left out;
+        where ||E|| is 0 from the start none is.
     tolerance: of each step of SciPy's DOP853, which works on the host in float64: this share of each weight, and of
         the largest at t = 0.
     evaluations: the largest number of evaluations of u.

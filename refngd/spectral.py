@@ -136,7 +136,7 @@ def gram(X: Array) -> Array:
 
 
 def power_of_gram(K: Array, rho: float, q: float, rcond: float | None = None) -> Array:
-    """(K + rho I)^{-1/q} (n, n) of K >= 0 (n, n), on the range of K, or on all vectors if rho is far above rounding.
+    """(K + rho I)^{-1/q} (n, n) of K >= 0 (n, n), on the range of K, or on all vectors if rho is above rounding.
 
     rcond: that of a root of K, so that eigenvalues of at most rcond^2 times the largest count as zero.
     """

@@ -11,9 +11,7 @@ from .operations import FALLBACK, GRAMS, OPERATIONS, SYMMETRIC
 DIGITS = 50
 PERTURBATION = 10  # relative changes of 10^-10 of the inputs, at 50 digits
 DIRECTIONS = 3
-FEWER = dict.fromkeys(
-    ("kernels", "averages", "angles", "flow", "wide_training"), 25
-)  # digits that do for kappa where it takes long
+FEWER = dict.fromkeys(("kernels", "averages", "angles", "flow", "wide_training"), 25)  # digits for kappa: it takes long
 LEAST = {"flow": 500, "mode_unbalanced": 500}  # kappa of what is integrated, with errors of 1e-12 or so
 ZERO = mp.mpf(10) ** (10 - DIGITS)  # an output is zero if its norm is below that of all outputs by this factor
 INFINITE = 10**9  # a larger condition number means that the perturbation changed a rank

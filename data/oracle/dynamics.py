@@ -43,7 +43,7 @@ def prediction(inputs, attrs, full):
 def wide_training(inputs, attrs, full):
     """The mean of f_t(x') at infinite width, where f_0 has the mean 0 and Theta (N, N) is that of every output."""
     x, x_test, y = inputs["x"], inputs["x_test"], inputs["y"]
-    own, cross = (summed(products(*limits(attrs, x1, x), len(x))) for x1 in (x, x_test))
+    own, cross = (summed(products(*limits(attrs, x1, x, same=x1 is x), len(x))) for x1 in (x, x_test))
     zero, none = ([[mp.mpf(0)] for _ in rows] for rows in (x, x_test))
     eta, t = mp.mpf(attrs["eta"]), mp.mpf(attrs["t"])
     columns = [predict(own, cross, zero, none, [[v] for v in column], eta, t)[1] for column in la.transpose(y)]

@@ -229,9 +229,10 @@ def has_full_ranks(net: Network, trained: Trained, n: int) -> bool:
 
 
 def _has_twins(net: Network, x: Array) -> bool:
-    """Whether two samples have equal signals up to their size: x twice, or without bias
+    """Whether two samples have signals that are equal but for their sign or size, or one sample has none.
 
-    x and -x under an odd phi, and x and t x, t > 0, under one with phi(t u) = t phi(u).
+    Without bias x and -x have such signals under an odd phi, x and t x, t > 0, where phi(t u) = t phi(u), and x = 0
+    has none.
     """
     rows = to_device(x, "cpu")
     if not net.sigma_b and net.activation in (linear, relu):

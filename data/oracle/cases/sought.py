@@ -485,13 +485,13 @@ def angles(book):
 
 def gaussian_outputs(book):
     inputs = {"K": times(2.0**-60, [[2.0, 1.0], [1.0, 2.0]]), "Z": [[1.0], [0.0]]}
-    book.add("boundary", "K of 2^-60", "K&O (S.66)", ["the scale of K does not matter"], inputs, {})
+    book.add("boundary", "K of 2^-60", "K&O (S.171)", ["the scale of K does not matter"], inputs, {})
 
 
 def predictive(book):
     inputs = {"K": times(2.0**-60, [[2.0, 1.0], [1.0, 2.0]]), "Theta_bar": [[1.0]], "cross": [[0.5]], "y": [[1.0]]}
     title, pins = "K of 2^-60", ["the scale of K does not matter"]
-    book.add("boundary", title, "K&O (S.66)", pins, inputs, {"eta": 0.5, "t": 1})
+    book.add("boundary", title, "THEORY 7", pins, inputs, {"eta": 0.5, "t": 1})
 
 
 def fisher_matrix(book):
