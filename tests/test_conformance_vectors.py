@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from mpmath import mp
 
-from data.oracle import certify, files
+from data.oracle import certify, files, fisher
+from data.oracle import linalg as la
 from data.oracle.__main__ import main
 from data.oracle.cases import ABOUT, cases
 from data.oracle.cases.directions import FISHERS
@@ -400,3 +401,52 @@ def test_golden_half_times():
     ):
         t = oracle("mode_time", {"fraction": 0.5, "s_star": 1.0, "s0": s0}, p=p, eta_bar=1.0)["t"]
         assert abs(t - golden) < 1e-9 * golden, p
+
+
+# ------------------------------------------------------------- the oracle's powers against those of all eigenvalues
+
+
+def power_by_all(K, exponent):
+    """By every eigenvalue of K, as the definition says; no power of those that are zero."""
+    w, V = mp.eigsy(mp.matrix(K))
+    terms = [x**exponent * V[:, k] * V[:, k].T for k, x in enumerate(w) if abs(x) > 1e-20 * max(w)]
+    return sum(terms, mp.zeros(len(K))).tolist()
+
+
+def distance(A, B):
+    return la.norm(v for row in la.add(A, B, -1) for v in row) / la.norm(v for row in B for v in row)
+
+
+@pytest.mark.parametrize("exponent", [-1, -0.5, 0.5])
+@pytest.mark.parametrize("rho", [0, 0.25, 1e-9])
+@pytest.mark.parametrize("rank", [1, 3, 5])
+def test_powers_of_the_oracle_go_through_the_range(rank, rho, exponent):
+    with mp.workdps(50):
+        R = [[mp.sin((1 + 5 * i + j) ** 2) * mp.mpf(10) ** (-2 * i) for j in range(5)] for i in range(rank)]
+        for n in range(rank):
+            R[n].insert(2, mp.mpf(0))  # a block of its own, which is zero
+        K = la.matmul(la.transpose(R), R)
+        w, V = la.eigen(K)
+        assert len(w) == rank
+        assert distance(la.matmul(V, la.transpose(V)), la.identity(rank)) < 1e-45
+        assert distance(la.power(K, exponent, rho), power_by_all(la.damped(K, rho), exponent)) < 1e-25
+
+
+@pytest.mark.parametrize("rho", [0, 0.25])
+@pytest.mark.parametrize("options", [{}, {"kfac_last": "gram"}, {"kfac_bias": "separate"}])
+def test_the_oracles_power_of_kfac_is_that_of_its_matrix(options, rho):
+    with mp.workdps(50):
+        net = fisher.Net.of({"activation": "tanh", "sigma_b": 0.5})
+        W = [[[mp.sin((l + 3 * i + j) ** 2) for j in range(3)] for i in range(2)] for l in (1, 2)]
+        s = fisher.signals(net, W, [[1, -0.5], [0.25, 0.75], [0.5, 2]])
+        a = fisher.Approximation.of({"fisher": "KFAC", "rho": rho, "q": 2, **options}, {})
+        H = fisher.unit_hessians(s)
+        power = fisher.kfac_power(a, s, H, mp.mpf(-1) / 2)
+        assert distance(power, power_by_all(fisher.kfac_matrix(a, s, H), mp.mpf(-1) / 2)) < 1e-25
+
+
+def test_the_oracle_solves_with_a_pivot_that_is_zero():
+    K = [[0.0, 2.0, 1.0], [1.0, 0.0, 0.5], [3.0, 0.0, 0.0]]
+    with mp.workdps(50):
+        X = la.solve(certify.exact(K), la.identity(3))
+        assert distance(la.matmul(K, X), la.identity(3)) < 1e-45

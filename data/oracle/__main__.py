@@ -4,6 +4,7 @@ import argparse
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from . import files
@@ -17,20 +18,27 @@ def text_of(case, folder=None):
     return files.case_text(case, record or certified(case))
 
 
+def texts_of(group, folder=None):
+    return {case.id: text_of(case, folder) for case in group}
+
+
 def generate(names, processes, folder=None):
     """(file name, text) of every operation, with progress on a terminal."""
-    wanted = [case for name in names for case in cases(name)]
-    texts = {name: [] for name in names}
+    wanted = {name: list(cases(name)) for name in names}
+    count, groups, texts = sum(map(len, wanted.values())), {}, {}
+    for case in chain(*wanted.values()):  # of the same samples in one process, which remembers what it computed of them
+        groups.setdefault((case.operation, str(case.inputs.get("x", case.id))), []).append(case)
     with ProcessPoolExecutor(processes) as pool:
-        for done, (case, text) in enumerate(
-            zip(wanted, pool.map(partial(text_of, folder=folder), wanted, chunksize=3), strict=True), 1
-        ):
-            texts[case.operation].append(text)
+        for found in pool.map(partial(texts_of, folder=folder), groups.values()):
+            texts |= found
             if sys.stderr.isatty():
-                print(f"\r{done}/{len(wanted)} {case.id:40}", end="", file=sys.stderr, flush=True)
+                print(f"\r{len(texts)}/{count} {next(iter(found)):40}", end="", file=sys.stderr, flush=True)
     if sys.stderr.isatty():
         print(file=sys.stderr)
-    return {f"{name}.json": files.operation_text(name, ABOUT[name], texts[name]) for name in names}
+    return {
+        f"{name}.json": files.operation_text(name, ABOUT[name], [texts[case.id] for case in own])
+        for name, own in wanted.items()
+    }
 
 
 def differences(old, new):

@@ -5,7 +5,7 @@
 The output Hessians H_n (C x C) of the loss are part of G; that of the mean squared error is I.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 from mpmath import mp
@@ -162,20 +162,30 @@ def kfac_factors(a, s, H):
 
 def kfac_matrix(a, s, H):
     """(B* + rho) (x) (A* + rho), K&O (20): the damping is on each factor, or else on the product."""
+    factors = kfac_factors(a, s, H)
+    if a.kfac_damping == "product":
+        return la.damped(assembled(s, factors), a.rho)
+    return assembled(s, [[K and la.damped(K, a.rho) for K in of_layer] for of_layer in factors])
+
+
+def kfac_power(a, s, H, exponent):
+    """The power of the same with damping of factors: that of a Kronecker product is that of its factors."""
+    factors = kfac_factors(a, s, H)
+    return assembled(s, [[K and la.power(K, exponent, a.rho) for K in of_layer] for of_layer in factors])
+
+
+def assembled(s, factors):
+    """B (x) A of every layer, with a third matrix for a separate bias, entry by entry."""
     P = len(s.index)
     G = [[mp.mpf(0)] * P for _ in range(P)]
-    factors = dict(zip(s.layers, kfac_factors(a, s, H), strict=True))
+    factors = dict(zip(s.layers, factors, strict=True))
     for p, (l, i, j) in enumerate(s.index):
         A, B, bias_block = factors[l]
         for r, (m, k, o) in enumerate(s.index):
-            if l != m:
-                continue
-            if max(j, o) < len(A) and a.kfac_damping == "product":
-                G[p][r] = B[i][k] * A[j][o] + a.rho * (p == r)
-            elif max(j, o) < len(A):
-                G[p][r] = (B[i][k] + a.rho * (i == k)) * (A[j][o] + a.rho * (j == o))
-            elif j == o:
-                G[p][r] = bias_block[i][k] + a.rho * (i == k)
+            if l == m and max(j, o) < len(A):
+                G[p][r] = B[i][k] * A[j][o]
+            elif l == m and j == o:
+                G[p][r] = bias_block[i][k]
     return G
 
 
@@ -187,16 +197,16 @@ def gradient(s, e):
 
 
 def applied(a, s, H, B):
-    """G^{-1/q} B."""
+    """G^{-1/q} B; the damping of QuasiDiagonal, and of factors, is inside of G."""
     if mp.isinf(a.q):
         return B
-    return la.apply_power(matrix(a, s, H), 0, a.q, B) if a.rho == 0 else damped_power(a, s, H, B)
-
-
-def damped_power(a, s, H, B):
-    """(G + rho I)^{-1/q} B where nothing is singular."""
-    G = matrix(a, s, H)
-    return la.solve(G, B) if a.q == 1 else la.matmul(la.power(G, -1 / a.q), B)
+    if a.rho > 0 and a.q == 1:
+        return la.solve(matrix(a, s, H), B)
+    if a.name == "KFAC" and a.kfac_damping == "factors":
+        return la.matmul(kfac_power(a, s, H, -1 / a.q), B)
+    if a.name == "QuasiDiagonal":
+        return la.matmul(la.power(matrix(a, s, H), -1 / a.q), B)
+    return la.matmul(la.power(matrix(replace(a, rho=mp.mpf(0)), s, H), -1 / a.q, a.rho), B)
 
 
 def step(a, s, H, e):
@@ -339,7 +349,8 @@ def unit_grams(s, delta, A):
 
 def range_condition(s):
     """The condition number of J on its range: what stands for kappa where a rank deficiency makes that infinite."""
-    return mp.sqrt(la.condition(la.matmul(s.J, la.transpose(s.J))))
+    rows, columns = sorted((s.J, la.transpose(s.J)), key=len)
+    return mp.sqrt(la.condition(la.matmul(rows, columns)))
 
 
 def weights_of(inputs, prefix="W_"):

@@ -6,32 +6,36 @@ c = a b sin(theta); erf is averaged over u given v, in closed form, and then ove
 two independent variables, with its addition theorem. The trapezoid rule converges geometrically for analytic functions.
 """
 
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from mpmath import mp
 
 from . import linalg as la
 from .fisher import Approximation, multipliers, named, regular
-from .network import Net
+from .network import Net, erf
 
 
 def density(x):
+    return _density(x, mp.prec)
+
+
+@lru_cache(maxsize=1 << 16)
+def _density(x, prec):
     return mp.exp(-x * x / 2) / mp.sqrt(2 * mp.pi)
 
 
 def trapezoid(function, strip):
-    """E[function(z)] for z ~ N(0, 1), analytic for |Im z| < strip."""
-    nodes = trapezoid_nodes(mp.dps, min(strip, mp.mpf(6)))
-    return mp.fsum(w * function(z) for z, w in nodes)
+    """E[function(z)] for z ~ N(0, 1), an even function, analytic for |Im z| < strip."""
+    return mp.fsum(w * function(z) for z, w in trapezoid_nodes(mp.dps, min(strip, mp.mpf(6))))
 
 
 @lru_cache(maxsize=256)
 def trapezoid_nodes(dps, strip):
-    """Nodes and weights with errors of 10^-(dps + 5), at the working precision."""
+    """Nodes z >= 0 and weights, those of -z with them, with errors of 10^-(dps + 5), at the working precision."""
     digits = (dps + 5) * mp.log(10)
     step = 2 * mp.pi * strip / (digits + strip**2 / 2)
     reach = int(mp.ceil(mp.sqrt(2 * digits) / step))
-    return [(k * step, step * density(k * step)) for k in range(-reach, reach + 1)]
+    return [(k * step, (2 if k else 1) * step * density(k * step)) for k in range(reach + 1)]
 
 
 def strip_of(net, scale):
@@ -46,7 +50,7 @@ def kinked(net):
 
 
 def average(net, function, scale):
-    """E[function(u)] for u ~ N(0, scale^2), where function is as smooth as phi."""
+    """E[function(u)] for u ~ N(0, scale^2), where function is as smooth as phi, and even if that is smooth."""
     if not kinked(net):
         return trapezoid(lambda z: function(scale * z), strip_of(net, scale))
     kink, reach = -net.shift / scale, mp.sqrt(2 * (mp.dps + 5) * mp.log(10))
@@ -112,6 +116,7 @@ def price(net, a, b, c):
     s = net.shift
     theta = mp.sign(c) * mp.pi / 2 if parallel(a, b, c) else mp.asin(c / (a * b))
 
+    @cache
     def at_kink(t):  # the density times a b cos(t), so that it is integrated over t
         if s == 0:
             return 1 / (2 * mp.pi)
@@ -138,27 +143,30 @@ def erf_dual(a, b, c):
     spread = 1 + 2 * (a * a - (c / b) ** 2)
     slope = c / b / mp.sqrt(spread)
     strip = 2 / max(b, slope)
-    A = trapezoid(lambda z: mp.erf(slope * z) * mp.erf(b * z), strip)
+    A = trapezoid(lambda z: erf(slope * z) * erf(b * z), strip)
     Xi = trapezoid(lambda z: mp.exp(-((slope * z) ** 2) - (b * z) ** 2), strip)
     return A, 4 / mp.pi / mp.sqrt(spread) * Xi
 
 
 def tanh_dual(a, b, c):
-    """Over u = a z_1, v = (c / a) z_1 + r z_2, with tanh(p + q) = (tanh p + tanh q) / (1 + tanh p tanh q)."""
+    """Over u = a z_1, v = (c / a) z_1 + r z_2 = p + q, and over q and -q together: with P = tanh p, T = tanh^2 q
+
+    the mean of tanh(p +- q) is P (1 - T) / (1 - P^2 T), that of sech^2(p +- q)
+    (1 - P^2) (1 - T) (2 / (1 - P^2 T)^2 - 1 / (1 - P^2 T)).
+    """
     r = mp.sqrt(b * b - (c / a) ** 2)
     strips = mp.pi / 2 / max(a, abs(c / a)), mp.pi / 2 / r
     first, second = (trapezoid_nodes(mp.dps, min(s * mp.mpf("0.9"), mp.mpf(6))) for s in strips)
-    inner, weights = [mp.tanh(r * z) for z, _ in second], [w for _, w in second]
-    A, Xi = [], []
+    squares, weights = [mp.tanh(r * z) ** 2 for z, _ in second], [w for _, w in second]
+    ends = [w * (1 - t) for w, t in zip(weights, squares, strict=True)]
+    A, Xi, one = [], [], mp.mpf(1)
     for z, weight in first:
-        if z < 0:
-            continue  # u and v change sign together
-        weight *= 2 if z else 1
         u, p = mp.tanh(a * z), mp.tanh(c / a * z)
-        v = [(p + t) / (1 + p * t) for t in inner]
-        weighted = [w * x for w, x in zip(weights, v, strict=True)]
-        A.append(weight * u * mp.fsum(weighted))
-        Xi.append(weight * (1 - u * u) * (mp.fsum(weights) - mp.fdot(weighted, v)))
+        square = p * p
+        parts = [one / (one - square * t) for t in squares]
+        mean, slope = mp.fdot(ends, parts), mp.fdot(ends, [x * x for x in parts])
+        A.append(weight * u * p * mean)
+        Xi.append(weight * (1 - u * u) * (1 - square) * (2 * slope - mean))
     return mp.fsum(A), mp.fsum(Xi)
 
 

@@ -43,23 +43,28 @@ def norm(numbers):
     return mp.sqrt(mp.fsum(x * x for x in numbers))
 
 
+def largest(row):
+    return max(map(abs, row))
+
+
+def less(u, c, v):
+    """u - c v."""
+    return [a - c * b for a, b in zip(u, v, strict=True)]
+
+
 def solve(K, B):
     """K^{-1} B by elimination with partial pivoting, for any non-singular K."""
-    n = len(K)
-    rows = [list(k) + list(b) for k, b in zip(K, B, strict=True)]
-    for i in range(n):
-        p = max(range(i, n), key=lambda r: abs(rows[r][i]))
-        rows[i], rows[p] = rows[p], rows[i]
-        for r in range(i + 1, n):
-            factor = rows[r][i] / rows[i][i]
-            if factor:
-                rows[r] = [a - factor * b for a, b in zip(rows[r], rows[i], strict=True)]
-    X = [None] * n
-    for i in reversed(range(n)):
-        right = rows[i][n:]
-        for r in range(i + 1, n):
-            right = [a - rows[i][r] * b for a, b in zip(right, X[r], strict=True)]
-        X[i] = [a / rows[i][i] for a in right]
+    rows, eliminated = [[*k, *b] for k, b in zip(K, B, strict=True)], []
+    while rows:
+        pivot = rows.pop(max(range(len(rows)), key=lambda r: abs(rows[r][0])))
+        eliminated.append(pivot)
+        rows = [less(row[1:], row[0] / pivot[0], pivot[1:]) if row[0] else row[1:] for row in rows]
+    X = []
+    for n, (first, *row) in enumerate(reversed(eliminated)):
+        right = row[n:]
+        for a, x in zip(row, X, strict=False):
+            right = less(right, a, x)
+        X.insert(0, [v / first for v in right])
     return X
 
 
@@ -78,13 +83,34 @@ def components(K):
     return found
 
 
+def range_basis(K):
+    """Orthonormal vectors that span the range of a symmetric K, by Gram-Schmidt, the row with the largest entry first.
+
+    Rows are zero below 10^(-3 dps / 4) of the largest entry, so that `live` decides which eigenvalues are.
+    """
+    rest, Q = [list(row) for row in K], []
+    bound = mp.mpf(10) ** (-3 * mp.dps // 4) * max(map(largest, K))
+    while len(Q) < len(K) and largest(row := max(rest, key=largest)) > bound:
+        for v in Q:  # once more, or they are not orthogonal to the last digits
+            row = less(row, mp.fdot(v, row), v)
+        size = norm(row)
+        Q.append([a / size for a in row])
+        rest = [less(row, mp.fdot(Q[-1], row), Q[-1]) for row in rest]
+    return Q
+
+
 def eigen(K):
-    """Eigenvalues and eigenvectors (a list of vectors) of a symmetric K."""
+    """Eigenvalues and eigenvectors (a list of vectors) of a symmetric K on its range: of Q K Q^T, which is small.
+
+    An eigenvalue may be a zero up to rounding, which `live` tells.
+    """
     if len(K) == 1:
         return [K[0][0]], [[mp.mpf(1)]]
-    w, V = mp.eigsy(mp.matrix(K))
-    n = len(K)
-    return [w[k] for k in range(n)], [[V[i, k] for i in range(n)] for k in range(n)]
+    Q = range_basis(K)
+    if not Q:
+        return [], []
+    w, V = mp.eigsy(mp.matrix(matmul(matmul(Q, K), transpose(Q))))
+    return list(w), matmul(V.T.tolist(), Q)
 
 
 def eigenvalues(K):
@@ -99,19 +125,26 @@ def live(w):
     return [abs(x) > bound for x in w]
 
 
-def power(K, exponent):
-    """K^exponent of a symmetric K on its range, 0 on its null space, block by block."""
-    n = len(K)
-    result = [[mp.mpf(0)] * n for _ in range(n)]
+def power(K, exponent, rho=0):
+    """(K + rho I)^exponent of a symmetric K on its range, 0 on its null space, block by block of K."""
+    result = [[mp.mpf(0)] * len(K) for _ in K]
     for block in components(K):
         w, V = eigen([[K[i][j] for j in block] for i in block])
-        if exponent != mp.nint(exponent) and any(x < 0 and keep for x, keep in zip(w, live(w), strict=True)):
-            raise ArithmeticError(f"a negative eigenvalue has no real power {mp.nstr(exponent, 3)}")
-        pairs = [(x**exponent, v) for x, v, keep in zip(w, V, live(w), strict=True) if keep]
-        for a, i in enumerate(block):
-            for b, j in enumerate(block):
-                result[i][j] = mp.fsum(x * v[a] * v[b] for x, v in pairs)
+        powers = powers_of([x + rho for x in w] + [mp.mpf(rho)] * (len(w) < len(block)), exponent)
+        outside = powers.pop() if len(w) < len(block) else mp.mpf(0)
+        scaled = [[(x - outside) * a for a in v] for x, v in zip(powers, V, strict=True)]
+        for i, row in zip(block, damped(matmul(transpose(scaled), V), outside), strict=True):
+            for j, a in zip(block, row, strict=True):
+                result[i][j] = a
     return result
+
+
+def powers_of(w, exponent):
+    """w^exponent of eigenvalues, 0 of those that are not `live`."""
+    keep = live(w)
+    if exponent != mp.nint(exponent) and any(x < 0 and alive for x, alive in zip(w, keep, strict=True)):
+        raise ArithmeticError(f"a negative eigenvalue has no real power {mp.nstr(exponent, 3)}")
+    return [x**exponent if alive else mp.mpf(0) for x, alive in zip(w, keep, strict=True)]
 
 
 def apply_power(K, rho, q, B):
@@ -120,7 +153,7 @@ def apply_power(K, rho, q, B):
         return B
     if q == 1 and rho > 0:
         return solve(damped(K, rho), B)
-    return matmul(power(damped(K, rho), -1 / mp.mpf(q)), B)
+    return matmul(power(K, -1 / mp.mpf(q), rho), B)
 
 
 def kept(K, rcond):

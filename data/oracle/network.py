@@ -11,6 +11,15 @@ from functools import lru_cache, partial
 from mpmath import mp
 
 
+def erf(u):
+    return _erf(u, mp.prec)
+
+
+@lru_cache(maxsize=1 << 16)
+def _erf(u, prec):
+    return mp.erf(u)
+
+
 @dataclass(frozen=True)
 class Net:
     activation: str
@@ -37,12 +46,12 @@ class Net:
         return mp.mpf(1 if self.sigma_b > 0 else 0)
 
     def scale(self, M):
-        return self.sigma_w / mp.sqrt(M) if self.parameterization == "ntk" else mp.mpf(1)
+        return _scale(self, M, mp.prec)
 
     def phi(self, u):
         if self.activation in ("relu", "shifted_relu"):
             return max(u, -self.shift)
-        return {"tanh": mp.tanh, "erf": mp.erf, "linear": lambda v: v}[self.activation](u)
+        return {"tanh": mp.tanh, "erf": erf, "linear": lambda v: v}[self.activation](u)
 
     def on_kink(self, u):
         return self.activation in ("relu", "shifted_relu") and u == -self.shift
@@ -52,6 +61,11 @@ class Net:
         values = u if first else [self.phi(b if self.on_kink(b) else a) for a, b in zip(u, base, strict=True)]
         factor = self.scale(len(u))
         return [factor * v for v in values] + ([self.bias] if self.sigma_b > 0 else [])
+
+
+@lru_cache(maxsize=256)
+def _scale(net, M, prec):
+    return net.sigma_w / mp.sqrt(M) if net.parameterization == "ntk" else mp.mpf(1)
 
 
 @dataclass
@@ -152,7 +166,8 @@ def delta_of(step, net, W, x):
             return tail(net, W, l, bumped(base[l], i, t), base)
 
         for l, w in enumerate(W, 1):
-            columns = [quotient(partial(f, l, i), scaled(step, base[l])) for i in range(len(w))]
+            length = scaled(step, base[l])
+            columns = [quotient(partial(f, l, i), length) for i in range(len(w))]
             delta[l - 1].append([list(row) for row in zip(*columns, strict=True)])
     return delta
 
@@ -161,7 +176,7 @@ def delta_of(step, net, W, x):
 def jacobian_of(step, net, W, x):
     """J[n C + c][p], and the parameters p = (l, i, j) in the order of theta."""
     index = [(l, i, j) for l, w in enumerate(W, 1) for i in range(len(w)) for j in range(len(w[0]))]
-    J = []
+    lengths, J = [scaled(step, *w) for w in W], []
     for x_n in x:
         base, h = passes(net, W, x_n)
 
@@ -171,7 +186,7 @@ def jacobian_of(step, net, W, x):
             u[i] = mp.fdot(row, h[l - 1])
             return tail(net, W, l, u, base)
 
-        columns = [quotient(partial(f, *p), scaled(step, *W[p[0] - 1])) for p in index]
+        columns = [quotient(partial(f, *p), lengths[p[0] - 1]) for p in index]
         J.extend(list(row) for row in zip(*columns, strict=True))
     return J, index
 
