@@ -7,7 +7,8 @@ Run it in a checkout, with the extra `vectors`: the wheel has the vectors, and n
 
 It shares no code with the rest of `refngd`, and imports neither it nor NumPy: matrices are lists of rows of mpf
 numbers, derivatives are difference quotients at more than twice the working precision, every Fisher matrix is a P x P
-matrix made entry by entry, and its powers go through its eigenvalues.
+matrix made entry by entry, and its powers go through its eigenvalues on its range, those of K-FAC with damped factors
+through the eigenvalues of the factors.
 
     arrays        nested lists of any depth
     linalg        products, LU, powers of symmetric matrices with an honest rank
