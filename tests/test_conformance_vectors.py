@@ -450,3 +450,15 @@ def test_the_oracle_solves_with_a_pivot_that_is_zero():
     with mp.workdps(50):
         X = la.solve(certify.exact(K), la.identity(3))
         assert distance(la.matmul(K, X), la.identity(3)) < 1e-45
+
+
+@pytest.mark.parametrize("rho", [2.0**-1022, 0.0])
+def test_the_oracle_sees_probabilities_and_damping_far_below_1(rho):
+    """p = (1 - t, t) with t = e^-1001: the Hessian is t [[1, -1], [-1, 1]] + rho I, and the residual of class 1 -t."""
+    with mp.workdps(50):
+        e, (H,) = fisher.loss_terms({"loss": "cross-entropy", "loss_rho": rho}, [[1.0, -1000.0]], [[1.0, 0.0]])
+        t = mp.exp(-1001)
+        assert distance(e, [[-t, t]]) < 1e-45
+        assert all(
+            distance([[a]], [[b]]) < 1e-45 for a, b in zip([*H[0], *H[1]], [t + rho, -t, -t, t + rho], strict=True)
+        )

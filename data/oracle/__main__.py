@@ -19,6 +19,7 @@ def text_of(case, folder=None):
 
 
 def texts_of(group, folder=None):
+    """The texts of cases by id."""
     return {case.id: text_of(case, folder) for case in group}
 
 

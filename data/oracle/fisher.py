@@ -63,8 +63,8 @@ def loss_terms(attrs, f, y):
         return la.add(f, y, -1), [la.identity(len(f_n)) for f_n in f]
     rho = mp.mpf(attrs.get("loss_rho", 0))
     spread = max(max(f_n) - min(f_n) for f_n in f)
-    tiny = [mp.exp(-min(spread, mp.mpf(5000))), *([rho] if 0 < rho < 1 else [])]
-    with mp.workdps(mp.dps + sum(int(-mp.log10(v)) for v in tiny)):  # or 1 - p, and p - p^2 + rho, would be 0
+    lost = min(spread, mp.mpf(5000)) / mp.log(10) - (mp.log10(rho) if 0 < rho < 1 else 0)
+    with mp.workdps(mp.dps + int(lost)):  # or 1 - p, and p - p^2 + rho, would be 0
         p = [softmax(f_n) for f_n in f]
         hessians = [
             [[(a + rho if c == k else 0) - a * b for k, b in enumerate(p_n)] for c, a in enumerate(p_n)] for p_n in p

@@ -12,15 +12,11 @@ from mpmath import mp
 
 from . import linalg as la
 from .fisher import Approximation, multipliers, named, regular
-from .network import Net, erf
+from .network import Net, erf, remembered
 
 
+@remembered
 def density(x):
-    return _density(x, mp.prec)
-
-
-@lru_cache(maxsize=1 << 16)
-def _density(x, prec):
     return mp.exp(-x * x / 2) / mp.sqrt(2 * mp.pi)
 
 
@@ -91,13 +87,9 @@ def derivative(net, u):
     }[net.activation]()
 
 
+@remembered
 def dual(net, a, b, c):
-    """E[phi(u) phi(v)] and E[phi'(u) phi'(v)] for variances a^2, b^2 and covariance c; remembered."""
-    return _dual(net, a, b, c, mp.dps)
-
-
-@lru_cache(maxsize=4096)
-def _dual(net, a, b, c, dps):
+    """E[phi(u) phi(v)] and E[phi'(u) phi'(v)] for variances a^2, b^2 and covariance c."""
     if net.activation == "linear":
         return c, mp.mpf(1)
     if kinked(net):
@@ -149,10 +141,10 @@ def erf_dual(a, b, c):
 
 
 def tanh_dual(a, b, c):
-    """Over u = a z_1, v = (c / a) z_1 + r z_2 = p + q, and over q and -q together: with P = tanh p, T = tanh^2 q
+    """Over u = a z_1 and v = (c / a) z_1 + r z_2 = p + q, first over q and -q together.
 
-    the mean of tanh(p +- q) is P (1 - T) / (1 - P^2 T), that of sech^2(p +- q)
-    (1 - P^2) (1 - T) (2 / (1 - P^2 T)^2 - 1 / (1 - P^2 T)).
+    With P = tanh p and T = tanh^2 q the mean of tanh(p +- q) is P (1 - T) / (1 - P^2 T), and that of sech^2(p +- q)
+    is (1 - P^2) (1 - T) (2 / (1 - P^2 T)^2 - 1 / (1 - P^2 T)).
     """
     r = mp.sqrt(b * b - (c / a) ** 2)
     strips = mp.pi / 2 / max(a, abs(c / a)), mp.pi / 2 / r

@@ -11,13 +11,17 @@ from functools import lru_cache, partial
 from mpmath import mp
 
 
-def erf(u):
-    return _erf(u, mp.prec)
+def remembered(function):
+    """The function, which computes nothing twice at the same precision."""
+
+    @lru_cache(maxsize=1 << 16)
+    def at(prec, *args):
+        return function(*args)
+
+    return lambda *args: at(mp.prec, *args)
 
 
-@lru_cache(maxsize=1 << 16)
-def _erf(u, prec):
-    return mp.erf(u)
+erf = remembered(mp.erf)
 
 
 @dataclass(frozen=True)
@@ -45,8 +49,9 @@ class Net:
             return self.sigma_b
         return mp.mpf(1 if self.sigma_b > 0 else 0)
 
+    @remembered
     def scale(self, M):
-        return _scale(self, M, mp.prec)
+        return self.sigma_w / mp.sqrt(M) if self.parameterization == "ntk" else mp.mpf(1)
 
     def phi(self, u):
         if self.activation in ("relu", "shifted_relu"):
@@ -61,11 +66,6 @@ class Net:
         values = u if first else [self.phi(b if self.on_kink(b) else a) for a, b in zip(u, base, strict=True)]
         factor = self.scale(len(u))
         return [factor * v for v in values] + ([self.bias] if self.sigma_b > 0 else [])
-
-
-@lru_cache(maxsize=256)
-def _scale(net, M, prec):
-    return net.sigma_w / mp.sqrt(M) if net.parameterization == "ntk" else mp.mpf(1)
 
 
 @dataclass
